@@ -1,0 +1,33 @@
+"""${message}.
+
+What and why: one concern.
+Lock: which tables, how strong, how long.
+Back: how `downgrade` restores what was, or why it can't.
+
+Rules: import nothing of the package but `derwin_db.sql`; qualify every table with its schema; a new table gets its key,
+policies, grants and triggers here (tests/contract finds what is missing); a row is read and changed under FORCE only as
+derwin_backfill (database.md); code of the version before must go on working while this runs.
+
+Revision ID: ${up_revision}
+Revises: ${down_revision | comma,n}
+Create Date: ${create_date}
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from derwin_db import sql
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

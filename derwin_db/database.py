@@ -1,0 +1,344 @@
+"""`Database`: settings, pools and the start-up check. It opens units of work; it runs no statement of the domain itself.
+
+Nothing is opened at import or construction. `start()` looks at the server once: which schema it has, whether isolation is
+in force, how a transaction is opened for a project.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from derwin_db.errors import (
+    RETRYABLE_SQLSTATES,
+    ConfigurationError,
+    DatabaseUnavailable,
+    DerwinError,
+    OutcomeUnknown,
+    ScopeError,
+    translate,
+)
+from derwin_db.pool import Pool, session_settings
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Opening, Seal
+from derwin_db.server import Server, connection_error, look_at
+from derwin_db.session import AdminSession, ProjectSession
+from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.sqlalchemy_session import SessionFactory
+from derwin_db.types import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
+
+logger = logging.getLogger("derwin_db")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_RUN_ATTEMPTS = 3
+_RETRY_BASE_SECONDS = 0.05
+
+
+class Database:
+    """A database of derwin-db: opens units of work of one project, and the admin door.
+
+    Without a URL it takes DATABASE_URL and the other settings from the environment or `.env`; where that is unset too, it
+    starts the embedded server. URLs that are given stand alone: none of the environment is mixed in.
+
+    Errors (at start): ConfigurationError, SchemaOutOfDate, IsolationNotEnforced, DatabaseUnavailable.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        admin_url: str | None = None,
+        direct_url: str | None = None,
+        read_url: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or Settings.load()
+        self.sessions = SessionFactory()
+        self.cleanup_timeout = self.settings.cleanup_timeout
+        self.delete_timeout = self.settings.delete_timeout
+        self._server_version = 0
+        self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
+        self._lock = asyncio.Lock()
+        self._is_started = False
+        self._app: tuple[Pool, Opening] | None = None
+        self._read: tuple[Pool, Opening] | None = None
+        self._admin: tuple[Pool, Opening] | None = None
+        self._admin_refusal: str | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    # --- start and close ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Look at the server and make the pools. Called by the first unit of work where nobody did before."""
+        async with self._lock:
+            if not self._is_started:
+                await self._start()
+                self._is_started = True
+
+    async def close(self) -> None:
+        """Wait for work that is cleaning up, then close all connections. The next use starts again."""
+        async with self._lock:
+            if self._background:
+                await asyncio.wait(self._background, timeout=2 * self.cleanup_timeout)
+            for pool, _ in filter(None, (self._app, self._read, self._admin)):
+                await pool.close()
+            self._app = self._read = self._admin = None
+            self._is_started = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _start(self) -> None:
+        urls = await self._urls.resolved(self.settings)
+        server = await look_at(urls.service, self.settings, APP_ROLE)
+        server.require_fences()
+        self._server_version = server.version
+        seal = await self._seal(urls, server)
+        self._app = await self._open_pool(urls.service, server, seal)
+        if urls.read is not None:
+            replica = await look_at(urls.read, self.settings, APP_ROLE)
+            replica.require_fences()
+            self._read = await self._open_pool(urls.read, replica, seal)
+        await self._start_admin(urls, server)
+        logger.info("derwin-db is ready: %s", server.summary(urls.service))
+        for warning in server.warnings():
+            logger.warning("%s", warning)
+
+    async def _start_admin(self, urls: "Urls", server: Server) -> None:
+        """The admin door has a login and a pool of its own; a service without one has no door."""
+        operator = urls.admin or urls.direct or urls.service
+        try:
+            admin = server if operator is urls.service else await look_at(operator, self.settings, ADMIN_ROLE)
+        except DerwinError as error:
+            self._admin_refusal = f"The admin door can't be opened: {error.message}"
+            return
+        if not admin.may_become_admin:
+            self._admin_refusal = (
+                "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
+            )
+            return
+        self._admin = await self._open_pool(operator, admin, None)
+
+    async def _open_pool(self, connection: ConnectionInfo, server: Server, seal: Seal | None) -> tuple[Pool, Opening]:
+        pool = Pool(connection, self.settings, server.version)
+        await pool.open()
+        timeouts = session_settings(self.settings, server.version) if connection.is_pooled else {}
+        return pool, Opening(
+            seal=seal,
+            is_distributed=server.is_distributed,
+            is_pooled=connection.is_pooled,
+            activity_query_size=server.activity_query_size,
+            timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
+        )
+
+    async def _seal(self, urls: "Urls", server: Server) -> Seal | None:
+        """Find the key of the sealed scope: the setting, the service's own login (a first try), the operator, the owner."""
+        if not server.is_sealed:
+            return None
+        if self.settings.scope_key is not None:
+            return Seal.from_text(self.settings.scope_key.get_secret_value())
+        for connection in dict.fromkeys(filter(None, (urls.direct, urls.admin, urls.service))):
+            key = await read_scope_key(connection, self.settings)
+            if key is not None:
+                return key
+        raise ConfigurationError(
+            "The project scope of this database is sealed, and no login here may read its key. Set DERWIN_SCOPE_KEY to what "
+            "`derwin-db roles key` prints, or give this service ADMIN_URL or DIRECT_URL."
+        )
+
+    # --- units of work ------------------------------------------------------------------------------------------------
+
+    def project(self, project: str | UUID, *, read_only: bool = False) -> ProjectSession:
+        """Return a unit of work of one project, by slug or id: `async with db.project("acme") as session`.
+
+        One transaction, committed at the end of the block and rolled back on any exception. `read_only` goes to READ_URL
+        where there is one.
+
+        Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement.
+        """
+        return ProjectSession(self, parse_project(project), read_only=read_only)
+
+    def admin(self, *, reason: str) -> AdminSession:
+        """Return a unit of work of the admin door: creating, changing, listing and deleting projects, nothing else.
+
+        Errors: ScopeError without a reason; ConfigurationError at the first statement where no login may open it.
+        """
+        return AdminSession(self, check_reason(reason))
+
+    async def run(
+        self, project: str | UUID, fn: Callable[Concatenate[ProjectSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `fn(session, *args)` in a unit of work, and again, up to 3 times, where nothing of it can have been stored.
+
+        That is: serialization failures, deadlocks, locks not to be had, connections lost before the commit.
+        """
+        for attempt in range(_RUN_ATTEMPTS):
+            try:
+                async with self.project(project) as session:
+                    return await fn(session, *args, **kwargs)
+            except DatabaseUnavailable as error:
+                if not _may_run_again(error) or attempt + 1 == _RUN_ATTEMPTS:
+                    raise
+            await asyncio.sleep(random.uniform(0, _RETRY_BASE_SECONDS * 2**attempt))  # noqa: S311  # full jitter
+        raise AssertionError("unreachable")
+
+    # --- what units of work ask for (session.Backend) -----------------------------------------------------------------
+
+    async def app_pool(self, *, read_only: bool) -> tuple[Pool, Opening]:
+        """Return the pool of the service's login, or of the replica, and how it is opened."""
+        if not self._is_started:
+            await self.start()
+        chosen = self._read if read_only and self._read is not None else self._app
+        assert chosen is not None
+        return chosen
+
+    async def admin_pool(self) -> tuple[Pool, Opening]:
+        """Return the pool of the operator's login. Errors: ConfigurationError where there is none."""
+        if not self._is_started:
+            await self.start()
+        if self._admin is None:
+            raise ConfigurationError(self._admin_refusal)
+        return self._admin
+
+    async def timeout_names(self) -> Sequence[str]:
+        """Return the names of the server's settings that bound how long a statement or transaction may take."""
+        if not self._is_started:
+            await self.start()
+        return ["statement_timeout", *(["transaction_timeout"] if self._server_version >= 170000 else [])]
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run clean-up in a task of its own, which `close` waits for."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def connections_in_use(self) -> int:
+        """Return how many connections are checked out now, of all pools."""
+        return sum(pool.in_use() for pool, _ in filter(None, (self._app, self._read, self._admin)))
+
+
+class Urls:
+    """Which login is for what. Resolved at start, when the embedded server may have to be started."""
+
+    def __init__(
+        self,
+        service: ConnectionInfo | None,
+        admin: ConnectionInfo | None,
+        direct: ConnectionInfo | None,
+        read: ConnectionInfo | None,
+    ) -> None:
+        self._service = service
+        self.admin = admin
+        self.direct = direct
+        self.read = read
+
+    @classmethod
+    def choose(cls, settings: Settings, url: str | None, admin: str | None, direct: str | None, read: str | None) -> "Urls":
+        """Take the URLs that are given, or else those of the settings. Errors: ConfigurationError."""
+        if url is None and admin is None and direct is None and read is None:
+            return cls(
+                settings.connection("database_url"),
+                settings.connection("admin_url"),
+                settings.connection("direct_url"),
+                settings.connection("read_url"),
+            )
+        if url is None:
+            raise ConfigurationError("A Database that is given URLs needs `url`, the service's own, among them.")
+        given = {"ADMIN_URL": admin, "DIRECT_URL": direct, "READ_URL": read}
+        parsed = {name: ConnectionInfo.parse(text, name=name) for name, text in given.items() if text is not None}
+        return cls(ConnectionInfo.parse(url), parsed.get("ADMIN_URL"), parsed.get("DIRECT_URL"), parsed.get("READ_URL"))
+
+    @property
+    def service(self) -> ConnectionInfo:
+        """The service's login."""
+        assert self._service is not None
+        return self._service
+
+    async def resolved(self, settings: Settings) -> "Urls":
+        """Return the same with a service: where no URL is set at all, the embedded server is started."""
+        if self._service is not None:
+            return self
+        if self.admin or self.direct or self.read:
+            raise ConfigurationError("DATABASE_URL is not set, while another URL is. Set it, or unset them all.")
+        from derwin_db import embedded  # not at import: its package is an extra
+
+        logins = await asyncio.to_thread(embedded.start, settings.data_dir)
+        return Urls(logins.service, logins.operator, logins.owner, None)
+
+
+def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
+    """Return the login that owns the database: DIRECT_URL, else DATABASE_URL, else the embedded server (started)."""
+    settings = settings or Settings.load()
+    connection = settings.connection("direct_url") or settings.connection("database_url")
+    if connection is not None:
+        return connection
+    from derwin_db import embedded  # not at import: its package is an extra
+
+    return embedded.start(settings.data_dir).owner
+
+
+def check_reason(reason: object) -> str:
+    """Return the reason for the admin door. Errors: ScopeError unless it is text of 1 to 500 characters."""
+    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
+        return reason
+    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
+
+
+def parse_project(project: object) -> UUID:
+    """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
+    if isinstance(project, UUID) and project != NIL:
+        return UUID(int=project.int)
+    if isinstance(project, str):
+        if is_slug(project):
+            return project_id_of(project)
+        try:
+            parsed = UUID(project)
+        except ValueError:
+            parsed = NIL
+        if parsed != NIL and str(parsed) == project.lower():
+            return parsed
+    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
+
+
+async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
+    """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
+    try:
+        opened = await asyncpg.connect(
+            **connection.connect_arguments(), timeout=settings.connect_timeout, statement_cache_size=0
+        )
+    except Exception as error:
+        raise connection_error(error, connection) from None
+    try:
+        return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)
+    except Exception as error:
+        raise translate(error) or error from None
+    finally:
+        await opened.close()
+
+
+async def _key_as(opened: Any, role: str | None) -> Seal | None:
+    """Read the key as the login itself (the owner), or as the role that an operator's login takes."""
+    try:
+        async with opened.transaction():
+            if role is not None:
+                await opened.execute(f"SET LOCAL ROLE {role}")
+            row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
+    except asyncpg.InsufficientPrivilegeError:
+        return None
+    return None if row is None else Seal(row["inner_pad"], row["outer_pad"])
+
+
+def _may_run_again(error: DatabaseUnavailable) -> bool:
+    if isinstance(error, OutcomeUnknown):
+        return False
+    return error.sqlstate is None or error.sqlstate in RETRYABLE_SQLSTATES or error.sqlstate.startswith(("08", "57P"))

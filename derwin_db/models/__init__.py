@@ -1,0 +1,102 @@
+"""The 14 models, their inputs, enumerations and value types: all that a service imports from here.
+
+One file a table. No queries.
+"""
+
+from derwin_db.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
+from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
+from derwin_db.models.classification_trust import ClassificationTrust
+from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
+from derwin_db.models.policy import Policy, PolicyCreate, PolicyThresholds, RiskTierRule
+from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
+from derwin_db.models.project import AdapterSettings, Project, ProjectCreate, ProjectSettings, ProjectType, ProjectUpdate
+from derwin_db.models.project_mode_log import ProjectModeLog
+from derwin_db.models.project_profile import (
+    CriticalFlow,
+    DomainOntology,
+    OntologyEntity,
+    OntologyRelation,
+    ProjectProfile,
+    ProjectProfileCreate,
+    ProjectProfileUpdate,
+)
+from derwin_db.models.qa_fix_attempt import (
+    DiffStat,
+    FixOutcome,
+    FixStatus,
+    QAFixAttempt,
+    QAFixAttemptConclusion,
+    QAFixAttemptCreate,
+)
+from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
+from derwin_db.models.qa_ticket import QATicket, QATicketCreate, QATicketUpdate, TicketStatus
+from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
+from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
+from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
+
+__all__ = [
+    "AdapterSettings",
+    "ArtifactKind",
+    "AuditArtifact",
+    "AuditArtifactCreate",
+    "Bucket",
+    "ClassificationTrust",
+    "ComplianceMode",
+    "CriticalFlow",
+    "DiffStat",
+    "DiscoveryRoute",
+    "DocSource",
+    "DocStatus",
+    "DomainOntology",
+    "FixOutcome",
+    "FixStatus",
+    "IngestResult",
+    "IngestedDoc",
+    "IngestedDocCreate",
+    "IngestedDocUpdate",
+    "Match",
+    "OntologyEntity",
+    "OntologyRelation",
+    "PatchOperation",
+    "Policy",
+    "PolicyCreate",
+    "PolicyThresholds",
+    "ProfileChange",
+    "ProfileEvolutionLog",
+    "Project",
+    "ProjectCreate",
+    "ProjectMode",
+    "ProjectModeLog",
+    "ProjectProfile",
+    "ProjectProfileCreate",
+    "ProjectProfileUpdate",
+    "ProjectSettings",
+    "ProjectType",
+    "ProjectUpdate",
+    "PruneResult",
+    "QAFixAttempt",
+    "QAFixAttemptConclusion",
+    "QAFixAttemptCreate",
+    "QARun",
+    "QARunCreate",
+    "QATicket",
+    "QATicketCreate",
+    "QATicketUpdate",
+    "RAGCorpus",
+    "RAGCorpusCreate",
+    "RAGCorpusUpdate",
+    "RawSignal",
+    "RawSignalCreate",
+    "RiskTierRule",
+    "RunStats",
+    "RunStatus",
+    "RunTrigger",
+    "Severity",
+    "SignalStatus",
+    "SpendCap",
+    "SpendKind",
+    "SpendLedger",
+    "SpendLedgerCreate",
+    "SpendSource",
+    "TicketStatus",
+]

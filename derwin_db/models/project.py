@@ -1,0 +1,102 @@
+"""Project: the root of everything. Its enums, settings shape and inputs."""
+
+import re
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import AfterValidator
+from sqlmodel import Field
+
+from derwin_db.column import absent, as_json, choice, having, moment, nullable
+from derwin_db.enums import ComplianceMode, ProjectMode
+from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, Shape, Table
+from derwin_db.types import Count, JsonObject, ShortText, Slug, WebUrl, check_json_size, refuse
+
+
+class ProjectType(StrEnum):
+    """What kind of product the project is."""
+
+    ERP = "ERP"
+    CRM = "CRM"
+    ECOMMERCE = "ECOMMERCE"
+    MARKETPLACE = "MARKETPLACE"
+    SAAS = "SAAS"
+    CONTENT = "CONTENT"
+    MOBILE = "MOBILE"
+    API = "API"
+    OTHER = "OTHER"
+
+
+_SECRET_KEY = re.compile(r"secret|passw|token|api_?key|private_?key|credential", re.IGNORECASE)
+
+
+def _without_secrets(value: dict[str, object]) -> dict[str, object]:
+    if any(_SECRET_KEY.search(key) for key in value):
+        raise refuse("secret", "Settings hold public values only: keep secrets in a secret store and name them here")
+    return value
+
+
+class AdapterSettings(Shape):
+    """Which adapter is used, and its public settings. Keys that name a secret are refused."""
+
+    kind: ShortText
+    settings: Annotated[JsonObject, AfterValidator(_without_secrets)] = {}
+
+
+class ProjectSettings(Shape):
+    """Where tickets go and documents come from."""
+
+    ticket_adapter: AdapterSettings | None = None
+    document_adapter: AdapterSettings | None = None
+
+
+SettingsJson = Annotated[ProjectSettings, AfterValidator(check_json_size)]
+
+
+class ProjectFields(Fields):
+    """What a project is created with."""
+
+    slug: Slug
+    name: ShortText
+    type: Annotated[ProjectType, choice(ProjectType)]
+    mode: ProjectMode = choice(ProjectMode, default=ProjectMode.OBSERVE)
+    compliance_mode: ComplianceMode = choice(ComplianceMode, default=ComplianceMode.STANDARD)
+    repo_url: WebUrl | None = nullable(WebUrl)
+    settings: SettingsJson = as_json(AsJson(ProjectSettings), ProjectSettings)
+
+
+class ProjectCreate(ProjectFields, Input):
+    """Input of `repos.projects.create`."""
+
+
+class ProjectUpdate(Input):
+    """Input of `repos.projects.update`. The slug never changes; the mode changes by `set_mode`."""
+
+    name: ShortText = absent()
+    type: ProjectType = absent()
+    compliance_mode: ComplianceMode = absent()
+    repo_url: WebUrl | None = absent()
+    settings: SettingsJson = absent()
+
+
+class Project(Changing, ProjectFields, Table, table=True):
+    """One product that the platform looks after.
+
+    Unique by its slug, which also makes its id. Written through the admin door, its mode through `set_mode`. Deleting it
+    removes everything of it but the spend ledger.
+    """
+
+    __tablename__: ClassVar[str] = "projects"
+    __table_args__ = (
+        sa.PrimaryKeyConstraint("id", name="pk_projects"),
+        sa.UniqueConstraint("slug", name="uq_projects_slug"),
+        sa.Index("ix_projects_created_at_id", sa.text("created_at DESC"), sa.text("id DESC")),
+        {"schema": SCHEMA},
+    )
+
+    id: UUID = Field(default=None, primary_key=True, sa_type=sa.Uuid)
+    archived_at: datetime | None = moment()
+    version: int = having(Count, default=1, server_default="1")

@@ -1,0 +1,113 @@
+"""QAFixAttempt: one model dispatch and its outcome."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from derwin_db.column import absent, as_json, choice, having, moment, nullable
+from derwin_db.table import (
+    SCHEMA,
+    AsJson,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    Shape,
+    index,
+    owned_by_project,
+    paged,
+    primary_key,
+    reference,
+    unique,
+)
+from derwin_db.types import Cost, Count, Id, LongText, ShortText, WebUrl
+
+
+class FixStatus(StrEnum):
+    """DISPATCHED -> RUNNING -> SUCCEEDED | FAILED; DISPATCHED | RUNNING -> CANCELLED."""
+
+    DISPATCHED = "DISPATCHED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class FixOutcome(StrEnum):
+    """How an attempt ended. PR_OPENED may be concluded again, as MERGED or REJECTED."""
+
+    MERGED = "MERGED"
+    PR_OPENED = "PR_OPENED"
+    TESTS_FAILED = "TESTS_FAILED"
+    REJECTED = "REJECTED"
+    REVERTED = "REVERTED"
+    TIMED_OUT = "TIMED_OUT"
+    ERROR = "ERROR"
+
+
+class DiffStat(Shape):
+    """Size of a diff, in files and lines."""
+
+    files: Count = 0
+    insertions: Count = 0
+    deletions: Count = 0
+
+
+class QAFixAttemptFields(Fields):
+    """What an attempt is dispatched with, beside its ticket."""
+
+    model: ShortText
+    branch: ShortText | None = nullable(ShortText)
+    prompt_artifact_id: Id | None = nullable(Id)
+
+
+class QAFixAttemptCreate(QAFixAttemptFields, Input):
+    """What `repos.qa_fix_attempts.dispatch` takes as keywords."""
+
+
+class QAFixAttemptConclusion(Input):
+    """What `repos.qa_fix_attempts.conclude` takes as keywords, beside the outcome."""
+
+    branch: ShortText | None = absent()
+    pr_url: WebUrl | None = absent()
+    diff_stat: DiffStat | None = absent()
+    input_tokens: Count = absent()
+    output_tokens: Count = absent()
+    cost_usd: Cost = absent()
+    error: LongText | None = absent()
+
+
+class QAFixAttempt(Changing, QAFixAttemptFields, ProjectTable, table=True):
+    """One attempt to fix one ticket.
+
+    Unique by its number within the ticket. Written by `dispatch`, `start`, `conclude`, `mark_reverted` and `cancel`; goes
+    with its ticket or project.
+    """
+
+    __tablename__: ClassVar[str] = "qa_fix_attempts"
+    __table_args__ = (
+        primary_key("qa_fix_attempts"),
+        owned_by_project("qa_fix_attempts"),
+        reference("qa_fix_attempts", "ticket_id", "qa_tickets", ondelete="CASCADE"),
+        unique("qa_fix_attempts", "ticket_id", "attempt_no"),
+        index("qa_fix_attempts", "concluded_at"),
+        paged("qa_fix_attempts"),
+        paged("qa_fix_attempts", "status"),
+        {"schema": SCHEMA},
+    )
+
+    ticket_id: Id
+    attempt_no: Count
+    status: FixStatus = choice(FixStatus, default=FixStatus.DISPATCHED)
+    outcome: FixOutcome | None = choice(FixOutcome, default=None)
+    pr_url: str | None = nullable(WebUrl)
+    diff_stat: DiffStat | None = as_json(AsJson(DiffStat), lambda: None, server_default=None)
+    input_tokens: int = having(Count, default=0, server_default="0")
+    output_tokens: int = having(Count, default=0, server_default="0")
+    cost_usd: Decimal = having(Cost, default=Decimal(0), server_default="0")
+    error: str | None = nullable(LongText)
+    started_at: datetime | None = moment()
+    concluded_at: datetime | None = moment()
+    prompt_artifact_id: UUID | None = nullable(Id)

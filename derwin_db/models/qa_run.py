@@ -1,0 +1,87 @@
+"""QARun: one discovery pass over the product."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator
+from sqlmodel import Field
+
+from derwin_db.column import as_json, choice, moment, nullable
+from derwin_db.enums import DiscoveryRoute, ProjectMode
+from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, ProjectTable, Shape, owned_by_project, paged, primary_key
+from derwin_db.types import Count, LongText, ShortText, WebUrl, check_json_size
+
+
+class RunTrigger(StrEnum):
+    """What started the run."""
+
+    MANUAL = "MANUAL"
+    SCHEDULED = "SCHEDULED"
+    DEPLOY = "DEPLOY"
+    WEBHOOK = "WEBHOOK"
+
+
+class RunStatus(StrEnum):
+    """QUEUED -> RUNNING -> COMPLETED | FAILED; QUEUED | RUNNING -> CANCELLED; RUNNING -> QUEUED when it stalled."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class RunStats(Shape):
+    """What a run found. `by_route` counts signals."""
+
+    signals: Count = 0
+    duplicates: Count = 0
+    tickets: Count = 0
+    by_route: dict[DiscoveryRoute, Count] = {}
+
+
+RoutesJson = Annotated[
+    list[DiscoveryRoute],
+    Field(min_length=1, max_length=len(DiscoveryRoute), sa_type=AsJson(list[DiscoveryRoute])),
+    AfterValidator(check_json_size),
+]
+
+
+class QARunFields(Fields):
+    """What a run is enqueued with."""
+
+    trigger: Annotated[RunTrigger, choice(RunTrigger)]
+    routes: RoutesJson
+    target_url: WebUrl | None = nullable(WebUrl)
+    commit_sha: ShortText | None = nullable(ShortText)
+
+
+class QARunCreate(QARunFields, Input):
+    """Input of `repos.qa_runs.enqueue`."""
+
+
+class QARun(Changing, QARunFields, ProjectTable, table=True):
+    """One discovery pass.
+
+    Written by the queue's verbs (`enqueue`, `claim`, `complete`, ...); goes with its project or by `delete`, and its
+    signals with it.
+    """
+
+    __tablename__: ClassVar[str] = "qa_runs"
+    __table_args__ = (
+        primary_key("qa_runs"),
+        owned_by_project("qa_runs"),
+        paged("qa_runs"),
+        paged("qa_runs", "status"),
+        {"schema": SCHEMA},
+    )
+
+    status: RunStatus = choice(RunStatus, default=RunStatus.QUEUED)
+    mode: Annotated[ProjectMode, choice(ProjectMode)]
+    claimed_by: str | None = nullable(ShortText)
+    heartbeat_at: datetime | None = moment()
+    started_at: datetime | None = moment()
+    finished_at: datetime | None = moment()
+    stats: RunStats = as_json(AsJson(RunStats), RunStats)
+    error: str | None = nullable(LongText)

@@ -1,0 +1,125 @@
+"""QATicket: the structured bug ticket, and its state machine."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from pydantic import AfterValidator
+from sqlmodel import Field
+
+from derwin_db.column import absent, choice, having, moment, nullable
+from derwin_db.enums import Bucket, Severity
+from derwin_db.table import (
+    SCHEMA,
+    AsJson,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    index,
+    owned_by_project,
+    paged,
+    primary_key,
+    reference,
+)
+from derwin_db.types import Classification, Count, Fingerprint, Id, LongText, Score, ShortText, check_json_size
+
+
+class TicketStatus(StrEnum):
+    """OPEN -> TRIAGED -> IN_PROGRESS -> FIX_PROPOSED -> RESOLVED, and the ways out; `TRANSITIONS` has every edge."""
+
+    OPEN = "OPEN"
+    TRIAGED = "TRIAGED"
+    IN_PROGRESS = "IN_PROGRESS"
+    FIX_PROPOSED = "FIX_PROPOSED"
+    RESOLVED = "RESOLVED"
+    DUPLICATE = "DUPLICATE"
+    REJECTED = "REJECTED"
+    WONT_FIX = "WONT_FIX"
+
+
+OPEN_STATUSES = (TicketStatus.OPEN, TicketStatus.TRIAGED, TicketStatus.IN_PROGRESS, TicketStatus.FIX_PROPOSED)
+"""A ticket in one of these waits for work."""
+
+TRANSITIONS: dict[TicketStatus, tuple[TicketStatus, ...]] = {
+    TicketStatus.OPEN: (TicketStatus.RESOLVED,),
+    TicketStatus.TRIAGED: (TicketStatus.OPEN,),
+    TicketStatus.IN_PROGRESS: (TicketStatus.TRIAGED, TicketStatus.FIX_PROPOSED),
+    TicketStatus.FIX_PROPOSED: (TicketStatus.IN_PROGRESS,),
+    TicketStatus.RESOLVED: (TicketStatus.FIX_PROPOSED,),
+    TicketStatus.REJECTED: OPEN_STATUSES,
+    TicketStatus.WONT_FIX: OPEN_STATUSES,
+}
+"""Where each status can be reached from by `transition`. DUPLICATE is reached by `mark_duplicate` alone."""
+
+StepsJson = Annotated[list[LongText], AfterValidator(check_json_size), Field(sa_type=AsJson(list[str]))]
+
+
+class QATicketFields(Fields):
+    """What a ticket is written with."""
+
+    run_id: Id | None = nullable(Id)
+    title: ShortText
+    description: LongText
+    steps_to_reproduce: StepsJson
+    expected: LongText | None = nullable(LongText)
+    actual: LongText | None = nullable(LongText)
+    severity: Annotated[Severity, choice(Severity)]
+    classification: Classification
+    confidence: Score
+    risk_score: Score
+    fingerprint: Fingerprint | None = nullable(Fingerprint)
+    external_ref: ShortText | None = nullable(ShortText)
+
+
+class QATicketCreate(QATicketFields, Input):
+    """Input of `repos.qa_tickets.create`."""
+
+
+class QATicketUpdate(Input):
+    """Input of `repos.qa_tickets.update`. Status, bucket and duplicate have verbs of their own."""
+
+    run_id: Id | None = absent()
+    title: ShortText = absent()
+    description: LongText = absent()
+    steps_to_reproduce: StepsJson = absent()
+    expected: LongText | None = absent()
+    actual: LongText | None = absent()
+    severity: Severity = absent()
+    classification: Classification = absent()
+    confidence: Score = absent()
+    risk_score: Score = absent()
+    fingerprint: Fingerprint | None = absent()
+    external_ref: ShortText | None = absent()
+
+
+class QATicket(Changing, QATicketFields, ProjectTable, table=True):
+    """One bug.
+
+    Written by triage and by people; its status moves along `TRANSITIONS` only. Goes with its project or by `delete`,
+    unless evidence of it must be kept.
+    """
+
+    __tablename__: ClassVar[str] = "qa_tickets"
+    __table_args__ = (
+        primary_key("qa_tickets"),
+        owned_by_project("qa_tickets"),
+        reference("qa_tickets", "run_id", "qa_runs"),
+        reference("qa_tickets", "duplicate_of_id", "qa_tickets"),
+        index("qa_tickets", "run_id"),
+        index("qa_tickets", "duplicate_of_id"),
+        index("qa_tickets", "fingerprint"),
+        paged("qa_tickets"),
+        paged("qa_tickets", "status"),
+        paged("qa_tickets", "final_bucket"),
+        paged("qa_tickets", "classification"),
+        {"schema": SCHEMA},
+    )
+
+    status: TicketStatus = choice(TicketStatus, default=TicketStatus.OPEN)
+    initial_bucket: Bucket | None = choice(Bucket, default=None)
+    final_bucket: Bucket | None = choice(Bucket, default=None)
+    duplicate_of_id: UUID | None = nullable(Id)
+    resolved_at: datetime | None = moment()
+    version: int = having(Count, default=1, server_default="1")

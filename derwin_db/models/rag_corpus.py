@@ -1,0 +1,78 @@
+"""RAGCorpus: successful past fixes, as in-context examples."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from derwin_db.column import absent, having, moment, nullable
+from derwin_db.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
+from derwin_db.types import Classification, Count, Embedding, Id, LongText, ShortText
+
+
+class RAGCorpusFields(Fields):
+    """What a past fix is remembered with."""
+
+    ticket_id: Id | None = nullable(Id)
+    fix_attempt_id: Id | None = nullable(Id)
+    classification: Classification
+    problem: LongText
+    fix_summary: LongText
+    diff: LongText
+    embedding: Embedding | None = Field(default=None, sa_type=Vector)
+    embedding_model: ShortText | None = nullable(ShortText)
+    token_count: Count = having(Count, default=0, server_default="0")
+
+
+class RAGCorpusCreate(RAGCorpusFields, Input):
+    """Input of `repos.rag_corpus.add`."""
+
+
+class RAGCorpusUpdate(Input):
+    """Input of `repos.rag_corpus.update`."""
+
+    ticket_id: Id | None = absent()
+    fix_attempt_id: Id | None = absent()
+    classification: Classification = absent()
+    problem: LongText = absent()
+    fix_summary: LongText = absent()
+    diff: LongText = absent()
+    embedding: Embedding | None = absent()
+    embedding_model: ShortText | None = absent()
+    token_count: Count = absent()
+
+
+class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
+    """One past fix.
+
+    Written by `add` and `add_many`; outlives the ticket and the attempt it came from, and goes with its project or by
+    `delete`. Its embedding is left out of what is read unless it is asked for.
+    """
+
+    __tablename__: ClassVar[str] = "rag_corpus"
+    __table_args__ = (
+        primary_key("rag_corpus"),
+        owned_by_project("rag_corpus"),
+        paged("rag_corpus"),
+        paged("rag_corpus", "classification"),
+        sa.Index(
+            "ix_rag_corpus_embedding",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "vector_cosine_ops"},
+        ),
+        {"schema": SCHEMA},
+    )
+
+    use_count: int = having(Count, default=0, server_default="0")
+    last_used_at: datetime | None = moment()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A past fix and its cosine similarity to what was searched for, -1..1."""
+
+    entry: RAGCorpus
+    similarity: float

@@ -1,0 +1,85 @@
+"""RawSignal: what a discovery route emits before triage."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from sqlmodel import Field
+
+from derwin_db.column import choice, nullable
+from derwin_db.enums import DiscoveryRoute, Severity
+from derwin_db.table import (
+    SCHEMA,
+    AsJson,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    index,
+    owned_by_project,
+    paged,
+    primary_key,
+    reference,
+    unique,
+)
+from derwin_db.types import Fingerprint, Id, JsonObject, Score, ShortText, Timestamp
+
+
+class SignalStatus(StrEnum):
+    """What triage made of the signal."""
+
+    NEW = "NEW"
+    TRIAGED = "TRIAGED"
+    DUPLICATE = "DUPLICATE"
+    DISCARDED = "DISCARDED"
+
+
+class RawSignalFields(Fields):
+    """What a signal is ingested with. Its run is named once for the whole batch."""
+
+    route: Annotated[DiscoveryRoute, choice(DiscoveryRoute)]
+    title: ShortText
+    fingerprint: Fingerprint
+    severity_hint: Severity | None = choice(Severity, default=None)
+    confidence: Score
+    payload: Annotated[JsonObject, Field(sa_type=AsJson(dict[str, Any]))]
+    observed_at: Timestamp
+
+
+class RawSignalCreate(RawSignalFields, Input):
+    """Input of `repos.raw_signals.ingest`."""
+
+
+class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
+    """One finding of one run.
+
+    Unique by its fingerprint within the run. Written in bulk by `ingest`; goes with its run, its project, or by `delete`.
+    """
+
+    __tablename__: ClassVar[str] = "raw_signals"
+    __table_args__ = (
+        primary_key("raw_signals"),
+        owned_by_project("raw_signals"),
+        reference("raw_signals", "run_id", "qa_runs", ondelete="CASCADE"),
+        reference("raw_signals", "ticket_id", "qa_tickets"),
+        unique("raw_signals", "run_id", "fingerprint"),
+        index("raw_signals", "run_id", "status"),
+        index("raw_signals", "ticket_id"),
+        index("raw_signals", "fingerprint"),
+        paged("raw_signals"),
+        paged("raw_signals", "status"),
+        {"schema": SCHEMA},
+    )
+
+    run_id: Id
+    status: SignalStatus = choice(SignalStatus, default=SignalStatus.NEW)
+    ticket_id: UUID | None = nullable(Id)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """How many signals of a batch were new, and how many the run had already."""
+
+    inserted: int
+    duplicates: int

@@ -1,0 +1,199 @@
+"""audit_artifacts: evidence, its retention, and the pruning of what has expired."""
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
+from typing import Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from derwin_db.enums import ComplianceMode
+from derwin_db.errors import NotFound, ProjectNotFound
+from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
+from derwin_db.models.project import Project
+from derwin_db.paging import Page, check_limit
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    array_param,
+    check_id,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+)
+from derwin_db.retention import retention_end
+from derwin_db.session import AdminSession, ProjectSession, project_session
+from derwin_db.statement import Statement, entities, scalars
+from derwin_db.types import Id, new_id
+
+logger = logging.getLogger("derwin_db.retention")
+
+_ARTIFACTS = table_of(AuditArtifact)
+_PROJECTS = table_of(Project)
+_ID = param("id", _ARTIFACTS.c.id)
+
+DeleteBlob = Callable[[AuditArtifact], object | Awaitable[object]]
+"""Removes what `storage_uri` points to. May be a coroutine function. If it raises, the row stays."""
+
+
+class AuditArtifactFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    run_id: Id | None
+    ticket_id: Id | None
+    fix_attempt_id: Id | None
+    kind: ArtifactKind | None
+    compliance_mode: ComplianceMode | None
+
+
+class AuditArtifacts(WritableRepository[AuditArtifact]):
+    """Evidence. What it points to can't be deleted while it is kept."""
+
+    model = AuditArtifact
+    create_model = AuditArtifactCreate
+    filters = AuditArtifactFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[AuditArtifactFilters]
+    ) -> Page[AuditArtifact]:
+        """Return a page of artifacts. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> AsyncIterator[AuditArtifact]:
+        """Iterate over all artifacts. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> int:
+        """Count artifacts."""
+        return await self._count(session, filters)
+
+    async def record(self, session: ProjectSession, data: AuditArtifactCreate) -> AuditArtifact:
+        """Write evidence; the database computes how long it is kept, from its clock and the project's compliance mode.
+
+        Errors: InvalidReference. Locks: the project's row in share mode, so that a change of the mode waits or is seen.
+        Cost: one statement.
+        """
+        rows = await project_session(session).fetch(_record_statement(), {**self._create_values(data), "id": new_id()})
+        if not rows:
+            raise ProjectNotFound
+        return rows[0]
+
+    async def hold(self, session: ProjectSession, id: UUID) -> AuditArtifact:
+        """Put the artifact under legal hold: nothing removes it, not even the deletion of its project. Errors: NotFound."""
+        return await self._set_hold(session, id, is_held=True)
+
+    async def release(self, session: ProjectSession, id: UUID) -> AuditArtifact:
+        """End the legal hold. Errors: NotFound."""
+        return await self._set_hold(session, id, is_held=False)
+
+    async def expired(self, session: ProjectSession, *, limit: int = 100) -> Sequence[AuditArtifact]:
+        """Return artifacts whose time has come and that are not on hold. Order: expired longest first."""
+        return await project_session(session).fetch(_expired_statement(is_scoped=True), {"limit": check_limit(limit)})
+
+    async def prune_expired(
+        self, session: ProjectSession | AdminSession, *, limit: int = 100, delete_blob: DeleteBlob | None = None
+    ) -> PruneResult:
+        """Remove one batch of expired artifacts: each blob first, then its row. Through the admin door, of all projects.
+
+        A hold that arrives before an artifact's own turn is seen and wins. An artifact whose `delete_blob` raises stays, and
+        the next one follows. Locks: the rows that are being removed; rows that others hold are skipped.
+        """
+        is_scoped = type(session) is not AdminSession
+        if isinstance(session, AdminSession):
+            session.note("audit_artifacts.prune_expired")
+        else:
+            session = project_session(session)
+        batch = await session.fetch(_expired_statement(is_scoped=is_scoped), {"limit": check_limit(limit)})
+        chosen = [row.id for row in batch]
+        if delete_blob is not None:
+            chosen = [row.id for row in batch if await self._delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
+        gone = await session.fetch(_prune_statement(is_scoped=is_scoped), {"ids": chosen}) if chosen else []
+        for rule, number in sorted(Counter(gone).items()):
+            logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
+        remaining = (await session.fetch(_remaining_statement(is_scoped=is_scoped), {}))[0]
+        return PruneResult(len(gone), remaining)
+
+    async def _delete_blob(
+        self, session: ProjectSession | AdminSession, row: AuditArtifact, delete_blob: DeleteBlob, *, is_scoped: bool
+    ) -> bool:
+        """Lock the row, unless a hold came meanwhile, and remove its blob."""
+        values = {"id": row.id} if is_scoped else {"id": row.id, "project_id": row.project_id}
+        if not await session.fetch(_turn_statement(is_scoped=is_scoped), values):
+            return False
+        try:
+            result = delete_blob(row)
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            logger.exception("the blob of artifact %s could not be deleted; it stays", row.id)
+            return False
+        return True
+
+    async def _set_hold(self, session: ProjectSession, id: UUID, *, is_held: bool) -> AuditArtifact:
+        rows = await project_session(session).fetch(_hold_statement(is_held=is_held), {"id": check_id(id)})
+        if not rows:
+            raise NotFound
+        return rows[0]
+
+
+def _whose(*, is_scoped: bool) -> sa.ColumnElement[bool]:
+    return scope_of(_ARTIFACTS) if is_scoped else sa.true()
+
+
+def _may_go() -> sa.ColumnElement[bool]:
+    return sa.and_(_ARTIFACTS.c.retention_until <= sa.func.now(), ~_ARTIFACTS.c.legal_hold)
+
+
+@cache
+def _record_statement() -> Statement[AuditArtifact]:
+    names = ("id", *AuditArtifactCreate.model_fields)
+    source = (
+        scoped(
+            Project,
+            _PROJECTS.c.id,
+            _PROJECTS.c.compliance_mode,
+            retention_end(sa.func.now(), _PROJECTS.c.compliance_mode),
+            *(param(name, _ARTIFACTS.c[name]) for name in names),
+        )
+    ).with_for_update(read=True)
+    query = sa.insert(_ARTIFACTS).from_select(["project_id", "compliance_mode", "retention_until", *names], source)
+    return entities("audit_artifacts.record", query.returning(*_ARTIFACTS.c), AuditArtifact)
+
+
+@cache
+def _hold_statement(*, is_held: bool) -> Statement[AuditArtifact]:
+    query = scoped_update(AuditArtifact).where(_ARTIFACTS.c.id == _ID).values(legal_hold=is_held)
+    return entities(
+        "audit_artifacts.hold" if is_held else "audit_artifacts.release", query.returning(*_ARTIFACTS.c), AuditArtifact
+    )
+
+
+@cache
+def _expired_statement(*, is_scoped: bool) -> Statement[AuditArtifact]:
+    query = sa.select(*_ARTIFACTS.c).where(_whose(is_scoped=is_scoped), _may_go())
+    query = query.order_by(_ARTIFACTS.c.retention_until, _ARTIFACTS.c.id).limit(sa.bindparam("limit", type_=sa.Integer()))
+    return entities("audit_artifacts.expired", query, AuditArtifact, is_scoped=is_scoped)
+
+
+@cache
+def _turn_statement(*, is_scoped: bool) -> Statement[UUID]:
+    query = scoped(AuditArtifact, _ARTIFACTS.c.id).where(_ARTIFACTS.c.id == _ID, _may_go()).with_for_update(skip_locked=True)
+    return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
+
+
+@cache
+def _prune_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
+    chosen = _ARTIFACTS.c.id == sa.any_(array_param("ids", _ARTIFACTS.c.id))
+    query = sa.delete(_ARTIFACTS).where(_whose(is_scoped=is_scoped), chosen, _may_go()).returning(_ARTIFACTS.c.compliance_mode)
+    return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
+
+
+@cache
+def _remaining_statement(*, is_scoped: bool) -> Statement[int]:
+    query = sa.select(sa.func.count()).select_from(_ARTIFACTS).where(_whose(is_scoped=is_scoped), _may_go())
+    return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)

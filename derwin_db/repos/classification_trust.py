@@ -1,0 +1,88 @@
+"""classification_trust: the rolling scores. They are computed, never written by hand."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from functools import cache
+from typing import Unpack
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from derwin_db import trust
+from derwin_db.models.classification_trust import ClassificationTrust
+from derwin_db.paging import Page
+from derwin_db.repository import Repository, TimeFilters, checked, param, scoped, table_of
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, entities, scalars
+from derwin_db.types import Classification
+
+_TRUST = table_of(ClassificationTrust)
+
+_NAME: TypeAdapter[str] = TypeAdapter(Classification)
+
+
+class ClassificationTrustFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    classification: Classification | None
+
+
+class ClassificationTrusts(Repository[ClassificationTrust]):
+    """How far fixes of each classification can be trusted."""
+
+    model = ClassificationTrust
+    filters = ClassificationTrustFilters
+
+    async def list(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        **filters: Unpack[ClassificationTrustFilters],
+    ) -> Page[ClassificationTrust]:
+        """Return a page of scores. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(
+        self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]
+    ) -> AsyncIterator[ClassificationTrust]:
+        """Iterate over all scores. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]) -> int:
+        """Count scores."""
+        return await self._count(session, filters)
+
+    async def for_classification(self, session: ProjectSession, name: str) -> ClassificationTrust:
+        """Return the score; where nothing was ever concluded, a zero score that is not stored. Cost: one statement, or two."""
+        session = project_session(session)
+        wanted = checked(_NAME, name, "name")
+        rows = await session.fetch(_by_name_statement(), {"name": wanted})
+        if rows:
+            return rows[0]
+        now = (await session.fetch(_now_statement(), {}))[0]
+        return ClassificationTrust(
+            project_id=session.project_id, classification=wanted, created_at=now, updated_at=now, computed_at=now
+        )
+
+    async def refresh(self, session: ProjectSession, names: Iterable[str] | None = None) -> int:
+        """Recompute the scores, of these classifications or of all: the window slides. Returns how many.
+
+        Locks: the score rows. Cost: the scores are computed by one statement, the rows are locked by another before it.
+        """
+        session = project_session(session)
+        if names is None:
+            return await trust.refresh_all(session)
+        return await trust.bring_up_to_date(session, [checked(_NAME, name, "names") for name in names])
+
+
+@cache
+def _by_name_statement() -> Statement[ClassificationTrust]:
+    query = scoped(ClassificationTrust).where(_TRUST.c.classification == param("name", _TRUST.c.classification))
+    return entities("classification_trust.for_classification", query, ClassificationTrust)
+
+
+@cache
+def _now_statement() -> Statement[datetime]:
+    return scalars("classification_trust.for_classification", sa.select(sa.func.now()))

@@ -1,0 +1,46 @@
+"""profile_evolution_logs: reads only. Entries are written by the operations of project_profiles that they audit."""
+
+from collections.abc import AsyncIterator
+from typing import Unpack
+
+from derwin_db.models.profile_evolution_log import ProfileChange, ProfileEvolutionLog
+from derwin_db.paging import Page
+from derwin_db.repository import Repository, TimeFilters
+from derwin_db.session import ProjectSession
+from derwin_db.types import Id
+
+
+class ProfileEvolutionLogFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    profile_id: Id | None
+    doc_id: Id | None
+    change: ProfileChange | None
+
+
+class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
+    """The history of the profile, append-only."""
+
+    model = ProfileEvolutionLog
+    filters = ProfileEvolutionLogFilters
+
+    async def list(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        **filters: Unpack[ProfileEvolutionLogFilters],
+    ) -> Page[ProfileEvolutionLog]:
+        """Return a page of entries. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(
+        self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]
+    ) -> AsyncIterator[ProfileEvolutionLog]:
+        """Iterate over all entries. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]) -> int:
+        """Count entries."""
+        return await self._count(session, filters)

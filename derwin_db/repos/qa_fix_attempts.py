@@ -1,0 +1,238 @@
+"""qa_fix_attempts: model dispatches and their outcomes. What they prove is in classification_trust at once."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from functools import cache
+from typing import Any, Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
+
+from derwin_db import trust
+from derwin_db.errors import IllegalTransition, NotFound
+from derwin_db.guard import PROJECT
+from derwin_db.models.qa_fix_attempt import (
+    DiffStat,
+    FixOutcome,
+    FixStatus,
+    QAFixAttempt,
+    QAFixAttemptConclusion,
+    QAFixAttemptCreate,
+)
+from derwin_db.models.qa_ticket import QATicket, TicketStatus
+from derwin_db.paging import Page
+from derwin_db.repository import (
+    Repository,
+    TimeFilters,
+    check_id,
+    checked,
+    invalid,
+    one_of,
+    param,
+    scoped,
+    scoped_update,
+    table_of,
+)
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, entities, scalars
+from derwin_db.types import Id, new_id
+
+_ATTEMPTS = table_of(QAFixAttempt)
+_TICKETS = table_of(QATicket)
+_ID = param("id", _ATTEMPTS.c.id)
+_CLOSED = (TicketStatus.DUPLICATE, TicketStatus.REJECTED, TicketStatus.WONT_FIX)
+_SUCCESSES = (FixOutcome.MERGED, FixOutcome.PR_OPENED)
+_AFTER_PR = (FixOutcome.MERGED, FixOutcome.REJECTED)
+
+_OUTCOME: TypeAdapter[FixOutcome] = TypeAdapter(FixOutcome)
+
+
+class _Unset:
+    """Stands for a keyword that was not given: the column stays as it is."""
+
+
+_UNSET: Any = _Unset()
+
+
+class QAFixAttemptFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    ticket_id: Id | None
+    status: FixStatus | None
+    outcome: FixOutcome | None
+
+
+class QAFixAttempts(Repository[QAFixAttempt]):
+    """Attempts: DISPATCHED -> RUNNING -> SUCCEEDED | FAILED, CANCELLED from either of the first two."""
+
+    model = QAFixAttempt
+    filters = QAFixAttemptFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QAFixAttemptFilters]
+    ) -> Page[QAFixAttempt]:
+        """Return a page of attempts. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> AsyncIterator[QAFixAttempt]:
+        """Iterate over all attempts. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> int:
+        """Count attempts."""
+        return await self._count(session, filters)
+
+    async def dispatch(
+        self,
+        session: ProjectSession,
+        ticket_id: UUID,
+        *,
+        model: str,
+        branch: str | None = None,
+        prompt_artifact_id: UUID | None = None,
+    ) -> QAFixAttempt:
+        """Begin the ticket's next attempt, numbered from 1 without gaps in any interleaving. Several may be open.
+
+        Errors: NotFound; IllegalTransition for a ticket that is a duplicate, rejected or won't be fixed.
+        Locks: the ticket's row, until the end of the unit.
+        """
+        session, ticket = project_session(session), check_id(ticket_id, "ticket_id")
+        try:
+            data = QAFixAttemptCreate(model=model, branch=branch, prompt_artifact_id=prompt_artifact_id)
+        except ValidationError as error:
+            raise invalid(error) from None
+        status = await session.fetch(_lock_ticket_statement(), {"ticket_id": ticket})
+        if not status:
+            raise NotFound("No such ticket in this project.")
+        if status[0] in _CLOSED:
+            raise IllegalTransition(f"A ticket that is {status[0]} gets no further attempt.")
+        values = {name: getattr(data, name) for name in QAFixAttemptCreate.model_fields}
+        return (await session.fetch(_dispatch_statement(), {**values, "id": new_id(), "ticket_id": ticket}))[0]
+
+    async def start(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
+        """Note that the attempt runs. Errors: NotFound, IllegalTransition unless it is DISPATCHED."""
+        return await self._move(session, _start_statement(), id, "A started attempt was DISPATCHED before.")
+
+    async def cancel(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
+        """End an attempt without an outcome: it does not count. Errors: NotFound, IllegalTransition once it has ended."""
+        return await self._move(session, _cancel_statement(), id, "The attempt has ended already.")
+
+    async def conclude(
+        self,
+        session: ProjectSession,
+        id: UUID,
+        outcome: FixOutcome,
+        *,
+        branch: str | None = _UNSET,
+        pr_url: str | None = _UNSET,
+        diff_stat: DiffStat | None = _UNSET,
+        input_tokens: int = _UNSET,
+        output_tokens: int = _UNSET,
+        cost_usd: Decimal | str = _UNSET,
+        error: str | None = _UNSET,
+    ) -> QAFixAttempt:
+        """End a running attempt, or conclude one whose PR was opened as MERGED or REJECTED. The ticket does not move.
+
+        Trust in the ticket's classification is brought up to date in the same transaction; PR_OPENED does not count yet.
+        Keywords that are not given leave their columns as they are. Units: US dollars.
+        Errors: NotFound, IllegalTransition, InvalidInput. Locks: the attempt's row, then the row of the score.
+        """
+        session, row_id, result = project_session(session), check_id(id), checked(_OUTCOME, outcome, "outcome")
+        given = {
+            "branch": branch,
+            "pr_url": pr_url,
+            "diff_stat": diff_stat,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "cost_usd": cost_usd,
+            "error": error,
+        }
+        try:
+            data = QAFixAttemptConclusion(**{name: value for name, value in given.items() if value is not _UNSET})  # type: ignore[arg-type]
+        except ValidationError as problem:
+            raise invalid(problem) from None
+        fields = tuple(sorted(data.model_fields_set))
+        values = {name: getattr(data, name) for name in fields}
+        rows = await session.fetch(_conclude_statement(result, fields), {"id": row_id, **values})
+        if not rows:
+            await self.get(session, row_id)
+            raise IllegalTransition("A running attempt is concluded, or one whose PR is open, as MERGED or REJECTED.")
+        await self._count_in(session, rows[0])
+        return rows[0]
+
+    async def mark_reverted(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
+        """Turn a merged attempt into a failure, for trust too; it stays in the window of its merge.
+
+        Errors: NotFound, IllegalTransition unless it is MERGED. Locks: as `conclude`.
+        """
+        row = await self._move(session, _revert_statement(), id, "Only a merged attempt can be reverted.")
+        await self._count_in(session, row)
+        return row
+
+    async def _move(self, session: ProjectSession, statement: Statement[QAFixAttempt], id: UUID, rule: str) -> QAFixAttempt:
+        rows = await project_session(session).fetch(statement, {"id": check_id(id)})
+        if rows:
+            return rows[0]
+        await self.get(session, id)
+        raise IllegalTransition(rule)
+
+    async def _count_in(self, session: ProjectSession, row: QAFixAttempt) -> None:
+        names = await session.fetch(_classification_statement(), {"ticket_id": row.ticket_id})
+        await trust.bring_up_to_date(session, names)
+
+
+@cache
+def _lock_ticket_statement() -> Statement[TicketStatus]:
+    query = scoped(QATicket, _TICKETS.c.status).where(_TICKETS.c.id == param("ticket_id", _TICKETS.c.id))
+    return scalars("qa_fix_attempts.dispatch", query.with_for_update(key_share=True))
+
+
+@cache
+def _dispatch_statement() -> Statement[QAFixAttempt]:
+    ticket = param("ticket_id", _ATTEMPTS.c.ticket_id)
+    last = scoped(QAFixAttempt, sa.func.coalesce(sa.func.max(_ATTEMPTS.c.attempt_no), 0)).where(_ATTEMPTS.c.ticket_id == ticket)
+    values = {name: param(name, _ATTEMPTS.c[name]) for name in ("id", *QAFixAttemptCreate.model_fields)}
+    query = sa.insert(_ATTEMPTS).values(
+        project_id=PROJECT, ticket_id=ticket, attempt_no=last.correlate(None).scalar_subquery() + 1, **values
+    )
+    return entities("qa_fix_attempts.dispatch", query.returning(*_ATTEMPTS.c), QAFixAttempt)
+
+
+def _moved(verb: str, *from_: sa.ColumnElement[bool], **values: Any) -> Statement[QAFixAttempt]:
+    query = scoped_update(QAFixAttempt).where(_ATTEMPTS.c.id == _ID, *from_).values(values)
+    return entities(f"qa_fix_attempts.{verb}", query.returning(*_ATTEMPTS.c), QAFixAttempt)
+
+
+@cache
+def _start_statement() -> Statement[QAFixAttempt]:
+    is_new = _ATTEMPTS.c.status == FixStatus.DISPATCHED
+    return _moved("start", is_new, status=FixStatus.RUNNING, started_at=sa.func.now())
+
+
+@cache
+def _cancel_statement() -> Statement[QAFixAttempt]:
+    is_open = one_of(_ATTEMPTS.c.status, (FixStatus.DISPATCHED, FixStatus.RUNNING))
+    return _moved("cancel", is_open, status=FixStatus.CANCELLED)
+
+
+@cache
+def _conclude_statement(outcome: FixOutcome, fields: tuple[str, ...]) -> Statement[QAFixAttempt]:
+    from_ = _ATTEMPTS.c.status == FixStatus.RUNNING
+    if outcome in _AFTER_PR:
+        from_ = sa.or_(from_, _ATTEMPTS.c.outcome == FixOutcome.PR_OPENED)
+    status = FixStatus.SUCCEEDED if outcome in _SUCCESSES else FixStatus.FAILED
+    values = {name: param(name, _ATTEMPTS.c[name]) for name in fields}
+    return _moved("conclude", from_, status=status, outcome=outcome, concluded_at=sa.func.now(), **values)
+
+
+@cache
+def _revert_statement() -> Statement[QAFixAttempt]:
+    is_merged = _ATTEMPTS.c.outcome == FixOutcome.MERGED
+    return _moved("mark_reverted", is_merged, status=FixStatus.FAILED, outcome=FixOutcome.REVERTED)
+
+
+@cache
+def _classification_statement() -> Statement[str]:
+    query = scoped(QATicket, _TICKETS.c.classification).where(_TICKETS.c.id == param("ticket_id", _TICKETS.c.id))
+    return scalars("qa_fix_attempts.conclude", query)

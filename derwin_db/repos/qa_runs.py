@@ -1,0 +1,246 @@
+"""qa_runs: the queue of discovery passes, and what became of them."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import cache
+from typing import Any, Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from derwin_db.enums import ProjectMode
+from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, ProjectNotFound, RetentionLocked
+from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.project import Project
+from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
+from derwin_db.models.qa_ticket import QATicket
+from derwin_db.models.raw_signal import RawSignal, SignalStatus
+from derwin_db.paging import Page
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    check_id,
+    checked,
+    one_of,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+)
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, command, entities, tuples
+from derwin_db.types import LongText, ShortText, Window, new_id
+
+_RUNS = table_of(QARun)
+_PROJECTS = table_of(Project)
+_SIGNALS = table_of(RawSignal)
+_TICKETS = table_of(QATicket)
+_ARTIFACTS = table_of(AuditArtifact)
+_ID = param("id", _RUNS.c.id)
+
+_SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
+_LONG: TypeAdapter[str] = TypeAdapter(LongText)
+_WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
+
+
+class QARunFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    trigger: RunTrigger | None
+    status: RunStatus | None
+    mode: ProjectMode | None
+
+
+class QARuns(WritableRepository[QARun]):
+    """The queue: QUEUED -> RUNNING -> COMPLETED | FAILED, CANCELLED from either of the first two."""
+
+    model = QARun
+    create_model = QARunCreate
+    filters = QARunFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QARunFilters]
+    ) -> Page[QARun]:
+        """Return a page of runs. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> AsyncIterator[QARun]:
+        """Iterate over all runs. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> int:
+        """Count runs."""
+        return await self._count(session, filters)
+
+    async def enqueue(self, session: ProjectSession, data: QARunCreate) -> QARun:
+        """Put a run in the queue, in the project's present mode. Cost: one statement."""
+        rows = await project_session(session).fetch(_enqueue_statement(), {**self._create_values(data), "id": new_id()})
+        if not rows:
+            raise ProjectNotFound
+        return rows[0]
+
+    async def claim(self, session: ProjectSession, worker: str) -> QARun | None:
+        """Take the oldest queued run, in the project's present mode, or return None. A run has one owner.
+
+        Locks: the run's row; runs that others are claiming are skipped. Cost: one statement, through the status index.
+        """
+        rows = await project_session(session).fetch(_claim_statement(), {"worker": checked(_SHORT, worker, "worker")})
+        return rows[0] if rows else None
+
+    async def heartbeat(self, session: ProjectSession, id: UUID, *, worker: str) -> QARun:
+        """Say that the worker is alive. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        return await self._of_worker(session, "heartbeat", id, worker, {})
+
+    async def complete(self, session: ProjectSession, id: UUID, stats: RunStats, *, worker: str) -> QARun:
+        """End the run well. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        if not isinstance(stats, RunStats):
+            raise InvalidInput("stats: a RunStats is wanted here.")
+        return await self._of_worker(session, "complete", id, worker, {"stats": stats})
+
+    async def fail(self, session: ProjectSession, id: UUID, error: str, *, worker: str) -> QARun:
+        """End the run with an error. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        return await self._of_worker(session, "fail", id, worker, {"error": checked(_LONG, error, "error")})
+
+    async def cancel(self, session: ProjectSession, id: UUID) -> QARun:
+        """End a run that is queued or running. Errors: NotFound, IllegalTransition."""
+        rows = await project_session(session).fetch(_cancel_statement(), {"id": check_id(id)})
+        if rows:
+            return rows[0]
+        await self.get(session, id)
+        raise IllegalTransition("The run has ended already.")
+
+    async def requeue_stalled(self, session: ProjectSession, *, older_than: timedelta) -> int:
+        """Put running ones whose last heartbeat is older back into the queue. Returns how many. Cost: one statement."""
+        least = checked(_WINDOW, older_than, "older_than")
+        return await project_session(session).execute(_requeue_statement(), {"older_than": least})
+
+    async def statistics(self, session: ProjectSession, id: UUID) -> RunStats:
+        """Count what is stored of the run: signals (and those marked DUPLICATE), by route, and its tickets.
+
+        Errors: NotFound. Cost: two statements, through the indexes on run_id.
+        """
+        await self.get(session, id)
+        rows = await project_session(session).fetch(_statistics_statement(), {"id": check_id(id)})
+        tickets = rows[0][3] if rows else 0
+        by_route = {route: signals for route, signals, _, _ in rows if route is not None}
+        return RunStats(
+            signals=sum(by_route.values()), duplicates=sum(row[2] for row in rows), tickets=tickets, by_route=by_route
+        )
+
+    async def delete(self, session: ProjectSession, id: UUID) -> None:
+        """Delete the run and its signals; its tickets stay, without a run.
+
+        Errors: NotFound; RetentionLocked while evidence of it is kept. Cost: two statements.
+        """
+        session, row_id = project_session(session), check_id(id)
+        if not await session.fetch(_lock_unless_kept_statement(), {"id": row_id}):
+            await self.get(session, row_id)
+            raise RetentionLocked
+        await session.execute(_clear_tickets_statement(), {"id": row_id})
+        await self._delete(session, row_id)
+
+    async def _of_worker(self, session: ProjectSession, verb: str, id: UUID, worker: str, values: dict[str, Any]) -> QARun:
+        session = project_session(session)
+        owner = checked(_SHORT, worker, "worker")
+        rows = await session.fetch(_of_worker_statement(verb), {"id": check_id(id), "worker": owner, **values})
+        if rows:
+            return rows[0]
+        row = await self.get(session, id)
+        if row.status is RunStatus.RUNNING:
+            raise Conflict("Another worker has claimed this run.")
+        raise IllegalTransition("The run is not running.")
+
+
+@cache
+def _enqueue_statement() -> Statement[QARun]:
+    names = tuple(QARunCreate.model_fields)
+    source = scoped(
+        Project, _PROJECTS.c.id, param("id", _RUNS.c.id), _PROJECTS.c.mode, *(param(name, _RUNS.c[name]) for name in names)
+    )
+    query = sa.insert(_RUNS).from_select(["project_id", "id", "mode", *names], source).returning(*_RUNS.c)
+    return entities("qa_runs.enqueue", query, QARun)
+
+
+@cache
+def _claim_statement() -> Statement[QARun]:
+    oldest = (
+        scoped(QARun, _RUNS.c.id)
+        .where(_RUNS.c.status == RunStatus.QUEUED)
+        .order_by(_RUNS.c.created_at, _RUNS.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .correlate(None)
+        .scalar_subquery()
+    )
+    query = (
+        scoped_update(QARun)
+        .where(_RUNS.c.id == oldest, scope_of(_PROJECTS))
+        .values(
+            status=RunStatus.RUNNING,
+            mode=_PROJECTS.c.mode,
+            claimed_by=param("worker", _RUNS.c.claimed_by),
+            started_at=sa.func.now(),
+            heartbeat_at=sa.func.now(),
+        )
+    )
+    return entities("qa_runs.claim", query.returning(*_RUNS.c), QARun)
+
+
+@cache
+def _of_worker_statement(verb: str) -> Statement[QARun]:
+    ends: dict[str, dict[str, Any]] = {
+        "heartbeat": {"heartbeat_at": sa.func.now()},
+        "complete": {
+            "status": RunStatus.COMPLETED,
+            "finished_at": sa.func.now(),
+            "stats": sa.bindparam("stats", type_=_RUNS.c.stats.type),
+        },
+        "fail": {"status": RunStatus.FAILED, "finished_at": sa.func.now(), "error": param("error", _RUNS.c.error)},
+    }
+    is_owned = sa.and_(_RUNS.c.status == RunStatus.RUNNING, _RUNS.c.claimed_by == param("worker", _RUNS.c.claimed_by))
+    query = scoped_update(QARun).where(_RUNS.c.id == _ID, is_owned).values(ends[verb])
+    return entities(f"qa_runs.{verb}", query.returning(*_RUNS.c), QARun)
+
+
+@cache
+def _cancel_statement() -> Statement[QARun]:
+    is_open = one_of(_RUNS.c.status, (RunStatus.QUEUED, RunStatus.RUNNING))
+    query = scoped_update(QARun).where(_RUNS.c.id == _ID, is_open)
+    query = query.values(status=RunStatus.CANCELLED, finished_at=sa.func.now())
+    return entities("qa_runs.cancel", query.returning(*_RUNS.c), QARun)
+
+
+@cache
+def _requeue_statement() -> Statement[None]:
+    is_stalled = _RUNS.c.heartbeat_at < sa.func.now() - sa.bindparam("older_than", type_=sa.Interval())
+    query = scoped_update(QARun).where(_RUNS.c.status == RunStatus.RUNNING, is_stalled)
+    query = query.values(status=RunStatus.QUEUED, claimed_by=None, heartbeat_at=None, started_at=None)
+    return command("qa_runs.requeue_stalled", query)
+
+
+@cache
+def _statistics_statement() -> Statement[tuple[Any, ...]]:
+    tickets = scoped(QATicket, sa.func.count()).where(_TICKETS.c.run_id == _ID).scalar_subquery()
+    duplicates = sa.func.count(_SIGNALS.c.id).filter(_SIGNALS.c.status == SignalStatus.DUPLICATE)
+    query = (
+        sa.select(_SIGNALS.c.route, sa.func.count(_SIGNALS.c.id), duplicates, tickets)
+        .select_from(
+            _RUNS.outerjoin(_SIGNALS, sa.and_(scope_of(_SIGNALS), _SIGNALS.c.run_id == _RUNS.c.id)),
+        )
+        .where(scope_of(_RUNS), _RUNS.c.id == _ID)
+        .group_by(_SIGNALS.c.route)
+    )
+    return tuples("qa_runs.statistics", query)
+
+
+@cache
+def _lock_unless_kept_statement() -> Statement[QARun]:
+    is_kept = sa.exists(scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.run_id == _ID).correlate(None))
+    return entities("qa_runs.delete", scoped(QARun).where(_RUNS.c.id == _ID, ~is_kept).with_for_update(), QARun)
+
+
+@cache
+def _clear_tickets_statement() -> Statement[None]:
+    return command("qa_runs.delete", scoped_update(QATicket).where(_TICKETS.c.run_id == _ID).values(run_id=None))

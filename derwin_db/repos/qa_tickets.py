@@ -1,0 +1,310 @@
+"""qa_tickets: bug tickets and their state machine."""
+
+from collections.abc import AsyncIterator, Iterable
+from functools import cache
+from itertools import islice
+from typing import Any, Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from derwin_db import trust
+from derwin_db.enums import Bucket, Severity
+from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
+from derwin_db.guard import PROJECT
+from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.qa_fix_attempt import QAFixAttempt
+from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
+from derwin_db.models.raw_signal import RawSignal
+from derwin_db.paging import Page
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    check_id,
+    check_version,
+    checked,
+    columnwise,
+    one_of,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+    unnested,
+)
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, command, entities, scalars, tuples
+from derwin_db.types import Classification, Fingerprint, Id, new_id
+
+_TICKETS = table_of(QATicket)
+_ATTEMPTS = table_of(QAFixAttempt)
+_ARTIFACTS = table_of(AuditArtifact)
+_SIGNALS = table_of(RawSignal)
+_ID = param("id", _TICKETS.c.id)
+_BATCH = 5000
+
+_STATUS: TypeAdapter[TicketStatus] = TypeAdapter(TicketStatus)
+_BUCKET: TypeAdapter[Bucket] = TypeAdapter(Bucket)
+_FINGERPRINT: TypeAdapter[str] = TypeAdapter(Fingerprint)
+
+
+class QATicketFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    run_id: Id | None
+    duplicate_of_id: Id | None
+    severity: Severity | None
+    classification: Classification | None
+    fingerprint: Fingerprint | None
+    status: TicketStatus | None
+    initial_bucket: Bucket | None
+    final_bucket: Bucket | None
+
+
+class QATickets(WritableRepository[QATicket]):
+    """Tickets. The status moves by `transition` and `mark_duplicate` alone."""
+
+    model = QATicket
+    create_model = QATicketCreate
+    update_model = QATicketUpdate
+    filters = QATicketFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QATicketFilters]
+    ) -> Page[QATicket]:
+        """Return a page of tickets. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> AsyncIterator[QATicket]:
+        """Iterate over all tickets. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> int:
+        """Count tickets."""
+        return await self._count(session, filters)
+
+    async def create(self, session: ProjectSession, data: QATicketCreate) -> QATicket:
+        """Write a ticket, OPEN. Errors: InvalidReference for an unknown run. Cost: one statement."""
+        return await self._insert(session, data)
+
+    async def create_many(self, session: ProjectSession, rows: Iterable[QATicketCreate]) -> int:
+        """Write tickets, OPEN, 5,000 a statement; all or none within the unit. Returns how many.
+
+        Errors: InvalidReference for an unknown run among them.
+        """
+        session = project_session(session)
+        names = tuple(QATicketCreate.model_fields)
+        source, total = iter(rows), 0
+        while batch := list(islice(source, _BATCH)):
+            for row in batch:
+                self._check_type(row)
+            await session.execute(_create_many_statement(), {**columnwise(batch, names), "id": [new_id() for _ in batch]})
+            total += len(batch)
+        return total
+
+    async def update(
+        self, session: ProjectSession, id: UUID, data: QATicketUpdate, *, expected_version: int | None = None
+    ) -> QATicket:
+        """Change the fields that are set: a new version. A new classification brings both trust scores up to date.
+
+        Errors: NotFound; StaleWrite if `expected_version` is given and is not the row's; InvalidReference.
+        """
+        if "classification" not in getattr(data, "model_fields_set", ()):
+            return await self._update(session, id, data, expected_version=expected_version)
+        before = await self._lock(session, id)
+        row = await self._update(session, id, data, expected_version=expected_version)
+        if row.classification != before.classification and await session.fetch(_has_attempt_statement(), {"id": row.id}):
+            await trust.bring_up_to_date(session, (before.classification, row.classification))
+        return row
+
+    async def transition(
+        self, session: ProjectSession, id: UUID, to: TicketStatus, *, expected_version: int | None = None
+    ) -> QATicket:
+        """Move the ticket along its state machine; RESOLVED sets `resolved_at`, reopening clears it.
+
+        Errors: NotFound; IllegalTransition for any other move (DUPLICATE has `mark_duplicate`); StaleWrite.
+        Cost: one statement.
+        """
+        session, row_id, status = project_session(session), check_id(id), checked(_STATUS, to, "to")
+        expected = None if expected_version is None else check_version(expected_version)
+        if status not in TRANSITIONS:
+            raise IllegalTransition("A ticket becomes a DUPLICATE by `mark_duplicate`, which names the other one.")
+        values = {"id": row_id, "expected_version": expected}
+        rows = await session.fetch(_transition_statement(status, guarded=expected is not None), values)
+        if rows:
+            return rows[0]
+        present = await self.get(session, row_id)
+        if expected is not None and present.version != expected:
+            raise StaleWrite
+        raise IllegalTransition(f"A ticket that is {present.status} does not become {status}.")
+
+    async def assign_bucket(self, session: ProjectSession, id: UUID, bucket: Bucket) -> QATicket:
+        """Say who takes care of the ticket; the first time this is its initial bucket too. Errors: NotFound."""
+        values = {"id": check_id(id), "bucket": checked(_BUCKET, bucket, "bucket")}
+        rows = await project_session(session).fetch(_assign_bucket_statement(), values)
+        if not rows:
+            raise NotFound
+        return rows[0]
+
+    async def mark_duplicate(self, session: ProjectSession, id: UUID, of: UUID) -> QATicket:
+        """End an open ticket as the duplicate of another one.
+
+        Errors: NotFound; InvalidReference for an unknown `of`; IllegalTransition for one that is not open; Conflict where
+        `of` is, through others, a duplicate of this one. Locks: both rows, in the order of their ids.
+        """
+        session, row_id, other_id = project_session(session), check_id(id), check_id(of, "of")
+        if row_id == other_id:
+            raise Conflict("A ticket is not a duplicate of itself.")
+        rows = {row.id: row for row in await session.fetch(_lock_both_statement(), {"id": row_id, "of": other_id})}
+        if row_id not in rows:
+            raise NotFound
+        if other_id not in rows:
+            raise InvalidReference("of: no such ticket in this project.")
+        if rows[row_id].status not in OPEN_STATUSES:
+            raise IllegalTransition(f"A ticket that is {rows[row_id].status} does not become DUPLICATE.")
+        if row_id in await session.fetch(_chain_statement(), {"id": other_id}):
+            raise Conflict("The other ticket is a duplicate of this one: duplicates form no circle.")
+        return (await session.fetch(_mark_duplicate_statement(), {"id": row_id, "of": other_id}))[0]
+
+    async def find_by_fingerprint(self, session: ProjectSession, fingerprint: str) -> QATicket | None:
+        """Return the newest ticket of this fingerprint, or None. Cost: one statement, through the index on it."""
+        values = {"fingerprint": checked(_FINGERPRINT, fingerprint, "fingerprint")}
+        rows = await project_session(session).fetch(_by_fingerprint_statement(), values)
+        return rows[0] if rows else None
+
+    async def counts_by_status(self, session: ProjectSession) -> dict[TicketStatus, int]:
+        """Count tickets by status; a status without tickets counts 0. Cost: one statement."""
+        counts = dict(await project_session(session).fetch(_counts_statement(), {}))
+        return {status: counts.get(status, 0) for status in TicketStatus}
+
+    async def delete(self, session: ProjectSession, id: UUID) -> None:
+        """Delete the ticket and its attempts; its signals and its duplicates stay, without it.
+
+        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept.
+        """
+        session, row_id = project_session(session), check_id(id)
+        row = await self._lock(session, row_id)
+        if not await session.fetch(_is_deletable_statement(), {"id": row_id}):
+            raise RetentionLocked
+        had_attempts = await session.fetch(_has_attempt_statement(), {"id": row_id})
+        await session.execute(_clear_signals_statement(), {"id": row_id})
+        await session.execute(_clear_duplicates_statement(), {"id": row_id})
+        await self._delete(session, row_id)
+        if had_attempts:
+            await trust.bring_up_to_date(session, (row.classification,))
+
+    async def _lock(self, session: ProjectSession, id: UUID) -> QATicket:
+        rows = await project_session(session).fetch(_lock_statement(), {"id": check_id(id)})
+        if not rows:
+            raise NotFound
+        return rows[0]
+
+
+def _changed(verb: str, query: sa.Update) -> Statement[QATicket]:
+    query = query.values(version=_TICKETS.c.version + 1)
+    return entities(f"qa_tickets.{verb}", query.returning(*_TICKETS.c), QATicket)
+
+
+@cache
+def _create_many_statement() -> Statement[None]:
+    names = ("id", *QATicketCreate.model_fields)
+    given = unnested(_TICKETS, names)
+    source = sa.select(PROJECT, *(given.c[name] for name in names))
+    return command("qa_tickets.create_many", sa.insert(_TICKETS).from_select(["project_id", *names], source))
+
+
+@cache
+def _lock_statement() -> Statement[QATicket]:
+    return entities("qa_tickets.lock", scoped(QATicket).where(_TICKETS.c.id == _ID).with_for_update(), QATicket)
+
+
+@cache
+def _transition_statement(to: TicketStatus, *, guarded: bool) -> Statement[QATicket]:
+    values: dict[str, Any] = {"status": to}
+    if to is TicketStatus.RESOLVED:
+        values["resolved_at"] = sa.func.now()
+    elif to is TicketStatus.OPEN:
+        values["resolved_at"] = None
+    query = scoped_update(QATicket).where(_TICKETS.c.id == _ID, one_of(_TICKETS.c.status, TRANSITIONS[to])).values(values)
+    if guarded:
+        query = query.where(_TICKETS.c.version == param("expected_version", _TICKETS.c.version))
+    return _changed("transition", query)
+
+
+@cache
+def _assign_bucket_statement() -> Statement[QATicket]:
+    bucket = param("bucket", _TICKETS.c.final_bucket)
+    query = scoped_update(QATicket).where(_TICKETS.c.id == _ID)
+    return _changed(
+        "assign_bucket",
+        query.values(final_bucket=bucket, initial_bucket=sa.func.coalesce(_TICKETS.c.initial_bucket, bucket)),
+    )
+
+
+@cache
+def _lock_both_statement() -> Statement[QATicket]:
+    both = sa.or_(_TICKETS.c.id == _ID, _TICKETS.c.id == param("of", _TICKETS.c.id))
+    query = scoped(QATicket).where(both).order_by(_TICKETS.c.id).with_for_update(key_share=True)
+    return entities("qa_tickets.mark_duplicate", query, QATicket)
+
+
+@cache
+def _chain_statement() -> Statement[UUID]:
+    """The tickets that this one is a duplicate of, one after the other."""
+    chain = scoped(QATicket, _TICKETS.c.duplicate_of_id).where(_TICKETS.c.id == _ID).cte("chain", recursive=True)
+    further = _TICKETS.alias("further")
+    step = sa.select(further.c.duplicate_of_id).where(scope_of(further), further.c.id == chain.c.duplicate_of_id)
+    chain = chain.union(step)
+    query = sa.select(chain.c.duplicate_of_id).where(chain.c.duplicate_of_id.is_not(None))
+    return scalars("qa_tickets.mark_duplicate", query)
+
+
+@cache
+def _mark_duplicate_statement() -> Statement[QATicket]:
+    query = scoped_update(QATicket).where(_TICKETS.c.id == _ID)
+    query = query.values(status=TicketStatus.DUPLICATE, duplicate_of_id=param("of", _TICKETS.c.duplicate_of_id))
+    return _changed("mark_duplicate", query)
+
+
+@cache
+def _by_fingerprint_statement() -> Statement[QATicket]:
+    query = scoped(QATicket).where(_TICKETS.c.fingerprint == param("fingerprint", _TICKETS.c.fingerprint))
+    query = query.order_by(_TICKETS.c.created_at.desc(), _TICKETS.c.id.desc()).limit(1)
+    return entities("qa_tickets.find_by_fingerprint", query, QATicket)
+
+
+@cache
+def _counts_statement() -> Statement[tuple[Any, ...]]:
+    query = scoped(QATicket, _TICKETS.c.status, sa.func.count()).group_by(_TICKETS.c.status)
+    return tuples("qa_tickets.counts_by_status", query)
+
+
+@cache
+def _has_attempt_statement() -> Statement[int]:
+    query = scoped(QAFixAttempt, sa.literal(1)).where(_ATTEMPTS.c.ticket_id == param("id", _ATTEMPTS.c.ticket_id)).limit(1)
+    return scalars("qa_tickets.has_attempt", query)
+
+
+@cache
+def _is_deletable_statement() -> Statement[int]:
+    of_ticket = sa.exists(scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.ticket_id == _ID).correlate(None))
+    of_attempt = sa.exists(
+        sa.select(sa.literal(1))
+        .select_from(_ARTIFACTS.join(_ATTEMPTS, sa.and_(scope_of(_ATTEMPTS), _ATTEMPTS.c.id == _ARTIFACTS.c.fix_attempt_id)))
+        .where(scope_of(_ARTIFACTS), _ATTEMPTS.c.ticket_id == _ID)
+        .correlate(None)
+    )
+    query = scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == _ID, ~of_ticket, ~of_attempt)
+    return scalars("qa_tickets.delete", query)
+
+
+@cache
+def _clear_signals_statement() -> Statement[None]:
+    return command("qa_tickets.delete", scoped_update(RawSignal).where(_SIGNALS.c.ticket_id == _ID).values(ticket_id=None))
+
+
+@cache
+def _clear_duplicates_statement() -> Statement[None]:
+    query = scoped_update(QATicket).where(_TICKETS.c.duplicate_of_id == _ID).values(duplicate_of_id=None)
+    return command("qa_tickets.delete", query)

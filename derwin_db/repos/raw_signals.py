@@ -1,0 +1,196 @@
+"""raw_signals: what discovery emits, in bulk, deduplicated, until triage takes it."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import cache
+from itertools import islice
+from typing import Any, Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from derwin_db.enums import DiscoveryRoute, Severity
+from derwin_db.errors import InvalidInput, InvalidReference, NotFound
+from derwin_db.models.qa_run import QARun
+from derwin_db.models.qa_ticket import QATicket
+from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
+from derwin_db.paging import Page, check_limit
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    array_param,
+    check_id,
+    check_ids,
+    columnwise,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+    unnested,
+)
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, command, entities, scalars
+from derwin_db.types import Fingerprint, Id, new_id
+
+_SIGNALS = table_of(RawSignal)
+_RUNS = table_of(QARun)
+_TICKETS = table_of(QATicket)
+_NAMES = tuple(RawSignalCreate.model_fields)
+_BATCH = 5000
+_ONCE = 20_000
+
+
+class RawSignalFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    run_id: Id | None
+    ticket_id: Id | None
+    route: DiscoveryRoute | None
+    severity_hint: Severity | None
+    status: SignalStatus | None
+    fingerprint: Fingerprint | None
+
+
+class RawSignals(WritableRepository[RawSignal]):
+    """The findings of runs, each once a run."""
+
+    model = RawSignal
+    create_model = RawSignalCreate
+    filters = RawSignalFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[RawSignalFilters]
+    ) -> Page[RawSignal]:
+        """Return a page of signals. Order: newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> AsyncIterator[RawSignal]:
+        """Iterate over all signals. Order: newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> int:
+        """Count signals."""
+        return await self._count(session, filters)
+
+    async def ingest(self, session: ProjectSession, run_id: UUID, signals: Iterable[RawSignalCreate]) -> IngestResult:
+        """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
+
+        Shape: a list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
+        generator of any length takes constant memory. Errors: NotFound for an unknown run.
+        Locks: rows are written in the order of their fingerprints, so that two writers of one list never deadlock.
+        """
+        session = project_session(session)
+        run = check_id(run_id, "run_id")
+        ordered, size = iter(signals), _BATCH
+        if isinstance(signals, Sequence):
+            ordered, size = iter(sorted(signals, key=_fingerprint_of)), _ONCE if len(signals) <= _ONCE else _BATCH
+        given = inserted = 0
+        while batch := list(islice(ordered, size)):
+            for signal in batch:
+                self._check_type(signal)
+            values = columnwise(batch, _NAMES)
+            values.update(run_id=run, id=[new_id() for _ in batch])
+            given += len(batch)
+            inserted += await session.execute(_ingest_statement(), values)
+        if inserted == 0 and not await session.fetch(_run_exists_statement(), {"run_id": run}):
+            raise NotFound("No such run in this project.")
+        return IngestResult(inserted, given - inserted)
+
+    async def pending(self, session: ProjectSession, run_id: UUID, *, limit: int = 500) -> Sequence[RawSignal]:
+        """Return signals of the run that triage has not seen. Order: oldest first. Cost: the index on (run_id, status)."""
+        values = {"run_id": check_id(run_id, "run_id"), "limit": check_limit(limit)}
+        return await project_session(session).fetch(_pending_statement(), values)
+
+    async def attach(self, session: ProjectSession, ids: Iterable[UUID], ticket_id: UUID) -> int:
+        """Make the signals part of a ticket: TRIAGED. All or none. Returns how many.
+
+        Errors: NotFound if one of them is unknown; InvalidReference for an unknown ticket; TooLarge above 1,000.
+        """
+        ticket = check_id(ticket_id, "ticket_id")
+        attached = await self._triage(session, _attach_statement(), ids, {"ticket_id": ticket})
+        if attached is None:
+            if not await session.fetch(_ticket_exists_statement(), {"ticket_id": ticket}):
+                raise InvalidReference("ticket_id: no such ticket in this project.")
+            raise NotFound
+        return attached
+
+    async def discard(self, session: ProjectSession, ids: Iterable[UUID]) -> int:
+        """Put the signals aside: DISCARDED. All or none. Returns how many. Errors: NotFound, TooLarge above 1,000."""
+        discarded = await self._triage(session, _discard_statement(), ids, {})
+        if discarded is None:
+            raise NotFound
+        return discarded
+
+    async def delete(self, session: ProjectSession, id: UUID) -> None:
+        """Delete the signal. Errors: NotFound."""
+        await self._delete(session, id)
+
+    async def _triage(
+        self, session: ProjectSession, statement: Statement[None], ids: Iterable[UUID], values: dict[str, Any]
+    ) -> int | None:
+        """Change all of them in one statement, or none: None says that one was missing."""
+        session = project_session(session)
+        wanted = check_ids(ids)
+        if not wanted:
+            return 0
+        changed = await session.execute(statement, {"ids": wanted, "wanted": len(wanted), **values})
+        return changed or None
+
+
+def _fingerprint_of(signal: RawSignalCreate) -> str:
+    if type(signal) is not RawSignalCreate:
+        raise InvalidInput("signals: each a RawSignalCreate.")
+    return signal.fingerprint
+
+
+@cache
+def _ingest_statement() -> Statement[None]:
+    given = unnested(_SIGNALS, ("id", *_NAMES))
+    source = (
+        sa.select(_RUNS.c.project_id, _RUNS.c.id, given.c.id, *(given.c[name] for name in _NAMES))
+        .select_from(_RUNS.join(given, sa.true()))
+        .where(scope_of(_RUNS), _RUNS.c.id == param("run_id", _RUNS.c.id))
+        .order_by(given.c.fingerprint.collate("C"))
+    )
+    query = insert(_SIGNALS).from_select(["project_id", "run_id", "id", *_NAMES], source)
+    query = query.on_conflict_do_nothing(index_elements=["project_id", "run_id", "fingerprint"])
+    return command("raw_signals.ingest", query)
+
+
+@cache
+def _run_exists_statement() -> Statement[int]:
+    return scalars("raw_signals.ingest", scoped(QARun, sa.literal(1)).where(_RUNS.c.id == param("run_id", _RUNS.c.id)))
+
+
+@cache
+def _ticket_exists_statement() -> Statement[int]:
+    query = scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == param("ticket_id", _TICKETS.c.id))
+    return scalars("raw_signals.attach", query)
+
+
+@cache
+def _pending_statement() -> Statement[RawSignal]:
+    is_pending = sa.and_(_SIGNALS.c.run_id == param("run_id", _SIGNALS.c.run_id), _SIGNALS.c.status == SignalStatus.NEW)
+    query = scoped(RawSignal).where(is_pending).order_by(_SIGNALS.c.created_at, _SIGNALS.c.id)
+    return entities("raw_signals.pending", query.limit(sa.bindparam("limit", type_=sa.Integer())), RawSignal)
+
+
+def _all_there() -> sa.ColumnElement[bool]:
+    among = _SIGNALS.alias("among")
+    found = sa.select(sa.func.count()).where(scope_of(among), among.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)))
+    return found.scalar_subquery() == sa.bindparam("wanted", type_=sa.BigInteger())
+
+
+@cache
+def _attach_statement() -> Statement[None]:
+    ticket = param("ticket_id", _SIGNALS.c.ticket_id)
+    there = sa.exists(scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == ticket).correlate(None))
+    query = scoped_update(RawSignal).where(_SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)), _all_there(), there)
+    return command("raw_signals.attach", query.values(ticket_id=ticket, status=SignalStatus.TRIAGED))
+
+
+@cache
+def _discard_statement() -> Statement[None]:
+    query = scoped_update(RawSignal).where(_SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)), _all_there())
+    return command("raw_signals.discard", query.values(ticket_id=None, status=SignalStatus.DISCARDED))

@@ -1,0 +1,246 @@
+"""spend_ledger: the books. Entries are appended once, by their idempotency key, and never change."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from itertools import islice
+from typing import Any, Literal, Unpack
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.dialects.postgresql import insert
+
+from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
+from derwin_db.models.project import Project
+from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
+from derwin_db.paging import Page
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    array_param,
+    checked,
+    columnwise,
+    param,
+    scope_of,
+    scoped,
+    table_of,
+    unnested,
+)
+from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
+from derwin_db.statement import Statement, entities, scalars, tuples
+from derwin_db.types import MONEY, Timestamp, new_id
+
+_LEDGER = table_of(SpendLedger)
+_PROJECTS = table_of(Project)
+_NAMES = tuple(SpendLedgerCreate.model_fields)
+_BATCH = 5000
+_OTHER_CONTENT = "An entry with this idempotency key and other content is on the books. Nothing was written."
+
+_TIME: TypeAdapter[datetime] = TypeAdapter(Timestamp)
+
+TotalsKey = Literal["source", "model", "day"]
+"""What `totals_by` groups by; a day is a day in UTC."""
+
+
+class SpendLedgerFilters(TimeFilters, total=False):
+    """Filters of `list`, `stream` and `count`."""
+
+    kind: SpendKind | None
+    source: SpendSource | None
+
+
+class SpendLedgers(WritableRepository[SpendLedger]):
+    """Money spent, exactly, in US dollars."""
+
+    model = SpendLedger
+    create_model = SpendLedgerCreate
+    filters = SpendLedgerFilters
+
+    async def list(
+        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[SpendLedgerFilters]
+    ) -> Page[SpendLedger]:
+        """Return a page of entries. Order: newest first, by when they were written."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> AsyncIterator[SpendLedger]:
+        """Iterate over all entries. Order: newest first, by when they were written."""
+        return self._stream(session, filters)
+
+    async def count(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> int:
+        """Count entries."""
+        return await self._count(session, filters)
+
+    async def append(self, session: ProjectSession, data: SpendLedgerCreate, *, cap: SpendCap | None = None) -> SpendLedger:
+        """Write the entry, or return the one that has its key and the same content, every field.
+
+        With a cap, the spending within its window stays at or below it, in any interleaving; credits always pass.
+        Errors: Conflict for the same key with other content; BudgetExceeded over the cap. Locks: with a cap, the project's
+        row until the end of the unit. Cost: one statement; two for a repetition; two more with a cap.
+        """
+        session = project_session(session)
+        values = {**self._create_values(data), "id": new_id()}
+        if cap is not None:
+            if not isinstance(cap, SpendCap):
+                raise InvalidInput("cap: a SpendCap is wanted here.")
+            if not await session.fetch(_lock_project_statement(), {}):
+                raise ProjectNotFound
+            known = await self._by_key(session, [data.idempotency_key])
+            if known:
+                return _same(known[0], data)
+            await self._check_cap(session, data.amount_usd, cap)
+        rows = await session.fetch(_append_statement(), values)
+        if rows:
+            return rows[0]
+        known = await self._by_key(session, [data.idempotency_key])
+        if not known:
+            raise ProjectNotFound
+        return _same(known[0], data)
+
+    async def append_many(self, session: ProjectSession, rows: Iterable[SpendLedgerCreate]) -> int:
+        """Write entries, 5,000 a statement, in constant memory. Returns how many were new: a repetition is not.
+
+        Errors: Conflict for a key with other content, in the books or in the batch; nothing is written then.
+        """
+        session = project_session(session)
+        source, written = iter(rows), 0
+        async with session.savepoint():
+            while batch := list(islice(source, _BATCH)):
+                written += await self._append_batch(session, batch)
+        return written
+
+    async def total(self, session: ProjectSession, *, since: datetime | None = None, until: datetime | None = None) -> Decimal:
+        """Return what was spent, by `occurred_at`, from `since` on and before `until`. Units: US dollars, exact."""
+        values = _bounds(since, until)
+        return Decimal((await project_session(session).fetch(_total_statement(tuple(values)), values))[0])
+
+    async def totals_by(
+        self, session: ProjectSession, key: TotalsKey, *, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[Any, Decimal]:
+        """Return what was spent by source (SpendSource), model (text or None) or day (a date in UTC), by `occurred_at`."""
+        if key not in ("source", "model", "day"):
+            raise InvalidInput("key: one of source, model and day.")
+        values = _bounds(since, until)
+        return dict(await project_session(session).fetch(_totals_statement(key, tuple(values)), values))
+
+    async def totals_by_project(
+        self, session: AdminSession, *, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[str, Decimal]:
+        """Return what was spent by project slug, deleted projects too. Through the admin door."""
+        admin_session(session).note("spend_ledger.totals_by_project")
+        values = _bounds(since, until)
+        return dict(await session.fetch(_totals_by_project_statement(tuple(values)), values))
+
+    async def _check_cap(self, session: ProjectSession, amount: Decimal, cap: SpendCap) -> None:
+        spent = Decimal((await session.fetch(_spent_statement(), {"window": cap.window}))[0])
+        if amount > 0 and spent + amount > cap.usd:
+            raise BudgetExceeded
+
+    async def _by_key(self, session: ProjectSession, keys: Sequence[str]) -> Sequence[SpendLedger]:
+        return await session.fetch(_by_key_statement(), {"keys": keys})
+
+    async def _append_batch(self, session: ProjectSession, batch: Sequence[SpendLedgerCreate]) -> int:
+        distinct: dict[str, SpendLedgerCreate] = {}
+        for row in batch:
+            self._check_type(row)
+            if distinct.setdefault(row.idempotency_key, row) != row:
+                raise Conflict(_OTHER_CONTENT)
+        fresh = sorted(distinct.values(), key=lambda row: row.idempotency_key)
+        values = {**columnwise(fresh, _NAMES), "id": [new_id() for _ in fresh]}
+        written = set(await session.fetch(_append_many_statement(), values))
+        known = [row for row in fresh if row.idempotency_key not in written]
+        if known:
+            stored = {row.idempotency_key: row for row in await self._by_key(session, [row.idempotency_key for row in known])}
+            for row in known:
+                if row.idempotency_key not in stored:
+                    raise ProjectNotFound
+                _same(stored[row.idempotency_key], row)
+        return len(written)
+
+
+def _same(stored: SpendLedger, data: SpendLedgerCreate) -> SpendLedger:
+    if any(getattr(stored, name) != getattr(data, name) for name in _NAMES):
+        raise Conflict(_OTHER_CONTENT)
+    return stored
+
+
+def _bounds(since: datetime | None, until: datetime | None) -> dict[str, datetime]:
+    given = {"since": since, "until": until}
+    return {name: checked(_TIME, value, name) for name, value in given.items() if value is not None}
+
+
+def _within(shape: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+    bounds = {
+        "since": _LEDGER.c.occurred_at >= param("since", _LEDGER.c.occurred_at),
+        "until": _LEDGER.c.occurred_at < param("until", _LEDGER.c.occurred_at),
+    }
+    return [bounds[name] for name in shape]
+
+
+def _sum() -> sa.ColumnElement[Decimal]:
+    return sa.func.coalesce(sa.func.sum(_LEDGER.c.amount_usd), sa.literal(Decimal(0), MONEY))
+
+
+@cache
+def _lock_project_statement() -> Statement[UUID]:
+    return scalars("spend_ledger.append", scoped(Project, _PROJECTS.c.id).with_for_update(key_share=True))
+
+
+@cache
+def _append_statement() -> Statement[SpendLedger]:
+    names = ("id", *_NAMES)
+    source = scoped(Project, _PROJECTS.c.id, _PROJECTS.c.slug, *(param(name, _LEDGER.c[name]) for name in names))
+    query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
+    query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
+    return entities("spend_ledger.append", query.returning(*_LEDGER.c), SpendLedger)
+
+
+@cache
+def _append_many_statement() -> Statement[str]:
+    names = ("id", *_NAMES)
+    given = unnested(_LEDGER, names)
+    source = (
+        sa.select(_PROJECTS.c.id, _PROJECTS.c.slug, *(given.c[name] for name in names))
+        .select_from(_PROJECTS.join(given, sa.true()))
+        .where(scope_of(_PROJECTS))
+        .order_by(given.c.idempotency_key.collate("C"))
+    )
+    query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
+    query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
+    return scalars("spend_ledger.append_many", query.returning(_LEDGER.c.idempotency_key))
+
+
+@cache
+def _by_key_statement() -> Statement[SpendLedger]:
+    query = scoped(SpendLedger).where(_LEDGER.c.idempotency_key == sa.any_(array_param("keys", _LEDGER.c.idempotency_key)))
+    return entities("spend_ledger.append", query, SpendLedger)
+
+
+@cache
+def _spent_statement() -> Statement[Decimal]:
+    recent = _LEDGER.c.created_at > sa.func.now() - sa.bindparam("window", type_=sa.Interval())
+    return scalars("spend_ledger.append", scoped(SpendLedger, _sum()).where(recent))
+
+
+@cache
+def _total_statement(shape: tuple[str, ...]) -> Statement[Decimal]:
+    return scalars("spend_ledger.total", scoped(SpendLedger, _sum()).where(*_within(shape)))
+
+
+@cache
+def _totals_statement(key: TotalsKey, shape: tuple[str, ...]) -> Statement[tuple[Any, ...]]:
+    keys: dict[str, sa.ColumnElement[Any]] = {
+        "source": _LEDGER.c.source,
+        "model": _LEDGER.c.model,
+        "day": sa.cast(sa.func.timezone("UTC", _LEDGER.c.occurred_at), sa.Date),
+    }
+    group = keys[key]
+    query = scoped(SpendLedger, group, _sum()).where(*_within(shape)).group_by(group).order_by(group)
+    return tuples("spend_ledger.totals_by", query)
+
+
+@cache
+def _totals_by_project_statement(shape: tuple[str, ...]) -> Statement[tuple[Any, ...]]:
+    query = sa.select(_LEDGER.c.project_slug, _sum()).where(*_within(shape)).group_by(_LEDGER.c.project_slug)
+    return tuples("spend_ledger.totals_by_project", query.order_by(_LEDGER.c.project_slug), is_scoped=False)

@@ -1,0 +1,370 @@
+"""What repositories share: reads on all tables, and the plain writes that a table's file may offer.
+
+A repository is stateless. It builds its statements once per shape (which filters, which changed columns), each from
+`scoped(...)`, and hands them to the session with the values of the call. Checks come before the first statement, so that bad
+input takes no connection.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, cast, get_type_hints
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlmodel import SQLModel
+
+from derwin_db.errors import InvalidInput, NotFound, StaleWrite, TooLarge
+from derwin_db.guard import PROJECT
+from derwin_db.paging import Page, check_limit, decode_cursor, make_page, query_digest
+from derwin_db.session import ProjectSession, project_session
+from derwin_db.statement import Statement, command, entities, scalars
+from derwin_db.table import Input
+from derwin_db.types import Id, Timestamp, new_id
+
+M = TypeVar("M", bound=SQLModel)
+
+MAX_IDS = 1000
+"""Most ids that one call takes."""
+
+_ID: TypeAdapter[UUID] = TypeAdapter(Id)
+
+
+def table_of(model: type[SQLModel]) -> sa.Table:
+    """Return the model's table."""
+    return cast("sa.Table", model.__table__)  # type: ignore[attr-defined]  # on every table class
+
+
+def scope_of(table: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that binds a table to the project of the session. Every statement carries it."""
+    column: sa.ColumnElement[UUID] = table.c.id if table.name == "projects" else table.c.project_id
+    return column == PROJECT
+
+
+def scoped(model: type[SQLModel], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Return a select of these columns (of all) of the project's rows."""
+    table = table_of(model)
+    return sa.select(*(columns or table.c)).select_from(table).where(scope_of(table))
+
+
+def scoped_update(model: type[SQLModel]) -> sa.Update:
+    """Return an update of the project's rows that stamps `updated_at`."""
+    table = table_of(model)
+    return sa.update(table).where(scope_of(table)).values(updated_at=sa.func.now())
+
+
+def scoped_delete(model: type[SQLModel]) -> sa.Delete:
+    """Return a delete of the project's rows."""
+    table = table_of(model)
+    return sa.delete(table).where(scope_of(table))
+
+
+def param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
+    """Return a parameter of the column's type."""
+    return sa.bindparam(name, type_=column.type)
+
+
+def array_param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
+    """Return a parameter that is an array of the column's type: any number of values, one argument."""
+    return sa.bindparam(name, type_=ARRAY(column.type, dimensions=1))
+
+
+def one_of(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that the column has one of these constants."""
+    return column == sa.any_(sa.literal(list(values), ARRAY(column.type, dimensions=1)))
+
+
+def check_id(value: object, field: str = "id") -> UUID:
+    """Return the id. Errors: InvalidInput for what is no UUID, or nil."""
+    if type(value) is UUID and value.int:
+        return value
+    return cast("UUID", checked(_ID, value, field))
+
+
+def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
+    """Return the distinct ids, sorted. Errors: InvalidInput, TooLarge above 1,000."""
+    ids = sorted({check_id(value, field) for value in values})
+    if len(ids) > MAX_IDS:
+        raise TooLarge(f"{field}: at most {MAX_IDS} in one call.")
+    return ids
+
+
+def checked(adapter: TypeAdapter[Any], value: object, field: str) -> Any:
+    """Return the value as the adapter's type. Errors: InvalidInput that names the field and the rule, not the value."""
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise invalid(error, field) from None
+
+
+def invalid(error: ValidationError, field: str = "") -> InvalidInput:
+    """Return this package's error for Pydantic's: fields and rules, no values."""
+    parts, is_large = [], False
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        where = ".".join([field, *(str(part) for part in item["loc"])] if field else [str(part) for part in item["loc"]])
+        parts.append(f"{where}: {item['msg']}")
+        is_large = is_large or item["type"] == "too_large"
+    return (TooLarge if is_large else InvalidInput)("; ".join(parts))
+
+
+class TimeFilters(TypedDict, total=False):
+    """Filters over `created_at` that every list takes: from `since` on, and before `until`."""
+
+    since: Timestamp | None
+    until: Timestamp | None
+
+
+class Repository(Generic[M]):
+    """Reads of one table. The methods with a leading underscore are what the table's file spells with its own types."""
+
+    model: type[M]
+    filters: ClassVar[type]
+    """TypedDict of the filters that `list`, `stream` and `count` take; None stands for no filter."""
+
+    @cached_property
+    def table(self) -> sa.Table:
+        """The model's table."""
+        return table_of(self.model)
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
+
+    @cached_property
+    def columns(self) -> Sequence[sa.ColumnElement[Any]]:
+        """What a read returns."""
+        return tuple(self.table.c)
+
+    async def get(self, session: ProjectSession, id: UUID) -> M:
+        """Return the row.
+
+        Errors: NotFound. Cost: one statement, primary key.
+        """
+        row = await self.find(session, id)
+        if row is None:
+            raise NotFound
+        return row
+
+    async def find(self, session: ProjectSession, id: UUID) -> M | None:
+        """Return the row, or None.
+
+        Cost: one statement, primary key.
+        """
+        rows = await self._session(session).fetch(self._find_statement, {"id": check_id(id)})
+        return rows[0] if rows else None
+
+    async def exists(self, session: ProjectSession, id: UUID) -> bool:
+        """Tell whether the row exists.
+
+        Cost: one statement, primary key.
+        """
+        return bool(await self._session(session).fetch(self._exists_statement, {"id": check_id(id)}))
+
+    # --- whose rows ---------------------------------------------------------------------------------------------------
+
+    _is_scoped: ClassVar[bool] = True
+
+    def _session(self, session: Any) -> ProjectSession:
+        """Return the session if these reads may take it. Errors: ScopeError."""
+        return project_session(session)
+
+    def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        return scoped(self.model, *columns)
+
+    def _listed(self) -> Sequence[sa.ColumnElement[bool]]:
+        """What `list` leaves out, beside the filters."""
+        return ()
+
+    # --- what the table's file calls ----------------------------------------------------------------------------------
+
+    async def _page(self, session: ProjectSession, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page[M]:
+        session = self._session(session)
+        limit = check_limit(limit)
+        values = self._filter_values(filters)
+        digest = query_digest(getattr(session, "project_id", None), self.name, sorted(values.items()))
+        shape = tuple(sorted(values))
+        if cursor is not None:
+            values["after_created_at"], values["after_id"] = decode_cursor(cursor, digest)
+        values["limit"] = limit + 1
+        rows = await session.fetch(self._list_statement(shape, follows=cursor is not None), values)
+        return make_page(self.model, rows, limit, digest)
+
+    def _stream(self, session: ProjectSession, filters: Mapping[str, Any]) -> AsyncIterator[M]:
+        values = self._filter_values(filters)
+        return self._session(session).stream(self._stream_statement(tuple(sorted(values))), values)
+
+    async def _count(self, session: ProjectSession, filters: Mapping[str, Any]) -> int:
+        session = self._session(session)
+        values = self._filter_values(filters)
+        return (await session.fetch(self._count_statement(tuple(sorted(values))), values))[0]
+
+    def _filter_values(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        adapters = self._filter_adapters
+        values = {}
+        for name, value in filters.items():
+            if name not in adapters:
+                raise InvalidInput(f"{name[:64]}: no such filter. There are: {', '.join(adapters)}.")
+            if value is not None:
+                values[name] = checked(adapters[name], value, name)
+        return values
+
+    @cached_property
+    def _filter_adapters(self) -> dict[str, TypeAdapter[Any]]:
+        return {name: TypeAdapter(hint) for name, hint in get_type_hints(self.filters, include_extras=True).items()}
+
+    # --- statements ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _statements(self) -> dict[Any, Statement[Any]]:
+        return {}
+
+    def _entities(self, verb: str, query: sa.Executable) -> Statement[M]:
+        return entities(f"{self.name}.{verb}", query, self.model, is_scoped=self._is_scoped)
+
+    def _scalars(self, verb: str, query: sa.Executable) -> Statement[Any]:
+        return scalars(f"{self.name}.{verb}", query, is_scoped=self._is_scoped)
+
+    @cached_property
+    def _find_statement(self) -> Statement[M]:
+        condition = self.table.c.id == param("id", self.table.c.id)
+        return self._entities("get", self._select(*self.columns).where(condition))
+
+    @cached_property
+    def _exists_statement(self) -> Statement[int]:
+        condition = self.table.c.id == param("id", self.table.c.id)
+        return self._scalars("exists", self._select(sa.literal(1)).where(condition))
+
+    def _conditions(self, shape: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+        table = self.table
+        bounds = {
+            "since": table.c.created_at >= param("since", table.c.created_at),
+            "until": table.c.created_at < param("until", table.c.created_at),
+        }
+        return [bounds[name] if name in bounds else table.c[name] == param(name, table.c[name]) for name in shape]
+
+    def _list_statement(self, shape: tuple[str, ...], *, follows: bool) -> Statement[M]:
+        key = ("list", shape, follows)
+        if key not in self._statements:
+            table = self.table
+            query = self._select(*self.columns).where(*self._conditions(shape), *self._listed())
+            if follows:
+                place = sa.tuple_(param("after_created_at", table.c.created_at), param("after_id", table.c.id))
+                query = query.where(sa.tuple_(table.c.created_at, table.c.id) < place)
+            query = query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(
+                sa.bindparam("limit", type_=sa.Integer())
+            )
+            self._statements[key] = self._entities("list", query)
+        return self._statements[key]
+
+    def _stream_statement(self, shape: tuple[str, ...]) -> Statement[M]:
+        key = ("stream", shape)
+        if key not in self._statements:
+            table = self.table
+            query = self._select(*self.columns).where(*self._conditions(shape))
+            query = query.order_by(table.c.created_at.desc(), table.c.id.desc())
+            self._statements[key] = self._entities("stream", query)
+        return self._statements[key]
+
+    def _count_statement(self, shape: tuple[str, ...]) -> Statement[int]:
+        key = ("count", shape)
+        if key not in self._statements:
+            query = self._select(sa.func.count()).where(*self._conditions(shape))
+            self._statements[key] = self._scalars("count", query)
+        return self._statements[key]
+
+
+class WritableRepository(Repository[M]):
+    """Adds the plain writes. A table's file offers those that mean something there."""
+
+    create_model: ClassVar[type[Input]]
+    update_model: ClassVar[type[Input]]
+
+    async def _insert(self, session: ProjectSession, data: Input, **more: Any) -> M:
+        """Insert one row and return it, with what the database filled in."""
+        values = {**self._create_values(data), **more, "id": new_id()}
+        statement = self._insert_statement(tuple(values))
+        return (await project_session(session).fetch(statement, values))[0]
+
+    async def _update(self, session: ProjectSession, id: UUID, data: Input, *, expected_version: int | None = None) -> M:
+        """Change the fields that are set in `data` and return the row. Errors: NotFound, StaleWrite."""
+        session = project_session(session)
+        row_id = check_id(id)
+        if type(data) is not self.update_model:
+            raise InvalidInput(f"data: a {self.update_model.__name__} is wanted here.")
+        fields = tuple(name for name in type(data).model_fields if name in data.model_fields_set)
+        if not fields and expected_version is None:
+            return await self.get(session, row_id)
+        values: dict[str, Any] = {name: getattr(data, name) for name in fields}
+        values["id"] = row_id
+        if expected_version is not None:
+            values["expected_version"] = check_version(expected_version)
+        rows = await session.fetch(self._update_statement(fields, guarded=expected_version is not None), values)
+        if rows:
+            return rows[0]
+        if expected_version is not None and await self.exists(session, row_id):
+            raise StaleWrite
+        raise NotFound
+
+    async def _delete(self, session: ProjectSession, id: UUID) -> None:
+        """Delete one row. Errors: NotFound."""
+        if not await project_session(session).execute(self._delete_statement, {"id": check_id(id)}):
+            raise NotFound
+
+    def _create_values(self, data: Input) -> dict[str, Any]:
+        self._check_type(data)
+        return {name: getattr(data, name) for name in self.create_model.model_fields}
+
+    def _check_type(self, data: object) -> None:
+        if type(data) is not self.create_model:
+            raise InvalidInput(f"data: a {self.create_model.__name__} is wanted here.")
+
+    def _insert_statement(self, names: tuple[str, ...]) -> Statement[M]:
+        key = ("create", names)
+        if key not in self._statements:
+            table = self.table
+            values = {name: param(name, table.c[name]) for name in names}
+            query = sa.insert(table).values(project_id=PROJECT, **values).returning(*self.columns)
+            self._statements[key] = self._entities("create", query)
+        return self._statements[key]
+
+    def _update_statement(self, fields: tuple[str, ...], *, guarded: bool) -> Statement[M]:
+        key = ("update", fields, guarded)
+        if key not in self._statements:
+            table = self.table
+            query = scoped_update(self.model).where(table.c.id == param("id", table.c.id))
+            query = query.values({name: param(name, table.c[name]) for name in fields})
+            if "version" in table.c and fields:
+                query = query.values(version=table.c.version + 1)
+            if guarded:
+                query = query.where(table.c.version == param("expected_version", table.c.version))
+            self._statements[key] = self._entities("update", query.returning(*self.columns))
+        return self._statements[key]
+
+    @cached_property
+    def _delete_statement(self) -> Statement[None]:
+        condition = self.table.c.id == param("id", self.table.c.id)
+        return command(f"{self.name}.delete", scoped_delete(self.model).where(condition))
+
+
+def check_version(value: object) -> int:
+    """Return the version. Errors: InvalidInput unless it is an integer of at least 1."""
+    if type(value) is not int or not 1 <= value < 2**31:
+        raise InvalidInput("expected_version: an integer of at least 1.")
+    return value
+
+
+def columnwise(rows: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:
+    """Return the rows as one list for each column: the arguments of `unnested`."""
+    return {name: [getattr(row, name) for row in rows] for name in names}
+
+
+def unnested(table: sa.Table, names: Sequence[str]) -> Any:
+    """Return a source of rows for bulk INSERTs: one array parameter for each column, one argument each.
+
+    Source: measured against COPY, executemany and jsonb_to_recordset, docs/performance.md. COPY is refused under policies.
+    """
+    columns = [sa.column(name, table.c[name].type) for name in names]
+    arrays = [array_param(name, table.c[name]) for name in names]
+    return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived(name="given")

@@ -1,0 +1,115 @@
+"""How a transaction is opened for one project: the preamble, plain or sealed, decided by looking at the server.
+
+`Opening` holds what was seen of the server at start. Everything that differs between a plain PostgreSQL, a transaction
+pooler and a distributed server is decided here.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from derwin_db.errors import ConfigurationError, ProjectNotFound
+
+APP_ROLE = "derwin_app"
+ADMIN_ROLE = "derwin_admin"
+
+_PAD_BYTES = 64
+_LONGEST_PAD = 8192
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The key of the sealed scope, as HMAC's two padded blocks (RFC 2104). Never shown."""
+
+    inner: bytes = field(repr=False)
+    outer: bytes = field(repr=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Seal":
+        """Read the form of the setting DERWIN_SCOPE_KEY. Errors: ConfigurationError."""
+        try:
+            blocks = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            blocks = b""
+        if len(blocks) != 2 * _PAD_BYTES:
+            raise ConfigurationError("DERWIN_SCOPE_KEY is not a key of this kind: print it with `derwin-db roles key`.")
+        return cls(blocks[:_PAD_BYTES], blocks[_PAD_BYTES:])
+
+    def to_text(self) -> str:
+        """Return the form of the setting."""
+        return base64.b64encode(self.inner + self.outer).decode()
+
+    def token(self, project_id: UUID, backend_pid: int) -> str:
+        """Return what derwin_open() takes: the project, and its MAC for this backend."""
+        message = str(project_id).encode() + backend_pid.to_bytes(4, "big")
+        inner = hashlib.sha256(self.inner + message).digest()
+        return f"{project_id}.{hashlib.sha256(self.outer + inner).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the preamble depends on. `seal` is None where the scope is plain.
+
+    `timeouts` are SET LOCAL in each transaction where the session can't keep them (a transaction pooler).
+    """
+
+    seal: Seal | None
+    is_distributed: bool = False
+    is_pooled: bool = False
+    activity_query_size: int = 1024
+    timeouts: Sequence[str] = ()
+    known_projects: set[UUID] = field(default_factory=set, repr=False)
+
+    async def for_project(self, connection: Any, project_id: UUID, *, read_only: bool) -> None:
+        """Open the transaction of one project. One round trip; behind a pooler three.
+
+        Errors: ProjectNotFound (as the server's DW003 where the scope is sealed).
+        """
+        if self.seal is None:
+            await self._open_plain(connection, project_id, read_only=read_only)
+        elif self.is_pooled:
+            await connection.execute(self._begin(APP_ROLE, read_only=read_only))
+            backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute("SELECT public.derwin_open($1)", self.seal.token(project_id, backend_pid))
+        else:
+            token = self.seal.token(project_id, connection.get_server_pid())
+            if self._pad:
+                begin = self._begin(APP_ROLE, read_only=read_only)
+                await connection.execute(f"{self._pad}{begin}; SELECT public.derwin_open('{token}')")
+            else:
+                await connection.execute(self._begin(APP_ROLE, read_only=read_only))
+                await connection.execute("SELECT public.derwin_open($1)", token)
+
+    async def for_admin(self, connection: Any) -> None:
+        """Open a transaction of the admin door. One round trip."""
+        await connection.execute(self._begin(ADMIN_ROLE, read_only=False))
+
+    @property
+    def _pad(self) -> str:
+        """A comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
+        size = self.activity_query_size
+        return f"/*{'.' * size}*/" if size <= _LONGEST_PAD else ""
+
+    def _begin(self, role: str, *, read_only: bool) -> str:
+        settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
+        return f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE {role}{settings}"
+
+    async def _open_plain(self, connection: Any, project_id: UUID, *, read_only: bool) -> None:
+        """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
+        begin = f"BEGIN{' READ ONLY' if read_only else ''}"
+        settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
+        settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")
+        if self.is_distributed:
+            settings.insert(0, "SET LOCAL citus.propagate_set_commands = 'local'")
+            await connection.execute(begin)
+            await connection.execute("; ".join(settings))
+        else:
+            await connection.execute("; ".join([begin, *settings]))
+        if project_id not in self.known_projects:
+            if await connection.fetchval("SELECT 1 FROM public.projects WHERE id = $1", project_id) is None:
+                raise ProjectNotFound
+            self.known_projects.add(project_id)

@@ -1,0 +1,184 @@
+"""What was seen of a server: one look with one login, at start. It needs no privilege that the service does not have."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from derwin_db.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    DerwinError,
+    ExtensionMissing,
+    IsolationNotEnforced,
+    SchemaOutOfDate,
+    translate,
+)
+from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES
+
+_LOOK = """
+SELECT
+    current_setting('server_version_num')::int AS version,
+    (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
+    EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS is_distributed,
+    EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') AS has_vector,
+    to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
+    to_regclass('public.alembic_version') IS NOT NULL AS has_schema,
+    EXISTS (SELECT FROM pg_catalog.pg_policies WHERE schemaname = 'public' AND policyname = 'derwin_scope') AS has_fences,
+    login.rolsuper AS is_superuser,
+    login.rolbypassrls AS bypasses_policies,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class t WHERE t.relname = 'projects' AND t.relnamespace = 'public'::regnamespace
+        AND t.relowner = login.oid
+    ) AS is_owner
+FROM pg_catalog.pg_roles login WHERE login.rolname = current_user
+"""
+
+_FENCES = """
+SELECT
+    t.relname AS name,
+    t.relrowsecurity AND row_security_active(t.oid) AS is_active,
+    t.relforcerowsecurity AS is_forced,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_policies p
+        WHERE p.schemaname = 'public' AND p.tablename = t.relname AND p.policyname = 'derwin_scope'
+        AND p.permissive = 'RESTRICTIVE' AND p.cmd = 'ALL' AND p.roles @> ARRAY['derwin_app']::name[]
+        AND p.qual LIKE '%derwin%' AND p.with_check LIKE '%derwin%'
+    ) AS has_policy
+FROM pg_catalog.pg_class t
+WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND t.relname = ANY($1)
+"""
+
+
+_PRIVILEGED = (
+    "The login of DATABASE_URL is privileged (superuser, BYPASSRLS or owner): raw SQL in a session can leave the role "
+    "derwin_app and see every project. Make a login that may only become derwin_app: `derwin-db roles create`."
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One login's view of a server. `missing_fences` names what does not stand, empty where all does."""
+
+    version: int
+    activity_query_size: int
+    is_distributed: bool
+    has_vector: bool
+    is_sealed: bool
+    revision: str | None
+    is_privileged: bool
+    may_become_admin: bool
+    missing_fences: tuple[str, ...]
+
+    def require_fences(self) -> None:
+        """Refuse a database that can't be served. Errors: SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced."""
+        if self.revision != HEAD_REVISION:
+            raise SchemaOutOfDate(
+                "The database has no schema of derwin-db yet. Run `make migrate` (or `derwin-db migrate`)."
+                if self.revision is None
+                else None
+            )
+        if not self.has_vector:
+            raise ExtensionMissing
+        if self.missing_fences:
+            raise IsolationNotEnforced(
+                f"The database does not enforce project isolation: {'; '.join(self.missing_fences)}. "
+                "`derwin-db doctor` says how to mend it."
+            )
+
+    def summary(self, connection: ConnectionInfo) -> str:
+        """Say in one line what is served, for the log."""
+        major = self.version // 10000
+        scope = "sealed" if self.is_sealed else "PLAIN: SQL in a session can set another project"
+        return f"PostgreSQL {major}, {connection.place}, project scope {scope}"
+
+    def warnings(self) -> list[str]:
+        """Say what works, but should not stay so."""
+        return [_PRIVILEGED] if self.is_privileged else []
+
+
+async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> Server:
+    """Look at the server with this login, as `role` where the fences are concerned.
+
+    Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).
+    """
+    try:
+        opened = await asyncpg.connect(
+            **connection.connect_arguments(),
+            timeout=connection.connect_timeout or settings.connect_timeout,
+            command_timeout=settings.command_timeout,
+            statement_cache_size=0,
+        )
+    except Exception as error:
+        raise connection_error(error, connection) from None
+    try:
+        return await _look(opened, connection, role)
+    except DerwinError:
+        raise
+    except Exception as error:
+        raise translate(error) or error from None
+    finally:
+        await opened.close()
+
+
+async def _look(opened: Any, connection: ConnectionInfo, role: str) -> Server:
+    async with opened.transaction():
+        seen = await opened.fetchrow(_LOOK)
+    if not seen["has_schema"] or not seen["has_fences"]:
+        revision = "without fences" if seen["has_schema"] else None
+        return _server(seen, revision=revision, may_become_admin=False, missing=("row level security is missing",))
+    may_become_admin = await _may_become(opened, "derwin_admin")
+    if not await _may_become(opened, role):
+        raise ConfigurationError(
+            f"The login of {connection.place} may not become {role}. As the owner: `derwin-db roles create`, or "
+            f"GRANT {role} TO <login> WITH INHERIT FALSE, SET TRUE."
+        )
+    async with opened.transaction():
+        await opened.execute(f"SET LOCAL ROLE {role}")
+        revision = await opened.fetchval("SELECT version_num FROM public.alembic_version")
+        fences = await opened.fetch(_FENCES, ["projects", *PROJECT_TABLES])
+        bypass = await opened.fetchval("SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user")
+    missing = [f"{role} bypasses policies"] if bypass else []
+    for fence in fences:
+        if not fence["has_policy"]:
+            missing.append(f"{fence['name']} has no restrictive policy for all of derwin_app")
+        elif not fence["is_active"]:
+            missing.append(f"row level security of {fence['name']} is off")
+        elif not fence["is_forced"] and fence["name"] != "projects":
+            missing.append(f"row level security of {fence['name']} is not forced")
+    return _server(seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
+
+
+async def _may_become(opened: Any, role: str) -> bool:
+    """Try it: pg_has_role() says yes to some logins that can't (database.md, roles)."""
+    try:
+        async with opened.transaction():
+            await opened.execute(f"SET LOCAL ROLE {role}")
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):
+        return False
+    return True
+
+
+def _server(seen: Any, *, revision: str | None, may_become_admin: bool, missing: tuple[str, ...]) -> Server:
+    return Server(
+        version=seen["version"],
+        activity_query_size=seen["activity_query_size"],
+        is_distributed=seen["is_distributed"],
+        has_vector=seen["has_vector"],
+        is_sealed=seen["is_sealed"],
+        revision=revision,
+        is_privileged=seen["is_superuser"] or seen["bypasses_policies"] or seen["is_owner"],
+        may_become_admin=may_become_admin,
+        missing_fences=missing,
+    )
+
+
+def connection_error(error: BaseException, connection: ConnectionInfo) -> BaseException:
+    """Return the error for a failed attempt to connect: the place in its sentence, and nothing else of the URL."""
+    translated = translate(error)
+    if isinstance(error, TimeoutError) or (isinstance(translated, DatabaseUnavailable) and translated.sqlstate is None):
+        return DatabaseUnavailable(f"No PostgreSQL answers for {connection.place}. Is the server running, and the host right?")
+    if isinstance(translated, DerwinError):
+        return type(translated)(f"{translated.message} ({connection.place})")
+    return error

@@ -1,0 +1,70 @@
+"""Frozen SQL entities: roles, grants, functions, policies and triggers, one version a file.
+
+`<entity>.v<N>.sql` never changes once it has landed; a change is a new version and a revision that applies it. Migrations
+import this module and nothing else of the package. `{{table}}` in a file is filled in by `read`.
+"""
+
+from importlib.resources import files
+from typing import Any
+
+from sqlalchemy.types import UserDefinedType
+
+HEAD_REVISION = "d92b6c41e8f5"
+"""The newest revision in alembic/versions: what this code expects of the database."""
+
+PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
+"""Fills `{{project_is_gone}}` of the triggers. On Citus it is `true`: a look at another table inside a trigger is a
+distributed query there, and the foreign keys allow no other cascade."""
+
+PROJECT_TABLES = (
+    "project_profiles",
+    "ingested_docs",
+    "profile_evolution_logs",
+    "qa_runs",
+    "raw_signals",
+    "qa_tickets",
+    "qa_fix_attempts",
+    "classification_trust",
+    "rag_corpus",
+    "audit_artifacts",
+    "policies",
+    "project_mode_logs",
+    "spend_ledger",
+)
+"""The 13 project-scoped tables."""
+
+
+class RefusedMigration(Exception):
+    """What is stored does not allow the revision; nothing was changed. The message says what to correct."""
+
+
+def read(entity: str, **names: str) -> list[str]:
+    """Return the statements of `<entity>.sql`, each `{{name}}` filled in. Errors: FileNotFoundError for an unknown entity."""
+    text = files(__name__).joinpath(f"{entity}.sql").read_text(encoding="utf-8")
+    for name, value in names.items():
+        text = text.replace("{{" + name + "}}", value)
+    return split(text)
+
+
+def split(script: str) -> list[str]:
+    """Split a script into statements: one ends with a line that ends in `;`, outside of `$$ ... $$`."""
+    statements: list[str] = []
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if line.rstrip().endswith(";") and pending.count("$$") % 2 == 0:
+            statements.append(pending.strip())
+            pending = ""
+    return statements
+
+
+class ColumnType(UserDefinedType[Any]):
+    """A column type by its SQL, for revisions: `ColumnType("vector(1536)")`."""
+
+    cache_ok = True
+
+    def __init__(self, spec: str) -> None:
+        self.spec = spec
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.spec

@@ -1,0 +1,106 @@
+"""`session.sql`: a SQLAlchemy AsyncSession on the connection and in the transaction of a unit of work.
+
+It can do all that SQLAlchemy can, but end the transaction or close the connection: these belong to the unit of work.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.url import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from derwin_db.errors import ScopeError
+from derwin_db.statement import Dialect
+
+_URL = make_url("postgresql+asyncpg://")
+_REFUSED = (
+    "The unit of work ends its own transaction: leave the `async with db.project(...)` block to commit, raise to roll back."
+)
+
+
+class Borrowed:
+    """The driver's connection, without the power to close it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def close(self, **_: Any) -> None:
+        """Leave it open: the unit of work gives it back."""
+
+    def terminate(self) -> None:
+        """Leave it open: the unit of work drops it if it has to."""
+
+
+class UnitSession(Session):
+    """The session inside `session.sql`."""
+
+    def commit(self) -> NoReturn:
+        raise ScopeError(_REFUSED)
+
+    def rollback(self) -> NoReturn:
+        raise ScopeError(_REFUSED)
+
+    def begin(self, nested: bool = False) -> Any:
+        if not nested:
+            raise ScopeError(_REFUSED)
+        return super().begin(nested=True)
+
+    def prepare(self) -> NoReturn:
+        raise ScopeError(_REFUSED)
+
+    def end(self) -> None:
+        """Let go of the connection. The transaction goes on."""
+        super().close()
+
+    def undone(self) -> None:
+        """Forget what was read: a savepoint was rolled back. After a failed flush, forget the objects too."""
+        if self.is_active:
+            self.expire_all()
+        else:
+            self.end()
+
+    def merge(self, instance: Any, **options: Any) -> Any:
+        """Merge a row; columns that it was read without (`with_embedding=False`) are left as they are stored."""
+        absent = sa.inspect(instance).info.get("absent", ())
+        kept = {name: instance.__dict__.pop(name) for name in absent if instance.__dict__.get(name, ...) is None}
+        try:
+            return super().merge(instance, **options)
+        finally:
+            instance.__dict__.update(kept)
+
+
+class SessionFactory:
+    """Makes the sessions of one `Database`. The dialect looks at the server once."""
+
+    def __init__(self) -> None:
+        dialect: Any = Dialect  # SQLAlchemy does not type its dialects
+        self._dialect: Any = dialect(dbapi=dialect.import_dbapi())
+        self._is_initialized = False
+
+    def session(self, connection: Callable[[], Awaitable[Any]]) -> AsyncSession:
+        """Return a session that asks for its connection at the first statement."""
+
+        async def borrow(*_: Any, **__: Any) -> Borrowed:
+            return Borrowed(await connection())
+
+        def connect(*_: Any) -> Any:
+            adapted = self._dialect.connect(async_creator_fn=borrow)
+            adapted.set_isolation_level("autocommit")
+            return adapted
+
+        engine = Engine(NullPool(connect, dialect=self._dialect), self._dialect, _URL)
+        event.listen(engine, "engine_connect", self._initialize)
+        return AsyncSession(AsyncEngine(engine), sync_session_class=UnitSession, expire_on_commit=False)
+
+    def _initialize(self, connection: sa.Connection) -> None:
+        if not self._is_initialized:
+            self._is_initialized = True
+            self._dialect.initialize(connection)

@@ -1,0 +1,205 @@
+"""A PostgreSQL server to test on: DERWIN_TEST_DATABASE_URL, else Docker where it answers, else the embedded server.
+
+Databases are migrated once, as a template, and cloned: 20 ms for a database of one's own. Logins are unprivileged, as in
+production: what a superuser sees proves nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from derwin_db import migrations, roles
+from derwin_db.errors import ConfigurationError
+from derwin_db.settings import ConnectionInfo
+
+_IMAGE = "pgvector/pgvector:0.8.1-pg18"
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """One database and its three logins, as connections and as URLs."""
+
+    __test__ = False
+
+    owner: ConnectionInfo
+    service: ConnectionInfo
+    operator: ConnectionInfo
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The keyword arguments of `Database`."""
+        return {"url": url_of(self.service), "admin_url": url_of(self.operator), "direct_url": url_of(self.owner)}
+
+
+class TestServer:
+    """A server that databases are made on, and removed from."""
+
+    __test__ = False
+
+    def __init__(self, owner: ConnectionInfo) -> None:
+        self._owner = owner
+        self._suffix = secrets.token_hex(4)
+        self._password = secrets.token_urlsafe(24)
+        self._template: str | None = None
+        self._made: list[str] = []
+
+    @property
+    def owner(self) -> ConnectionInfo:
+        """The administrator's login, in the maintenance database."""
+        return self._owner
+
+    def empty(self) -> TestDatabase:
+        """Make an empty database: no schema, but the logins."""
+        name = self._new_name()
+        asyncio.run(self._create(name, None))
+        return self._described(name)
+
+    def migrated(self) -> TestDatabase:
+        """Make a database at the newest revision: a clone of the template, which is migrated at the first call."""
+        if self._template is None:
+            template = self.empty()
+            migrations.upgrade(migrations.MigrationSettings(template.owner))
+            self._template = template.owner.database
+        name = self._new_name()
+        asyncio.run(self._create(name, self._template))
+        return self._described(name)
+
+    def drop(self, database: TestDatabase) -> None:
+        """Remove a database, whoever is connected."""
+        asyncio.run(self._administer(f'DROP DATABASE IF EXISTS "{database.owner.database}" WITH (FORCE)'))
+
+    def close(self) -> None:
+        """Remove all that was made."""
+        drops = [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in self._made]
+        asyncio.run(self._administer(*drops, *(f"DROP ROLE IF EXISTS {login}" for login in self._logins)))
+
+    @property
+    def _logins(self) -> tuple[str, str]:
+        return f"derwin_test_service_{self._suffix}", f"derwin_test_operator_{self._suffix}"
+
+    def _new_name(self) -> str:
+        name = f"derwin_test_{self._suffix}_{len(self._made)}"
+        self._made.append(name)
+        return name
+
+    def _described(self, name: str) -> TestDatabase:
+        service, operator = self._logins
+        owner = replace(self._owner, database=name)
+        return TestDatabase(
+            owner,
+            replace(owner, user=service, password=self._password),
+            replace(owner, user=operator, password=self._password),
+        )
+
+    async def _create(self, name: str, template: str | None) -> None:
+        connection = await self._connect()
+        try:
+            if template is None:
+                service, operator = self._logins
+                await roles.create_logins(
+                    connection,
+                    service=service,
+                    operator=operator,
+                    service_password=self._password,
+                    operator_password=self._password,
+                )
+            await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        finally:
+            await connection.close()
+
+    async def _administer(self, *statements: str) -> None:
+        connection = await self._connect()
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def _connect(self) -> Any:
+        return await asyncpg.connect(**self._owner.connect_arguments(), timeout=10, statement_cache_size=0)
+
+
+@contextmanager
+def choose_server() -> Iterator[TestServer]:
+    """Yield the server to test on, and clean up after it."""
+    url = os.environ.get("DERWIN_TEST_DATABASE_URL")
+    with _given(url) if url else _docker() if docker_answers() else _embedded() as owner:
+        server = TestServer(owner)
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
+def _given(url: str) -> Iterator[ConnectionInfo]:
+    yield ConnectionInfo.parse(url, name="DERWIN_TEST_DATABASE_URL")
+
+
+@contextmanager
+def _embedded() -> Iterator[ConnectionInfo]:
+    """A server of its own in a temporary folder, without fsync: its data is not meant to last."""
+    from derwin_db import embedded
+
+    folder = Path(tempfile.mkdtemp(prefix="derwin-test-"))
+    try:
+        owner = embedded.start(folder).owner
+        asyncio.run(_hurry(owner))
+        yield replace(owner, database="postgres")
+    finally:
+        with contextlib.suppress(ConfigurationError):
+            embedded.stop(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _docker() -> Iterator[ConnectionInfo]:
+    from testcontainers.community.postgres import PostgresContainer
+
+    with PostgresContainer(_IMAGE, driver=None) as container:
+        yield ConnectionInfo.parse(container.get_connection_url())
+
+
+def docker_answers() -> bool:
+    """Tell whether a Docker engine runs here and testcontainers is installed."""
+    try:
+        import docker  # comes with testcontainers
+        import testcontainers.community.postgres  # noqa: F401
+
+        docker.from_env(timeout=2).ping()
+    except Exception:
+        return False
+    return True
+
+
+async def _hurry(owner: ConnectionInfo) -> None:
+    connection = await asyncpg.connect(**owner.connect_arguments())
+    try:
+        for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "max_connections = 200"):
+            await connection.execute(f"ALTER SYSTEM SET {setting}")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+
+
+def url_of(connection: ConnectionInfo) -> str:
+    """Return the URL of a connection, for settings and subprocesses."""
+    from urllib.parse import quote
+
+    login = quote(connection.user, safe="") + (f":{quote(connection.password, safe='')}" if connection.password else "")
+    tls = f"&sslmode={connection.sslmode}" if connection.sslmode else ""
+    if connection.host.startswith("/"):
+        return (
+            f"postgresql://{login}@/{connection.database}?host={quote(connection.host, safe='/')}&port={connection.port}{tls}"
+        )
+    return f"postgresql://{login}@{connection.host}:{connection.port}/{connection.database}{'?' + tls[1:] if tls else ''}"

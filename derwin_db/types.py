@@ -1,0 +1,378 @@
+"""Annotated types that models and inputs share: one place for each bound, in Python and in the database.
+
+An alias such as `Score` carries its Pydantic rules, its column type and, where the database shall hold the rule too, a
+CHECK (in the column's `info`; `derwin_db.table` turns it into a named constraint). No tables and no queries here.
+
+Strict where leniency damages silently (bool for a number, float for money, a naive time), lenient where it is harmless
+(a UUID's text, ISO 8601 with an offset, an int for a float).
+"""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import sqlalchemy as sa
+import uuid_utils.compat
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError, to_json
+from sqlmodel import Field
+
+VECTOR_SIZE = 1536
+"""Dimensions of a stored embedding."""
+
+DERWIN_NAMESPACE = uuid5(NAMESPACE_URL, "derwin-db:projects")
+"""Namespace of project ids: the id of a project is `uuid5(DERWIN_NAMESPACE, slug)`, on every machine."""
+
+NIL = UUID(int=0)
+SHORT_TEXT_LENGTH = 500
+LONG_TEXT_LENGTH = 1_000_000
+JSON_BYTES = 1024 * 1024
+JSON_DEPTH = 64
+JSON_INTEGER = 2**53
+INT4_MAX = 2**31 - 1
+INT8_MAX = 2**63 - 1
+
+_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
+_UUID_TEXT = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE | re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_CLASSIFICATION = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+_DECIMAL_TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_URL_FORBIDDEN = re.compile(r"[\x00-\x20\x7f<>\"\\^`{}|]|%00")
+
+
+def new_id() -> UUID:
+    """Return a new UUIDv7: ids of one client sort by their time, so that inserts stay local in the index (RFC 9562)."""
+    return uuid_utils.compat.uuid7()
+
+
+def project_id_of(slug: str) -> UUID:
+    """Return the id of the project with this slug: the slug never changes, so neither does the id."""
+    return uuid5(DERWIN_NAMESPACE, slug)
+
+
+def is_slug(value: str) -> bool:
+    """Tell whether the text can name a project. One that reads as a UUID can't: it would be taken for an id."""
+    return len(value) <= 63 and _SLUG.fullmatch(value) is not None and _UUID_TEXT.fullmatch(value) is None
+
+
+def refuse(code: str, message: str) -> PydanticCustomError:
+    """Return a validation error whose message never holds the value."""
+    return PydanticCustomError(code, message)  # pyright: ignore[reportArgumentType]  # constants of ours, not user input
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+def _uuid(value: object) -> UUID:
+    if isinstance(value, UUID):
+        result = value
+    elif isinstance(value, str) and _UUID_TEXT.fullmatch(value):
+        result = UUID(value)
+    else:
+        raise refuse("uuid", "Value should be a UUID or its text")
+    if result.int == 0:
+        raise refuse("uuid", "The nil UUID names nothing")
+    return result
+
+
+Id = Annotated[UUID, BeforeValidator(_uuid), Field(sa_type=sa.Uuid)]
+"""A UUID or its text (braces, urn: and missing dashes are understood); never nil."""
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def check_text(value: str) -> str:
+    """Refuse what PostgreSQL can't store as text: NUL and lone surrogates."""
+    if "\0" in value:
+        raise refuse("text", "Text should not contain the NUL character")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise refuse("text", "Text should not contain a lone surrogate")
+    return value
+
+
+def _long(value: str) -> str:
+    if len(value) > LONG_TEXT_LENGTH:
+        raise refuse("too_large", f"Text should have at most {LONG_TEXT_LENGTH} characters")
+    return check_text(value)
+
+
+def _matching(pattern: re.Pattern[str], message: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise refuse("pattern", message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _slug(value: str) -> str:
+    if not is_slug(value):
+        raise refuse("slug", "A slug has 1 to 63 of a-z, 0-9 and single inner hyphens, and does not read as a UUID")
+    return value
+
+
+def _stored(sa_type: Any, check: str, **bounds: Any) -> Any:
+    """Column type, CHECK and Pydantic bounds of an alias; `{0}` stands for the column's name. One Field: the first one wins."""
+    return Field(sa_type=sa_type, sa_column_kwargs={"info": {"check": check}}, **bounds)
+
+
+def _text(length: int, **bounds: Any) -> Any:
+    return _stored(sa.Text, f"char_length({{0}}) BETWEEN 1 AND {length}", **bounds)
+
+
+ShortText = Annotated[str, _text(SHORT_TEXT_LENGTH, min_length=1, max_length=SHORT_TEXT_LENGTH), AfterValidator(check_text)]
+"""1 to 500 characters."""
+
+LongText = Annotated[str, AfterValidator(_long), Field(sa_type=sa.Text)]
+"""Up to 1,000,000 characters."""
+
+Fingerprint = Annotated[str, _text(128, min_length=1, max_length=128), AfterValidator(check_text)]
+"""1 to 128 characters that say what makes two findings the same."""
+
+Slug = Annotated[
+    str,
+    AfterValidator(_slug),
+    _stored(sa.Text, "{0} ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND char_length({0}) <= 63"),
+]
+
+Classification = Annotated[
+    str,
+    _matching(_CLASSIFICATION, "A classification has 1 to 64 of a-z, 0-9 and underscore"),
+    _stored(sa.Text, "{0} ~ '^[a-z0-9_]+$' AND char_length({0}) <= 64"),
+]
+"""`ui_bug`, `data_integrity`, ..."""
+
+Sha256 = Annotated[
+    str,
+    _matching(_SHA256, "A SHA-256 digest has 64 lower-case hexadecimal digits"),
+    _stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
+]
+
+
+def _address(value: str, *, schemes: frozenset[str] | None, forbidden: frozenset[str] = frozenset()) -> str:
+    check_text(value)
+    if not 1 <= len(value) <= SHORT_TEXT_LENGTH:
+        raise refuse("url", f"A URL has 1 to {SHORT_TEXT_LENGTH} characters")
+    if not value.isascii() or _URL_FORBIDDEN.search(value):
+        raise refuse("url", "A URL is ASCII without white space, control or delimiter characters: percent-encode the rest")
+    try:
+        parts = urlsplit(value)
+        has_credentials = parts.username is not None or parts.password is not None
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        raise refuse("url", "The URL can't be parsed") from None
+    if not parts.scheme:
+        raise refuse("url", "A URL begins with its scheme")
+    if parts.scheme in forbidden or (schemes is not None and parts.scheme not in schemes):
+        raise refuse("url", "The URL's scheme is not allowed here")
+    if schemes is not None and not host:
+        raise refuse("url", "The URL has no host")
+    if has_credentials:
+        raise refuse("url", "A URL carries no credentials")
+    return value
+
+
+def _web_url(value: str) -> str:
+    return _address(value, schemes=frozenset({"http", "https"}))
+
+
+def _any_uri(value: str) -> str:
+    return _address(value, schemes=None, forbidden=frozenset({"javascript", "data", "file"}))
+
+
+WebUrl = Annotated[str, AfterValidator(_web_url), _text(SHORT_TEXT_LENGTH)]
+"""http or https, a host, no credentials, up to 500 characters."""
+
+AnyUri = Annotated[str, AfterValidator(_any_uri), _text(SHORT_TEXT_LENGTH)]
+"""Any scheme but javascript, data and file; no credentials, up to 500 characters."""
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _integer(value: object) -> int:
+    if type(value) is not int:
+        raise refuse("int_type", "Value should be an integer, not a bool, a float or text")
+    return value
+
+
+def _number(value: object) -> float:
+    if type(value) is int:
+        value = float(value) if abs(value) <= JSON_INTEGER else math.inf
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise refuse("float_type", "Value should be a finite number, not a bool or text")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_integer), _stored(sa.Integer, "{0} >= 0", ge=0, le=INT4_MAX)]
+"""0 to 2^31 - 1."""
+
+ByteSize = Annotated[int, BeforeValidator(_integer), _stored(sa.BigInteger, "{0} >= 0", ge=0, le=INT8_MAX)]
+"""0 to 2^63 - 1."""
+
+Score = Annotated[float, BeforeValidator(_number), _stored(sa.Double, "{0} >= 0 AND {0} <= 1", ge=0, le=1)]
+"""0 to 1. NaN sorts above every number in PostgreSQL, so the upper bound refuses it too."""
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, str) and len(value) <= 64 and _DECIMAL_TEXT.fullmatch(value):
+        value = Decimal(value)
+    if not isinstance(value, Decimal):
+        raise refuse("money", "An amount is a Decimal or its text, never a float, an int or a bool")
+    if not value.is_finite():
+        raise refuse("money", "An amount is a finite number")
+    if value.adjusted() >= 8 or (value and value.adjusted() < -6):
+        raise refuse("money", "An amount has at most 8 digits before the point and 6 after it")
+    exact = value.quantize(Decimal("0.000001"))
+    if exact != value:
+        raise refuse("money", "An amount has at most 6 digits after the point")
+    return exact
+
+
+MONEY = sa.Numeric(14, 6)
+
+Money = Annotated[Decimal, BeforeValidator(_decimal), _stored(MONEY, "{0} <> 'NaN'::numeric")]
+"""US dollars, `numeric(14, 6)`: refused where the column would round it. Text or Decimal, never a float."""
+
+
+def _not_negative(value: Decimal) -> Decimal:
+    if value < 0 or (value == 0 and value.is_signed()):
+        raise refuse("money", "The amount is not negative")
+    return value
+
+
+Cost = Annotated[
+    Decimal,
+    BeforeValidator(_decimal),
+    AfterValidator(_not_negative),
+    _stored(MONEY, "{0} >= 0 AND {0} <> 'NaN'::numeric"),
+]
+"""US dollars, not negative."""
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+def _timestamp(value: object) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise refuse("timestamp", "A time is ISO 8601 text with an offset") from None
+    if not isinstance(value, datetime) or type(value) is date:
+        raise refuse("timestamp", "A time is a datetime or ISO 8601 text, never a number or a date")
+    if value.utcoffset() is None:
+        raise refuse("timestamp", "A time has an offset from UTC; a naive one is ambiguous")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise refuse("timestamp", "The time lies outside of years 1 to 9999 in UTC") from None
+
+
+Timestamp = Annotated[datetime, BeforeValidator(_timestamp), Field(sa_type=sa.DateTime(timezone=True))]
+"""A point in time, kept in UTC. A naive time is refused."""
+
+
+def _window(value: object) -> timedelta:
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise refuse("window", "A window is a timedelta above 0")
+    return value
+
+
+Window = Annotated[timedelta, BeforeValidator(_window)]
+"""A length of time above zero."""
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def check_json(value: Any) -> Any:
+    """Refuse what jsonb refuses or changes: NaN, NUL, lone surrogates, big integers, depth over 64, more than 1 MiB."""
+    _walk_json(value, 1)
+    if len(json.dumps(value, ensure_ascii=False).encode()) > JSON_BYTES:
+        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
+    return value
+
+
+def _walk_json(value: Any, depth: int) -> None:
+    if depth > JSON_DEPTH:
+        raise refuse("json", f"JSON should have at most {JSON_DEPTH} levels")
+    kind = type(value)
+    if kind is str:
+        check_text(value)
+    elif kind is int:
+        if abs(value) > JSON_INTEGER:
+            raise refuse("json", "An integer in JSON lies within 2^53")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise refuse("json", "A number in JSON is finite")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise refuse("json", "A key in JSON is text")
+            check_text(key)
+            _walk_json(item, depth + 1)
+    elif kind is list:
+        for item in value:
+            _walk_json(item, depth + 1)
+    elif value is not None and kind is not bool:
+        raise refuse("json", "JSON holds text, numbers, booleans, null, lists and objects only")
+
+
+def _json_object(value: object) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise refuse("json", "Value should be a JSON object")
+    return check_json(value)  # type: ignore[no-any-return]
+
+
+def check_json_size(value: Any) -> Any:
+    """Refuse a JSON column of more than 1 MiB, for shapes whose depth their models bound."""
+    if len(to_json(value)) > JSON_BYTES:
+        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
+"""A JSON object whose shape belongs to the caller: at most 1 MiB and 64 levels."""
+
+
+# --- vectors --------------------------------------------------------------------------------------------------------
+
+_VECTOR = struct.Struct(f"<{VECTOR_SIZE}f")
+
+
+def _embedding(value: object) -> list[float]:
+    to_list = getattr(value, "tolist", None)  # NumPy arrays and array.array, without importing either
+    items = to_list() if callable(to_list) else value
+    if isinstance(items, str | bytes) or not isinstance(items, Sequence):
+        raise refuse("vector", "An embedding is a sequence of numbers")
+    if len(items) != VECTOR_SIZE:
+        raise PydanticCustomError(
+            "vector", "An embedding has {wanted} dimensions, not {given}", {"wanted": VECTOR_SIZE, "given": len(items)}
+        )
+    if not all(type(item) is float or type(item) is int for item in items):
+        raise refuse("vector", "An embedding holds numbers only")
+    try:
+        stored = _VECTOR.unpack(_VECTOR.pack(*items))
+    except (OverflowError, struct.error):
+        raise refuse("vector", "An embedding's numbers fit in 32-bit floats") from None
+    norm = math.hypot(*stored)
+    if not math.isfinite(norm):
+        raise refuse("vector", "An embedding's numbers are finite")
+    if norm <= 1e-12:
+        raise refuse("vector", "An embedding is not the zero vector: it has no direction to compare")
+    return list(stored)
+
+
+Embedding = Annotated[list[float], BeforeValidator(_embedding)]
+"""1,536 finite numbers that are not all zero, kept as 32-bit floats (so that what is read equals what was accepted)."""

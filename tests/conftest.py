@@ -1,0 +1,94 @@
+"""Fixtures of all tests: one server a worker, a database at the newest revision, projects of one's own.
+
+Tests run as the unprivileged logins of production. Each takes a project that nobody else has, so nothing has to be undone.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from derwin_db import Database, ProjectSession, repos
+from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode, ProjectType
+from derwin_db.testing import TestDatabase, TestServer, choose_server
+from derwin_db.types import new_id
+
+NewProject = Callable[..., Awaitable[Project]]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[TestServer]:
+    """The server that this worker tests on."""
+    with choose_server() as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def migrated(server: TestServer) -> TestDatabase:
+    """A database at the newest revision, for all tests that only add projects of their own."""
+    return server.migrated()
+
+
+@pytest.fixture(scope="session")
+async def db(migrated: TestDatabase) -> AsyncIterator[Database]:
+    """A started `Database` on it, as a service has it."""
+    async with Database(**migrated.urls) as database:
+        yield database
+
+
+@pytest.fixture
+async def own_database(server: TestServer) -> AsyncIterator[TestDatabase]:
+    """A migrated database of one's own, for tests that change more than rows of a project."""
+    database = await asyncio.to_thread(server.migrated)
+    yield database
+    await asyncio.to_thread(server.drop, database)
+
+
+@pytest.fixture
+async def own_db(own_database: TestDatabase) -> AsyncIterator[Database]:
+    """A started `Database` on a database of one's own."""
+    async with Database(**own_database.urls) as database:
+        yield database
+
+
+@pytest.fixture
+def new_project(db: Database) -> NewProject:
+    """Makes projects with slugs that nobody else has."""
+
+    async def make(
+        *, compliance_mode: ComplianceMode = ComplianceMode.STANDARD, mode: ProjectMode = ProjectMode.OBSERVE
+    ) -> Project:
+        async with db.admin(reason="a test") as admin:
+            return await repos.projects.create(
+                admin,
+                ProjectCreate(
+                    slug=f"p-{new_id().hex[-20:]}",
+                    name="Test",
+                    type=ProjectType.OTHER,
+                    compliance_mode=compliance_mode,
+                    mode=mode,
+                ),
+            )
+
+    return make
+
+
+@pytest.fixture
+async def project(new_project: NewProject) -> Project:
+    """A new project."""
+    return await new_project()
+
+
+@pytest.fixture
+async def other_project(new_project: NewProject) -> Project:
+    """Another new project."""
+    return await new_project()
+
+
+@pytest.fixture
+async def session(db: Database, project: Project) -> AsyncIterator[ProjectSession]:
+    """An open unit of work of the new project. A test that breaks it expects the error at its end itself."""
+    unit = db.project(project.id)
+    await unit.__aenter__()
+    yield unit
+    await unit._abandon()
