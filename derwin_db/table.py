@@ -91,22 +91,27 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
 
+def _config(**options: Any) -> Any:
+    """Return a Pydantic configuration; SQLModel declares a type of its own for it."""
+    return ConfigDict(**options)
+
+
 class Fields(SQLModel):
     """Base of the fields that a table and its XCreate share: known fields only, no values in errors."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # type: ignore[assignment]  # SQLModel has its own type
+    model_config = _config(extra="forbid", hide_input_in_errors=True)
 
 
 class Input(Fields):
     """Base of XCreate and XUpdate: what is assigned later is checked too."""
 
-    model_config = ConfigDict(validate_assignment=True)
+    model_config = _config(validate_assignment=True)
 
 
 class Table(SQLModel):
     """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate."""
 
-    model_config = {"json_schema_serialization_defaults_required": True}  # type: ignore[typeddict-unknown-key]
+    model_config = _config(json_schema_serialization_defaults_required=True)
 
 
 class ProjectTable(Table):
