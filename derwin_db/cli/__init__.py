@@ -1,0 +1,54 @@
+"""The command line, `derwin-db`. Every command has `--json`; none ever prints a password.
+
+Exit codes: 0 done; 1 refused, or a check failed; 2 wrong usage; 3 configuration (URL, schema, extension, isolation, folder);
+4 the database is not available. Commands are imported when they are called.
+"""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "doctor": "Look at server, schema, logins and fences, and say what to mend.",
+    "embedded": "Start, stop or look at the embedded server.",
+    "migrate": "Bring the database to the newest revision.",
+    "prune": "Remove evidence whose retention has ended, in all projects.",
+    "psql": "Open psql as the owner; further arguments are handed on.",
+    "reset": "Remove all tables and data, then migrate and seed.",
+    "roles": "Make the logins of a deployment; print or rotate the scope key.",
+    "rollback": "Take the database back by a revision.",
+    "seed": "Write the project Lifeline; --demo adds a history.",
+    "status": "Say which revision the database has, and what is pending.",
+    "trust": "Recompute trust scores.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command. Its module has its name, and so has the function in it."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"derwin_db.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="derwin-db", prog_name="derwin-db")
+def main(**_: Any) -> None:
+    """Operate a database of derwin-db.
+
+    Settings come from the environment or .env: DATABASE_URL (the service's login), ADMIN_URL, DIRECT_URL (the owner), READ_URL.
+    Without any of them the embedded server is used; DERWIN_DATA_DIR is its folder.
+    """

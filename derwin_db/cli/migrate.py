@@ -1,0 +1,25 @@
+"""`derwin-db migrate`."""
+
+import click
+
+from derwin_db.cli.output import command, json_option, log_to_stderr, show
+from derwin_db.database import owner_connection
+from derwin_db.migrations import MigrationSettings, upgrade
+
+
+@click.command()
+@click.option("--to", default="head", show_default=True, help="Revision to stop at.")
+@click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for another starter that migrates.")
+@json_option
+@command
+def migrate(to: str, wait: float, as_json: bool) -> None:
+    """Bring the database to the newest revision. Safe to run from several starters at once, and again."""
+    log_to_stderr("derwin_db.migrations", as_json=as_json)
+    connection = owner_connection()
+    after = upgrade(MigrationSettings(connection, wait_seconds=wait), to)
+    text = f"{connection.place} is at revision {after.current}" + (" (the newest)." if not after.pending else ".")
+    show(
+        {"database": connection.database, "current": after.current, "head": after.head, "pending": after.pending},
+        text,
+        as_json=as_json,
+    )

@@ -1,0 +1,38 @@
+"""`derwin-db reset`."""
+
+import asyncio
+
+import click
+
+from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, show, yes_option
+from derwin_db.database import Database, owner_connection
+from derwin_db.migrations import MigrationSettings, downgrade, upgrade
+from derwin_db.seed import seed_lifeline
+
+
+@click.command()
+@click.option("--seed/--no-seed", "with_seed", default=True, show_default=True, help="Write Lifeline afterwards.")
+@yes_option
+@json_option
+@command
+def reset(with_seed: bool, yes: bool, as_json: bool) -> None:
+    """Remove all tables and data of derwin-db, ledger and logs included, then migrate and seed."""
+    log_to_stderr("derwin_db.migrations", as_json=as_json)
+    connection = owner_connection()
+    confirm("Remove all projects and their data", connection, yes=yes)
+    settings = MigrationSettings(connection)
+    downgrade(settings, "base")
+    after = upgrade(settings)
+    if with_seed:
+        asyncio.run(_seed())
+    seeded = " and holds the project lifeline" if with_seed else " and holds no project"
+    show(
+        {"database": connection.database, "current": after.current, "seeded": with_seed},
+        f"{connection.place} is new{seeded}.",
+        as_json=as_json,
+    )
+
+
+async def _seed() -> None:
+    async with Database() as db:
+        await seed_lifeline(db)

@@ -1,0 +1,85 @@
+"""`derwin-db roles`."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import asyncpg
+import click
+
+from derwin_db import roles as logins
+from derwin_db.cli.output import command, confirm, json_option, show, yes_option
+from derwin_db.database import owner_connection
+from derwin_db.errors import DerwinError, translate
+from derwin_db.migrations import MigrationSettings, connect_directly
+from derwin_db.server import connection_error
+
+
+@click.group()
+def roles() -> None:
+    """Make the logins of a deployment; print or rotate the scope key."""
+
+
+@roles.command()
+@click.option("--service", default=logins.SERVICE_LOGIN, show_default=True, help="Login of the service: may become derwin_app.")
+@click.option(
+    "--operator", default=logins.OPERATOR_LOGIN, show_default=True, help="Login of operators: may become derwin_admin."
+)
+@click.option("--passwords/--no-passwords", default=True, show_default=True, help="Make new passwords and print them once.")
+@json_option
+@command
+async def create(service: str, operator: str, passwords: bool, as_json: bool) -> None:
+    """Make both logins, or bring those that exist into shape. The passwords are printed now and never again."""
+    made = (secrets.token_urlsafe(24), secrets.token_urlsafe(24)) if passwords else (None, None)
+    await _as_owner(
+        lambda connection: logins.create_logins(
+            connection, service=service, operator=operator, service_password=made[0], operator_password=made[1]
+        )
+    )
+    lines = [f"{service}  may become derwin_app:   DATABASE_URL", f"{operator}  may become derwin_admin: ADMIN_URL"]
+    if passwords:
+        lines += ["", "Passwords, shown once:", f"  {service}  {made[0]}", f"  {operator}  {made[1]}"]
+    value = {"service": {"login": service, "password": made[0]}, "operator": {"login": operator, "password": made[1]}}
+    show(value, "\n".join(lines), as_json=as_json)
+
+
+@roles.command()
+@json_option
+@command
+async def key(as_json: bool) -> None:
+    """Print the scope key, for the setting DERWIN_SCOPE_KEY of a service that has neither ADMIN_URL nor DIRECT_URL."""
+    seal = await _as_owner(logins.read_key)
+    show({"DERWIN_SCOPE_KEY": seal.to_text()}, f"DERWIN_SCOPE_KEY={seal.to_text()}", as_json=as_json)
+
+
+@roles.command()
+@yes_option
+@json_option
+@command
+async def rotate(yes: bool, as_json: bool) -> None:
+    """Make a new scope key, after a restore or a leak. Services that run with the old one have to be restarted."""
+    confirm(
+        "Rotate the scope key, so that running services have to be restarted,",
+        await asyncio.to_thread(owner_connection),
+        yes=yes,
+    )
+    await _as_owner(logins.rotate_key)
+    show(
+        {"rotated": True},
+        "The scope key is new. Restart the services, and give it to those that have it as a setting.",
+        as_json=as_json,
+    )
+
+
+async def _as_owner(work: Any) -> Any:
+    settings = MigrationSettings(await asyncio.to_thread(owner_connection))
+    try:
+        connection = await connect_directly(settings)
+    except Exception as error:
+        raise connection_error(error, settings.connection) from None
+    try:
+        return await work(connection)
+    except (asyncpg.PostgresError, OSError) as error:
+        raise translate(error) or DerwinError() from None
+    finally:
+        await connection.close()

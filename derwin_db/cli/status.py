@@ -1,0 +1,45 @@
+"""`derwin-db status`."""
+
+import asyncio
+
+import asyncpg
+import click
+
+from derwin_db.cli.output import command, json_option, show
+from derwin_db.database import owner_connection
+from derwin_db.migrations import MigrationSettings, connect_directly
+from derwin_db.migrations import status as migration_status
+
+
+@click.command()
+@json_option
+@command
+def status(as_json: bool) -> None:
+    """Say which revision the database has, what is pending, and how many projects there are."""
+    connection = owner_connection()
+    settings = MigrationSettings(connection)
+    seen = migration_status(settings)
+    projects = asyncio.run(_count_projects(settings))
+    value = {
+        "database": connection.database,
+        "host": connection.host or "localhost",
+        "current": seen.current,
+        "head": seen.head,
+        "pending": seen.pending,
+        "projects": projects,
+    }
+    pending = f"{len(seen.pending)} pending: {', '.join(seen.pending)}" if seen.pending else "nothing pending"
+    if seen.is_ahead:
+        pending = "ahead of this code: deploy the newer version"
+    lines = [f"database  {connection.place}", f"revision  {seen.current or 'none'} ({pending})", f"projects  {projects}"]
+    show(value, "\n".join(lines), as_json=as_json)
+
+
+async def _count_projects(settings: MigrationSettings) -> int:
+    connection = await connect_directly(settings)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM public.projects"))
+    except asyncpg.UndefinedTableError:
+        return 0
+    finally:
+        await connection.close()
