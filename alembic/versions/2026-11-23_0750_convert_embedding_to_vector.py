@@ -41,7 +41,11 @@ DECLARE
     home name;
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') THEN
-        CREATE EXTENSION vector;
+        BEGIN
+            CREATE EXTENSION vector;
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE 'this login may not create the extension vector' USING ERRCODE = '0A000';
+        END;
     END IF;
     -- hosted platforms keep extensions in a schema of their own
     SELECT n.nspname INTO home FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

@@ -4,7 +4,7 @@
 import this module and nothing else of the package. `{{table}}` in a file is filled in by `read`.
 """
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.types import UserDefinedType
@@ -38,9 +38,14 @@ class RefusedMigration(Exception):
     """What is stored does not allow the revision; nothing was changed. The message says what to correct."""
 
 
+def folder() -> Path:
+    """Return where the files are."""
+    return Path(__file__).parent
+
+
 def read(entity: str, **names: str) -> list[str]:
     """Return the statements of `<entity>.sql`, each `{{name}}` filled in. Errors: FileNotFoundError for an unknown entity."""
-    text = files(__name__).joinpath(f"{entity}.sql").read_text(encoding="utf-8")
+    text = (folder() / f"{entity}.sql").read_text(encoding="utf-8")
     for name, value in names.items():
         text = text.replace("{{" + name + "}}", value)
     return split(text)
