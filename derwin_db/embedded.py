@@ -111,9 +111,11 @@ def _server(pgdata: Path, postgres_version: int | None) -> Any:
     pgserver = _package()
     present = pgserver.postgres_server.pgdata_version(pgdata)
     wanted = postgres_version or present or pgserver.utils.TARGET_POSTGRES_VERSION
-    if present is not None and present != wanted:
+    known = pgserver.utils.POSTGRES_VERSIONS
+    if wanted not in known or (present is not None and present != wanted):
         raise ConfigurationError(
-            f"The data folder {pgdata} is of PostgreSQL {present}, not {wanted}. Choose another DERWIN_DATA_DIR."
+            f"The data folder {pgdata} is of PostgreSQL {present}; {' and '.join(map(str, sorted(known)))} are at hand. "
+            "Choose another DERWIN_DATA_DIR."
         )
     try:
         return pgserver.get_server(pgdata, cleanup_mode=None, start=False, postgres_version=wanted)

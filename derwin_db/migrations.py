@@ -107,6 +107,7 @@ def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationSta
     is ahead), DatabaseUnavailable (unreachable, or a lock was not to be had in `lock_attempts`).
     Locks: an advisory lock on the database; each revision says its own.
     """
+    asyncio.run(refuse_transaction_pooler(settings.connection))
     before = status(settings)
     if before.is_ahead:
         raise SchemaOutOfDate("The database is ahead of this code: deploy the newer version, or roll back with it first.")
@@ -116,6 +117,7 @@ def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationSta
 
 def downgrade(settings: MigrationSettings, revision: str) -> MigrationStatus:
     """Take the database down to a revision (`-1`, an id or `base`). Errors as for `upgrade`."""
+    asyncio.run(refuse_transaction_pooler(settings.connection))
     _run(settings, command.downgrade, revision)
     return status(settings)
 
@@ -139,7 +141,6 @@ def status(settings: MigrationSettings) -> MigrationStatus:
 
 def _run(settings: MigrationSettings, action: Any, revision: str) -> None:
     """Run an Alembic command, again where a lock was not to be had: finished revisions stay, so it goes on from there."""
-    asyncio.run(refuse_transaction_pooler(settings.connection))
     for _ in range(settings.lock_attempts):
         try:
             action(alembic_config(settings), revision)

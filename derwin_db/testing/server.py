@@ -114,6 +114,8 @@ class TestServer:
                     operator_password=self._password,
                 )
             await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+            if template is not None:  # privileges on the database itself are not copied with it
+                await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')
         finally:
             await connection.close()
 

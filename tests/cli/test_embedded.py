@@ -1,0 +1,66 @@
+"""The embedded server from the command line: a folder of its own, found by every process, never somebody else's."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .test_commands import run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    chosen = tmp_path_factory.mktemp("embedded") / "data"
+    yield chosen
+    run("embedded", "stop", environment={"DERWIN_DATA_DIR": str(chosen)})
+
+
+class TestEmbedded:
+    def test_from_nothing_to_seeded_with_no_url_at_all(self, folder: Path) -> None:
+        environment = {"DERWIN_DATA_DIR": str(folder)}
+        before = json.loads(run("embedded", "status", "--json", environment=environment).stdout)
+        assert (before["created"], before["running"]) == (False, False)
+        assert run("migrate", environment=environment).returncode == 0
+        assert run("seed", environment=environment).stdout.startswith("lifeline | ERP | AUTHOR\n")
+        result = run("psql", "-At", "-c", "SELECT slug, type, mode FROM projects", environment=environment)
+        assert result.stdout.strip() == "lifeline|ERP|AUTHOR"
+
+    def test_stops_and_comes_back_with_its_data(self, folder: Path) -> None:
+        environment = {"DERWIN_DATA_DIR": str(folder)}
+        run("embedded", "start", environment=environment)
+        assert json.loads(run("embedded", "stop", "--json", environment=environment).stdout)["running"] is False
+        assert "did not run" in run("embedded", "stop", environment=environment).stdout
+        assert json.loads(run("status", "--json", environment=environment).stdout)["projects"] == 1
+
+    def test_the_service_runs_as_the_unprivileged_login(self, folder: Path) -> None:
+        environment = {"DERWIN_DATA_DIR": str(folder)}
+        query = "SELECT rolname, rolsuper, rolinherit, rolcanlogin FROM pg_roles WHERE rolname LIKE 'derwin_%' ORDER BY 1"
+        result = run("psql", "-At", "-c", query, environment=environment)
+        assert result.stdout.split() == [
+            "derwin_admin|f|f|f",
+            "derwin_app|f|f|f",
+            "derwin_backfill|f|f|f",
+            "derwin_operator|f|f|t",
+            "derwin_service|f|f|t",
+        ]
+
+    def test_a_folder_with_something_else_is_left_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("mine")
+        result = run("migrate", environment={"DERWIN_DATA_DIR": str(tmp_path)})
+        assert result.returncode == 3
+        assert "holds something else" in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        result = run("migrate", environment={"DERWIN_DATA_DIR": str(tmp_path / "file" / "data")})
+        assert (result.returncode, "can't be written" in result.stderr) == (3, True)
+
+    def test_a_data_folder_of_another_version(self, tmp_path: Path) -> None:
+        (tmp_path / "derwin-embedded").touch()
+        (tmp_path / "postgres").mkdir()
+        (tmp_path / "postgres" / "PG_VERSION").write_text("11\n")
+        result = run("migrate", environment={"DERWIN_DATA_DIR": str(tmp_path)})
+        assert (result.returncode, "PostgreSQL 11" in result.stderr) == (3, True)
+        assert "Traceback" not in result.stderr

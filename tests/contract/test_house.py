@@ -1,0 +1,49 @@
+"""The house keeps its shape: sizes, floors, no other configuration, no path to an unscoped statement."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from derwin_db.migrations import script_folder
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "derwin_db").rglob("*.py"))
+
+
+class TestSizes:
+    @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+    def test_a_file_stays_below_300_lines(self, path: Path) -> None:
+        assert len(path.read_text().splitlines()) < 300
+
+
+class TestFloors:
+    def test_imports_go_down(self) -> None:
+        result = subprocess.run(
+            [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout
+
+    def test_the_folder_of_revisions_is_no_package(self) -> None:
+        assert not (script_folder() / "__init__.py").exists()
+
+    def test_only_units_of_work_begin_and_end_transactions(self) -> None:
+        """Sent by session.py and scope.py alone; whoever else connects owns its connection."""
+        allowed = {"session.py", "scope.py", "migrations.py", "server.py", "database.py", "embedded.py", "rag_corpus.py"}
+        pattern = re.compile(r"\b(BEGIN|COMMIT|SET LOCAL|SET ROLE)\b")
+        found = {path.name for path in SOURCES if pattern.search(_code(path)) and "testing" not in path.parts}
+        assert found - allowed == set()
+
+    def test_repositories_start_from_a_scope(self) -> None:
+        """sa.select / update / insert in a repository is for the admin door, or carries its scope itself; `text` is nowhere."""
+        for path in (ROOT / "derwin_db" / "repos").glob("*.py"):
+            assert "sa.text(" not in path.read_text(), path.name
+            assert "set_config" not in path.read_text(), path.name
+
+
+def _code(path: Path) -> str:
+    """The file without docstrings and comments."""
+    text = re.sub(r'"""[\s\S]*?"""', "", path.read_text())
+    return re.sub(r"#.*", "", text)

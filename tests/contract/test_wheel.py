@@ -1,0 +1,56 @@
+"""The wheel brings its revisions along: an installed service migrates."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from derwin_db.testing import TestServer
+from derwin_db.testing.server import url_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked where it would be installed; its dependencies are those of this environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    target = folder / "site"
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(target)
+    return target
+
+
+class TestWheel:
+    def test_migrates_an_empty_database(self, installed: Path, server: TestServer, tmp_path: Path) -> None:
+        url = url_of(server.empty().owner)
+        script = (
+            "import derwin_db, sys; assert derwin_db.__file__.startswith(sys.argv.pop(1)); "
+            "from derwin_db.cli import main; main(prog_name='derwin-db')"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", script, str(installed), "migrate", "--json"],
+            env={**os.environ, "PYTHONPATH": str(installed), "DATABASE_URL": url, "DIRECT_URL": url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert '"pending": []' in result.stdout
+
+    def test_holds_types_sql_and_revisions_and_nothing_of_the_tests(self, installed: Path) -> None:
+        assert (installed / "derwin_db" / "py.typed").exists()
+        assert (installed / "derwin_db" / "alembic.ini").exists()
+        assert sorted(path.name for path in (installed / "derwin_db" / "alembic" / "versions").glob("*.py"))
+        assert list((installed / "derwin_db" / "sql").glob("*.sql"))
+        assert {path.name.partition("-")[0] for path in installed.iterdir()} == {"derwin_db"}
