@@ -8,8 +8,7 @@ NEXT = """
 Next:
   derwin-db status                                  where the database stands
   derwin-db psql -c "SELECT slug, type, mode FROM projects"
-  derwin-db seed --demo                             a believable history to look at
-  python examples/first_minute.py                   the first minute of the README"""
+  derwin-db seed --demo                             a believable history to look at"""
 
 
 @click.command()
