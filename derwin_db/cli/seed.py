@@ -1,14 +1,17 @@
 """`derwin-db seed`."""
 
+import sys
+from pathlib import Path
+
 import click
 
 from derwin_db.cli.output import command, json_option, progress, show
 
 NEXT = """
 Next:
-  derwin-db status                                  where the database stands
-  derwin-db psql -c "SELECT slug, type, mode FROM projects"
-  derwin-db seed --demo                             a believable history to look at"""
+  {program} status
+  {program} psql -c "SELECT slug, type, mode FROM projects"
+  {program} seed --demo        a believable history to look at"""
 
 
 @click.command()
@@ -30,5 +33,12 @@ async def seed(demo: bool, scale: int, as_json: bool) -> None:
             with progress("demo", as_json=as_json) as bar:
                 counts = await seed_demo(db, scale=scale, progress=bar)
     row = {"slug": project.slug, "type": project.type.value, "mode": project.mode.value}
-    text = " | ".join(row.values()) + (f"\n{counts}" if counts else "") + "\n" + NEXT
+    text = " | ".join(row.values()) + (f"\n{counts}" if counts else "") + "\n" + NEXT.format(program=_program())
     show({**row, **({"demo": vars(counts)} if counts else {})}, text, as_json=as_json)
+
+
+def _program() -> str:
+    """Return how this command was called, as one types it again."""
+    called = Path(sys.argv[0])
+    here = Path.cwd()
+    return str(called.relative_to(here)) if called.is_relative_to(here) else called.name
