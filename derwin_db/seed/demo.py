@@ -19,8 +19,9 @@ from derwin_db.enums import ComplianceMode
 from derwin_db.models import AuditArtifact
 from derwin_db.repository import table_of
 from derwin_db.retention import retention_end
-from derwin_db.seed.history import AREAS, DemoCounts, History
+from derwin_db.seed.history import DemoCounts, History
 from derwin_db.seed.lifeline import LIFELINE
+from derwin_db.seed.phrases import AREAS
 from derwin_db.session import ProjectSession
 
 Progress = Callable[[str, int, int], None]

@@ -32,34 +32,12 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.seed.lifeline import LIFELINE
+from derwin_db.seed.phrases import AREAS, MERGE_RATE, PLACES, ROUTES
 from derwin_db.types import VECTOR_SIZE, project_id_of
 
 DAYS = 60
 _PROJECT = project_id_of(LIFELINE)
 _MODEL = "claude-sonnet-4-5"
-
-AREAS = {
-    "data_integrity": ("Journal entry does not balance after a partial credit", "Stock of a batch turns negative on return"),
-    "calculation": ("Totals drift by a cent with mixed tax codes", "Discount is applied twice on a copied order"),
-    "ui_bug": ("The reservation dialog hides its button on small screens", "Sorting by due date loses the selection"),
-    "api_contract": ("GET /invoices answers 500 for a voided invoice", "Date filter ignores the time zone"),
-    "performance": ("Month end report takes over a minute", "Order list reloads on every key stroke"),
-    "accessibility": ("The lot field has no label", "Contrast of the warning banner is too low"),
-    "security": ("An export link works without a session", "A role without rights sees unit costs"),
-    "copy_text": ("The recall mail names the wrong supplier field", "A tooltip speaks of the former module"),
-}
-_ROUTES = {
-    "data_integrity": DiscoveryRoute.DATA_INTEGRITY,
-    "calculation": DiscoveryRoute.E2E_CRAWL,
-    "ui_bug": DiscoveryRoute.VISUAL_DIFF,
-    "api_contract": DiscoveryRoute.API_CONTRACT,
-    "performance": DiscoveryRoute.PERFORMANCE,
-    "accessibility": DiscoveryRoute.ACCESSIBILITY,
-    "security": DiscoveryRoute.STATIC_ANALYSIS,
-    "copy_text": DiscoveryRoute.E2E_CRAWL,
-}
-_MERGE_RATE = {"copy_text": 0.95, "ui_bug": 0.8, "accessibility": 0.85, "api_contract": 0.65, "calculation": 0.5}
-_PLACES = ("Order entry", "Invoicing", "Stock", "Procurement", "General ledger", "Recall", "Reports", "Settings")
 
 
 @dataclass(frozen=True)
@@ -156,7 +134,7 @@ class History:
         base = self._base("ticket", number, counts.tickets)
         pick = self._random("ticket", number)
         area = self._area(number)
-        place = pick.choice(_PLACES)
+        place = pick.choice(PLACES)
         title = f"{place}: {AREAS[area][number // len(AREAS) % 2]}"
         is_old = number < counts.tickets * 3 // 4
         statuses = (TicketStatus.RESOLVED, TicketStatus.REJECTED, TicketStatus.WONT_FIX) if is_old else tuple(TicketStatus)[:4]
@@ -200,14 +178,14 @@ class History:
             **base,
             "updated_at": base["created_at"],
             "run_id": self._run_of(number, counts.signals)["id"],
-            "route": _ROUTES[area],
-            "title": f"{pick.choice(_PLACES)}: {AREAS[area][number % 2]}",
+            "route": ROUTES[area],
+            "title": f"{pick.choice(PLACES)}: {AREAS[area][number % 2]}",
             "fingerprint": f"{area}:{ticket_number}:{number}",
             "severity_hint": pick.choice([*Severity, None]),
             "confidence": round(pick.betavariate(5, 2), 3),
             "status": status,
             "ticket_id": ticket["id"] if status is SignalStatus.TRIAGED else None,
-            "payload": {"screen": pick.choice(_PLACES), "step": pick.randint(1, 9), "console_errors": pick.randint(0, 3)},
+            "payload": {"screen": pick.choice(PLACES), "step": pick.randint(1, 9), "console_errors": pick.randint(0, 3)},
             "observed_at": base["created_at"],
         }
 
@@ -218,7 +196,7 @@ class History:
         ticket_number, ticket = self._ticket_of(number, counts.attempts)
         area = self._area(ticket_number)
         failures = (FixOutcome.TESTS_FAILED, FixOutcome.REJECTED, FixOutcome.REVERTED, FixOutcome.TIMED_OUT)
-        outcome = FixOutcome.MERGED if pick.random() < _MERGE_RATE.get(area, 0.35) else pick.choices(failures, (5, 3, 1, 1))[0]
+        outcome = FixOutcome.MERGED if pick.random() < MERGE_RATE.get(area, 0.35) else pick.choices(failures, (5, 3, 1, 1))[0]
         concluded = base["created_at"] + timedelta(minutes=pick.uniform(3, 40))
         tokens = pick.randint(8_000, 90_000), pick.randint(500, 9_000)
         return {
@@ -298,7 +276,7 @@ class History:
             "updated_at": base["created_at"],
             "classification": area,
             "problem": problem,
-            "fix_summary": f"{pick.choice(_PLACES)}: {problem.lower()} no longer happens; a test holds it.",
+            "fix_summary": f"{pick.choice(PLACES)}: {problem.lower()} no longer happens; a test holds it.",
             "diff": f"--- a/{area}.py\n+++ b/{area}.py\n@@ -{number} +1 @@\n-return total\n+return round(total, 2)\n",
             "embedding": _near(area, number),
             "embedding_model": "text-embedding-3-small",
