@@ -11,6 +11,7 @@ import click
 
 COMMANDS = {
     "doctor": "Look at server, schema, logins and fences, and say what to mend.",
+    "erd": "Print the entity-relationship diagram, in Mermaid.",
     "embedded": "Start, stop or look at the embedded server.",
     "migrate": "Bring the database to the newest revision.",
     "prune": "Remove evidence whose retention has ended, in all projects.",
