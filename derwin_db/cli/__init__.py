@@ -5,12 +5,16 @@ Exit codes: 0 done; 1 refused, or a check failed; 2 wrong usage; 3 configuration
 """
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
 
 COMMANDS = {
     "doctor": "Look at server, schema, logins and fences, and say what to mend.",
+    "erase": "Delete one project with all its rows but the ledger, and report.",
+    "export": "Write one project as compressed JSON Lines.",
+    "import": "Read an export back, whole or not at all.",
     "erd": "Print the entity-relationship diagram, in Mermaid.",
     "embedded": "Start, stop or look at the embedded server.",
     "migrate": "Bring the database to the newest revision.",
@@ -36,7 +40,8 @@ class LazyGroup(click.Group):
         """Import the command. Its module has its name, and so has the function in it."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"derwin_db.cli.{cmd_name}"), cmd_name)
+        function = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"derwin_db.cli.{cmd_name}"), function)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

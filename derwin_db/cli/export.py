@@ -1,0 +1,32 @@
+"""`derwin-db export`."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import IO
+
+import click
+
+from derwin_db.cli.output import command, json_option, progress, show
+
+
+@click.command()
+@click.argument("project")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; else standard output.")
+@json_option
+@command
+async def export(project: str, output: Path | None, as_json: bool) -> None:
+    """Write one project (slug or id) as compressed JSON Lines: derwin-db export acme > acme.jsonl.zst"""
+    from derwin_db.database import Database
+    from derwin_db.transfer import export_project
+
+    if output is None and sys.stdout.isatty():
+        raise click.UsageError("An export is binary: say --output, or send it into a file or pipe.")
+    with contextlib.ExitStack() as stack:
+        sink: IO[bytes] = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+        async with Database() as db:
+            bar = stack.enter_context(progress("export", as_json=as_json or output is None))
+            report = await export_project(db, project, sink, progress=bar)
+    if output is not None:
+        total = sum(report.rows.values())
+        show(vars(report), f"{report.slug}: {total:,} rows in {output}", as_json=as_json)

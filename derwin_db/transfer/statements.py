@@ -1,0 +1,78 @@
+"""Statements of export and import: rows travel as the database writes them and reads them."""
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlmodel import SQLModel
+
+from derwin_db.guard import PROJECT
+from derwin_db.repository import scope_of
+from derwin_db.statement import Statement, command, scalars
+
+
+def _table(name: str) -> sa.Table:
+    return SQLModel.metadata.tables[f"public.{name}"]
+
+
+def _given(name: str) -> Any:
+    """The rows of the parameter, read by the database as rows of the table."""
+    table = _table(name)
+    shape: sa.ColumnElement[Any] = sa.literal_column(f"NULL::public.{name}")
+    rows = sa.cast(sa.bindparam("rows", type_=sa.Text()), JSONB)
+    columns = [sa.column(column.name, column.type) for column in table.columns]
+    return sa.func.jsonb_populate_recordset(shape, rows).table_valued(*columns, name="given")
+
+
+@cache
+def count_statement(name: str) -> Statement[int]:
+    """Count the project's rows of a table."""
+    return scalars("export", sa.select(sa.func.count()).select_from(_table(name)).where(scope_of(_table(name))))
+
+
+@cache
+def export_statement(name: str) -> Statement[str]:
+    """Select the project's rows of a table, each as its JSON, in the order of their ids."""
+    table = _table(name)
+    query = sa.select(sa.cast(sa.func.to_jsonb(table.table_valued()), sa.Text)).select_from(table).where(scope_of(table))
+    return scalars("export", query.order_by(table.c.id))
+
+
+@cache
+def import_root_statement() -> Statement[None]:
+    """Insert the project's own row, through the admin door."""
+    table, given = _table("projects"), _given("projects")
+    names = [column.name for column in table.columns]
+    return command("import", sa.insert(table).from_select(names, sa.select(*(given.c[n] for n in names))), is_scoped=False)
+
+
+@cache
+def import_statement(name: str) -> Statement[None]:
+    """Insert rows as they were; a ledger row that is on the books already is left out."""
+    table, given = _table(name), _given(name)
+    names = [column.name for column in table.columns if column.name not in ("project_id", "duplicate_of_id")]
+    query: Any = insert(table).from_select(["project_id", *names], sa.select(PROJECT, *(_raw(given.c[n]) for n in names)))
+    return command("import", query.on_conflict_do_nothing() if name == "spend_ledger" else query)
+
+
+def _raw(column: Any) -> Any:
+    """Select the column as it is: the type's own conversion on the way out would undo the one on the way in."""
+    return sa.type_coerce(column, sa.types.NULLTYPE)
+
+
+@cache
+def same_statement(name: str) -> Statement[int]:
+    """Count the given rows that the table holds, equal in every column."""
+    table, given = _table(name), _given(name)
+    columns = [column.name for column in table.columns if column.name != "project_id"]
+    same = sa.and_(*(table.c[name].is_not_distinct_from(given.c[name]) for name in columns))
+    return scalars("import", sa.select(sa.func.count()).select_from(table.join(given, same)).where(scope_of(table)))
+
+
+@cache
+def duplicates_statement() -> Statement[None]:
+    """Say of which ticket a ticket is the duplicate: both have to be there first."""
+    table, given = _table("qa_tickets"), _given("qa_tickets")
+    query = sa.update(table).where(scope_of(table), table.c.id == given.c.id).values(duplicate_of_id=given.c.duplicate_of_id)
+    return command("import", query)
