@@ -40,8 +40,8 @@ class LazyGroup(click.Group):
         """Import the command. Its module has its name, and so has the function in it."""
         if cmd_name not in COMMANDS:
             return None
-        function = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command: click.Command = getattr(import_module(f"derwin_db.cli.{cmd_name}"), function)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"derwin_db.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

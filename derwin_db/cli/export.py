@@ -16,7 +16,10 @@ from derwin_db.cli.output import command, json_option, progress, show
 @json_option
 @command
 async def export(project: str, output: Path | None, as_json: bool) -> None:
-    """Write one project (slug or id) as compressed JSON Lines: derwin-db export acme > acme.jsonl.zst"""
+    """Write one project (slug or id) as compressed JSON Lines.
+
+    derwin-db export acme > acme.jsonl.zst
+    """
     from derwin_db.database import Database
     from derwin_db.transfer import export_project
 
