@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 COMMANDS = {
+    "distribute": "Distribute the tables over a Citus cluster, by project.",
     "doctor": "Look at server, schema, logins and fences, and say what to mend.",
     "erase": "Delete one project with all its rows but the ledger, and report.",
     "export": "Write one project as compressed JSON Lines.",

@@ -96,7 +96,7 @@ class Lines:
             raise InvalidInput("The file is no export of derwin-db, or of a version that this code does not read.")
         if header.get("revision") != HEAD_REVISION:
             raise InvalidInput(
-                f"The file was exported at another schema revision than {HEAD_REVISION}, which this code writes. Import it with "
+                f"The file was exported at another schema revision than {HEAD_REVISION}, the one of this code. Import it with "
                 "the version that wrote it, then migrate."
             )
         return header

@@ -1,0 +1,87 @@
+"""Everything that is different on a distributed server (Citus): the one place that knows.
+
+`distribute` turns a migrated database into a distributed one: projects by id, all else by project_id, colocated, so
+that a unit of work touches one shard. Source: the rules in docs/explanation/scale.md, for Citus 13.2 and 14.0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from derwin_db import sql
+from derwin_db.errors import ConfigurationError
+
+Progress = Callable[[str, int, int], None]
+"""Called with a table's name, how many tables are distributed, and how many there are."""
+
+SETTINGS = (
+    "SET citus.multi_shard_modify_mode = 'sequential'",
+    "SET citus.enable_unsafe_triggers = on",
+    "SET citus.enable_local_reference_table_foreign_keys = off",
+)
+"""What DDL on distributed tables runs under. Without Citus these are placeholders without effect."""
+
+_DISTRIBUTED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1::regclass)"
+_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
+_IS_SEALED = "SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL"
+_REVISION = "SELECT version_num FROM public.alembic_version"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What `distribute` found and did: tables that are distributed now, and those that were already."""
+
+    distributed: list[str]
+    before: list[str]
+
+
+def statements(*, is_sealed: bool) -> list[str]:
+    """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms."""
+    prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
+    prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
+    if is_sealed:
+        prepared += sql.read("plain_scope.v1", table="projects", column="id")
+        for table in sql.PROJECT_TABLES:
+            prepared += sql.read("plain_scope.v1", table=table, column="project_id")
+        prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
+        for entity in ("append_only.v1", "retention.v1"):
+            function = sql.read(entity, project_is_gone="true")[0]
+            prepared.append(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+    return prepared
+
+
+def distribution(table: str) -> str:
+    """Return the call that distributes a table."""
+    if table == "projects":
+        return "SELECT create_distributed_table('public.projects', 'id')"
+    return f"SELECT create_distributed_table('public.{table}', 'project_id', colocate_with => 'public.projects')"
+
+
+async def distribute(connection: Any, *, progress: Progress | None = None) -> Distribution:
+    """Distribute the tables of a migrated database, parents first. Idempotent. Runs as the owner, directly.
+
+    Errors: ConfigurationError without Citus, or before the newest revision. Locks: each table, while its rows move to their
+    shards: no writes meanwhile. Cost: what is stored is copied once.
+    """
+    if not await connection.fetchval(_HAS_CITUS):
+        raise ConfigurationError(
+            "This server has no Citus. As an administrator: shared_preload_libraries = 'citus', then CREATE EXTENSION citus."
+        )
+    if await connection.fetchval(_REVISION) != sql.HEAD_REVISION:
+        raise ConfigurationError("Distribute a database at the newest revision: run `derwin-db migrate` first.")
+    for setting in SETTINGS:
+        await connection.execute(setting)
+    tables = ("projects", *sql.PROJECT_TABLES)
+    before = [table for table in tables if await connection.fetchval(_DISTRIBUTED, f"public.{table}")]
+    if "projects" not in before:
+        async with connection.transaction():
+            for statement in statements(is_sealed=await connection.fetchval(_IS_SEALED)):
+                await connection.execute(statement)
+    done = []
+    for number, table in enumerate(tables, 1):
+        if table not in before:
+            await connection.execute(distribution(table))
+            done.append(table)
+        if progress is not None:
+            progress(table, number, len(tables))
+    return Distribution(done, before)
