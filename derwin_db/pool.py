@@ -270,7 +270,8 @@ class Pool:
         # ends of life are spread, so that not all connections are made anew at once
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
         connection.expires_at = self._loop.time() + life
-        return connection
+        made: PooledConnection = connection
+        return made
 
     def _refuse(self, error: DerwinError) -> None:
         while self._waiters:
