@@ -420,7 +420,7 @@ def _from_tls(error: ssl.SSLError) -> DerwinError:
 def _from_driver(error: BaseException) -> DerwinError:
     """Return the error for what asyncpg raises by itself: only its type and, for want of one, two words of its own."""
     kind = type(error).__name__
-    if _CONCURRENT in str(error):
+    if kind == "InterfaceError" and _CONCURRENT in str(error):
         return ConcurrentUse()
     if kind in _OUTDATED:
         return DatabaseUnavailable(_SCHEMA_CHANGED)

@@ -37,7 +37,7 @@ logging_collector = off
 
 
 class Victim:
-    """One cluster in a folder, run by pg_ctl as a system user where the tests run as root."""
+    """One cluster in a folder, run as a system user where the tests run as root."""
 
     def __init__(self, folder: Path, *, address: str = "", port: int = 5432, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
@@ -45,6 +45,7 @@ class Victim:
         self.address = address
         self.port = port
         self._environment = environment or {}
+        self._process: subprocess.Popen[bytes] | None = None
 
     # --- making -------------------------------------------------------------------------------------------------------
 
@@ -52,7 +53,8 @@ class Victim:
     def empty(cls) -> Self:
         """Make a cluster that holds nothing, and start it."""
         victim = cls(new_folder())
-        victim._program("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", embedded.OWNER, "-D", str(victim.data))
+        initdb = ("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", embedded.OWNER, "-D", str(victim.data))
+        subprocess.run(victim._command(*initdb), check=True, capture_output=True, **victim._as_user())
         (victim.data / "postgresql.auto.conf").write_text(CONFIGURATION)
         victim.start()
         return victim
@@ -70,52 +72,67 @@ class Victim:
 
     def remove(self) -> None:
         """Stop the server and remove what it kept."""
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self.stop()
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, seconds: float = 30) -> None:
         """Start it and wait until it answers."""
-        options = f"-h '{self.address}' -k {self.folder} -p {self.port}"
-        log = str(self.folder / "log")
-        self._program("pg_ctl", "-w", "-t", "30", "-o", options, "-l", log, "-D", str(self.data), "start")
+        arguments = ["-D", str(self.data), "-h", self.address, "-k", str(self.folder), "-p", str(self.port)]
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command("postgres", *arguments), stdout=log, stderr=log, **self._as_user())
+        deadline = time.monotonic() + seconds
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the server did not start:\n" + self.log())
+            time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError, IndexError):
+            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        return False
+
+    def log(self, lines: int = 20) -> str:
+        """Return the end of the server's log."""
+        return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """Stop it at once, as at a shutdown of the machine in good order."""
-        self.thaw()
-        self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self.data), "stop")
+        """Stop it in good order, without waiting for clients."""
+        if self.is_running():
+            self.thaw()
+            assert self._process is not None
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
 
     def is_running(self) -> bool:
         """Tell whether its first process lives."""
-        pid = self.pid
-        return pid is not None and psutil.pid_exists(pid)
+        return self._process is not None and self._process.poll() is None
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         """The first process, the one that all others come from."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return int((self.data / "postmaster.pid").read_text().splitlines()[0])
-        return None
+        assert self._process is not None
+        return self._process.pid
 
     def processes(self) -> list[psutil.Process]:
         """All processes of this server, the first one first."""
-        if self.pid is None:
+        if not self.is_running():
             return []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.pid)
-            return [first, *first.children(recursive=True)]
-        return []
+        first = psutil.Process(self.pid)
+        return [first, *first.children(recursive=True)]
 
     def kill(self) -> None:
         """Kill the first process without notice, and wait until all others noticed."""
-        processes = self.processes()
-        os.kill(processes[0].pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs(processes, timeout=0.3)
+        others = self.processes()[1:]
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        _, alive = psutil.wait_procs(others, timeout=0.3)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
 
     def freeze(self) -> None:
         """Stop all its processes where they are: no connection closes, nothing is answered."""
@@ -172,17 +189,13 @@ class Victim:
             await asyncio.sleep(0.02)
         return left
 
-    def _program(self, name: str, *arguments: str) -> None:
-        as_user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
-        subprocess.run(
-            [str(embedded.client_program(name)), *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE if name == "initdb" else subprocess.DEVNULL,
-            cwd="/",
-            env={**os.environ, **self._environment},
-            **as_user,
-        )
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        return [str(embedded.client_program(name)), *arguments]
+
+    def _as_user(self) -> dict[str, Any]:
+        """Return how a program is run: as root it is not, PostgreSQL refuses that."""
+        user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
+        return {"cwd": "/", "env": {**os.environ, **self._environment}, "stdin": subprocess.DEVNULL, **user}
 
 
 def new_folder(parent: str | None = None) -> Path:
