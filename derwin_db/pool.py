@@ -106,6 +106,11 @@ class Pool:
         if not self._used:
             self._drained.set()
 
+    def drop_unanswered(self, connection: PooledConnection) -> None:
+        """End a connection on which the server did not answer in time, and the idle ones, which lead the same way."""
+        self.drop(connection)
+        self.forget_idle()
+
     def forget_idle(self) -> None:
         """End what is idle: after one connection was found dead, the others are likely dead too."""
         while self._idle:

@@ -253,6 +253,9 @@ class UnitOfWork:
             try:
                 await self._open(connection, opening)
             except BaseException as error:
+                if isinstance(error, TimeoutError):
+                    pool.drop_unanswered(connection)
+                    raise
                 await self._in_background(_end(pool, connection, self._backend.cleanup_timeout))
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
                 if is_dead and attempt + 1 < _BEGIN_ATTEMPTS:
@@ -373,8 +376,8 @@ class UnitOfWork:
         await self._end_sql()
         if pool is None:
             return
-        if self._is_lost or connection.is_closed():
-            pool.drop(connection)
+        if self._is_lost:
+            pool.drop_unanswered(connection)
             return
         await self._in_background(self._rollback(pool, connection))
 

@@ -39,8 +39,17 @@ logging_collector = off
 class Victim:
     """One cluster in a folder, run as a system user where the tests run as root."""
 
-    def __init__(self, folder: Path, *, address: str = "", port: int = 5432, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str = "",
+        port: int = 5432,
+        environment: dict[str, str] | None = None,
+        version: int = 18,
+    ) -> None:
         self.folder = folder
+        self.version = version
         self.data = folder / "data"
         self.address = address
         self.port = port
@@ -50,9 +59,9 @@ class Victim:
     # --- making -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def empty(cls) -> Self:
+    def empty(cls, version: int = 18) -> Self:
         """Make a cluster that holds nothing, and start it."""
-        victim = cls(new_folder())
+        victim = cls(new_folder(), version=version)
         initdb = ("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", embedded.OWNER, "-D", str(victim.data))
         subprocess.run(victim._command(*initdb), check=True, capture_output=True, **victim._as_user())
         (victim.data / "postgresql.auto.conf").write_text(CONFIGURATION)
@@ -63,7 +72,7 @@ class Victim:
         """Copy the stopped cluster; `folder` may lie on a file system of its own."""
         folder = folder or new_folder()
         subprocess.run(["cp", "-a", str(self.data), str(folder / "data")], check=True)
-        return Victim(folder, **options)
+        return Victim(folder, version=self.version, **options)
 
     def configure(self, *lines: str) -> None:
         """Add settings, before the start."""
@@ -190,7 +199,8 @@ class Victim:
         return left
 
     def _command(self, name: str, *arguments: str) -> list[str]:
-        return [str(embedded.client_program(name)), *arguments]
+        programs: Path = embedded._package().utils.POSTGRES_VERSIONS[self.version]
+        return [str(programs / name), *arguments]
 
     def _as_user(self) -> dict[str, Any]:
         """Return how a program is run: as root it is not, PostgreSQL refuses that."""
@@ -213,9 +223,9 @@ def own(folder: Path) -> None:
         os.chown(folder, entry.pw_uid, entry.pw_gid)
 
 
-def make_base() -> tuple[Victim, TestDatabase]:
+def make_base(version: int = 18) -> tuple[Victim, TestDatabase]:
     """Make a stopped cluster with a migrated database and its logins, to be copied."""
-    victim = Victim.empty()
+    victim = Victim.empty(version)
     try:
         server = TestServer(victim.owner)
         database = server.migrated()
