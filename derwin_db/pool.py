@@ -292,8 +292,14 @@ def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:
 
 
 def _end(connection: PooledConnection) -> None:
-    with contextlib.suppress(RuntimeError):  # its event loop is closed, and the socket with it
+    """Close the connection without waiting for the server."""
+    try:
         connection.terminate()
+    except RuntimeError:  # its event loop is closed, and nobody else closes the socket
+        transport: Any = connection._transport
+        if getattr(transport, "_sock", None) is not None:
+            transport._sock.close()
+            transport._sock = None
 
 
 CLEAN_IN_TRANSACTION = "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET ALL"

@@ -44,6 +44,7 @@ admin_log = logging.getLogger("derwin_db.admin")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
 _BEGIN_ATTEMPTS = 3
 _STREAM_ROWS = 500
+_BUSY_SECONDS = 0.01
 
 
 class Backend(Protocol):
@@ -262,6 +263,9 @@ class UnitOfWork:
                     pool.forget_idle()
                     continue
                 raise
+            if self._is_closed:  # another task ended the unit meanwhile
+                await self._in_background(_end(pool, connection, self._backend.cleanup_timeout))
+                raise ScopeError(_NOT_ENTERED)
             self._pool, self._connection, self._is_pooled = pool, connection, opening.is_pooled
             return connection
         raise DatabaseUnavailable
@@ -362,12 +366,23 @@ class UnitOfWork:
 
     async def _end_sql(self) -> None:
         """Take the connection from the SQLAlchemy session, so that nobody who kept it holds it too."""
-        if self._sql is None:
-            return
+        if self._sql is not None and not await self._ended(self._sql):
+            self._backend.in_background(self._end_sql_later(self._sql))
+
+    async def _end_sql_later(self, sql: AsyncSession) -> None:
+        """Another task is still busy in it: what it waits for has been ended, so it is not for long."""
+        deadline = asyncio.get_running_loop().time() + self._backend.cleanup_timeout
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_BUSY_SECONDS)
+            if await self._ended(sql):
+                return
+
+    async def _ended(self, sql: AsyncSession) -> bool:
         try:
-            await self._sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
-        except Exception as error:
-            logger.debug("the SQLAlchemy session of a unit did not end cleanly: %s", type(error).__name__)
+            await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
+        except Exception:
+            return False
+        return True
 
     async def _abandon(self) -> None:
         """Roll back and give the connection back, whatever happens to this task meanwhile."""

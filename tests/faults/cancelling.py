@@ -10,7 +10,7 @@ from uuid import UUID
 import anyio
 
 from derwin_db import Database, repos
-from tests.faults.load import entry, keys_of
+from tests.faults.load import entry, keys_of, settled
 from tests.faults.victim import Victim
 
 Cancel = Callable[[Coroutine[Any, Any, None], random.Random], Coroutine[Any, Any, bool]]
@@ -95,7 +95,7 @@ async def cancel_units(
 
     reconnects = asyncio.create_task(_count_new(victim, user, known))
     await asyncio.gather(*(worker() for _ in range(tasks)))
-    await _settled(db)
+    await settled(db)
     seen.reconnects = await _stop(reconnects)
     stored = await keys_of(db, project)
     assert len(stored) == len(set(stored))
@@ -112,13 +112,6 @@ async def _warm(db: Database, project: UUID) -> None:
     async with db.project(project) as session:
         await repos.qa_tickets.count(session)
         await asyncio.sleep(0.3)
-
-
-async def _settled(db: Database) -> None:
-    for _ in range(200):
-        if not db.connections_in_use():
-            return
-        await asyncio.sleep(0.01)
 
 
 async def _count_new(victim: Victim, user: str, known: set[int]) -> set[int]:
@@ -154,5 +147,3 @@ async def _dirty(db: Database, project: UUID) -> int:
         dirty += connection.is_in_transaction() or role == "derwin_app" or bool(scope)
         await pool.release(connection)
     return dirty
-
-

@@ -1,6 +1,5 @@
 """Clocks that are wrong: of this process, and of a server that runs under libfaketime."""
 
-import glob
 import random
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-LIBRARY = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1") + glob.glob("/usr/lib/faketime/libfaketime.so.1")), None)
+LIBRARY = next(map(str, Path("/usr/lib").glob("**/faketime/libfaketime.so.1")), None)
+
 
 @contextmanager
 def client_clock(offset: timedelta) -> Iterator[None]:

@@ -19,9 +19,7 @@ class LostCommits:
     rows: int
 
 
-async def lose_commits(
-    db: Database, proxy: Proxy, project: UUID, *, acks: int, requests: int, writers: int = 8
-) -> LostCommits:
+async def lose_commits(db: Database, proxy: Proxy, project: UUID, *, acks: int, requests: int, writers: int = 8) -> LostCommits:
     """Write `acks + requests` entries; as many commits are lost. Each is repeated under its key until it is acknowledged."""
     await db.start()
     names = iter(range(acks + requests))

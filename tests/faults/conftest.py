@@ -100,11 +100,7 @@ async def make_db(database: TestDatabase) -> AsyncIterator[MakeDatabase]:
 
     yield make
     for db in made:
-        for _ in range(100):  # what was cancelled may still be cleaning up
-            if not db.connections_in_use():
-                break
-            await asyncio.sleep(0.02)
-        assert db.connections_in_use() == 0
+        await load.settled(db)
         await db.close()
 
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Self
 from uuid import UUID
 
 from derwin_db import Database, ProjectSession, repos
@@ -87,6 +88,14 @@ async def titles_of(db: Database, project: UUID) -> list[str]:
         return [row.title async for row in repos.qa_tickets.stream(session)]
 
 
+async def settled(db: Database, *, seconds: float = 2) -> None:
+    """See that all connections are given back, now or when what was cut short has cleaned up."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while db.connections_in_use() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.01)
+    assert db.connections_in_use() == 0
+
+
 @dataclass
 class Traffic:
     """Writers that go on until they are told to stop, and what the server acknowledged of it."""
@@ -101,7 +110,7 @@ class Traffic:
     last_success: float = 0.0
     longest_gap: float = 0.0
 
-    async def __aenter__(self) -> "Traffic":
+    async def __aenter__(self) -> Self:
         self._is_on = True
         self.last_success = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._write()) for _ in range(self.writers)]

@@ -173,6 +173,7 @@ class TestALongQuery:
 
     async def _sleeping(self, victim):
         rows = await victim.fetch(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)%' AND state = 'active' AND pid <> pg_backend_pid()"
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_sleep(20)%' AND state = 'active' AND pid <> pg_backend_pid()"
         )
         return rows[0]["count"]

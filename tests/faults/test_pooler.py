@@ -174,7 +174,8 @@ class TestSessionState:
             seen = (
                 await session.sql.execute(
                     sa.text(
-                        "SELECT current_setting('search_path'), (SELECT count(*) FROM pg_prepared_statements WHERE name = 'kept'),"
+                        "SELECT current_setting('search_path'),"
+                        " (SELECT count(*) FROM pg_prepared_statements WHERE name = 'kept'),"
                         " (SELECT count(*) FROM pg_cursors WHERE is_holdable), (SELECT count(*) FROM pg_listening_channels()),"
                         " (SELECT setting FROM pg_settings WHERE name = 'statement_timeout')"
                     )

@@ -72,5 +72,3 @@ def watching() -> Iterator[Watch]:
         errors.DerwinError.__init__ = make  # type: ignore[method-assign]
         root.setLevel(level)
         root.removeHandler(watch)
-
-
