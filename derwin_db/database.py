@@ -8,20 +8,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 import asyncpg
 
-from derwin_db.errors import (
-    RETRYABLE_SQLSTATES,
-    ConfigurationError,
-    DatabaseUnavailable,
-    DerwinError,
-    OutcomeUnknown,
-    ScopeError,
-    translate,
-)
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError, translate
 from derwin_db.models import PruneResult
 from derwin_db.pool import Pool, session_settings
 from derwin_db.repos.audit_artifacts import DeleteBlob
@@ -38,6 +31,7 @@ logger = logging.getLogger("derwin_db")
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_CLOSED = "The Database was closed."
 _RUN_ATTEMPTS = 3
 _RETRY_BASE_SECONDS = 0.05
 
@@ -66,32 +60,77 @@ class Database:
         self.delete_timeout = self.settings.delete_timeout
         self._server_version = 0
         self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
-        self._lock = asyncio.Lock()
-        self._is_started = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._app: tuple[Pool, Opening] | None = None
         self._read: tuple[Pool, Opening] | None = None
         self._admin: tuple[Pool, Opening] | None = None
-        self._admin_refusal: str | None = None
+        self._admin_refusal: DerwinError | None = None
+        self._operator: ConnectionInfo | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     # --- start and close ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Look at the server and make the pools. Called by the first unit of work where nobody did before."""
-        async with self._lock:
-            if not self._is_started:
-                await self._start()
-                self._is_started = True
+        """Look at the server and make the pools. Called by the first unit of work where nobody did before.
+
+        All who wait for it share one attempt, which goes on when one of them is cancelled.
+        """
+        self._enter_loop()
+        starting = self._starting
+        if starting is None:
+            starting = self._starting = self.in_background(self._start())
+            starting.add_done_callback(self._note_start)
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if starting.cancelled():
+                raise DatabaseUnavailable(_CLOSED) from None
+            raise
 
     async def close(self) -> None:
-        """Wait for work that is cleaning up, then close all connections. The next use starts again."""
-        async with self._lock:
+        """Wait for work that is cleaning up, then close all connections. The next use starts again.
+
+        Units that are open are waited for, up to `cleanup_timeout`; then their connections are ended.
+        """
+        self._enter_loop()
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+        try:
             if self._background:
                 await asyncio.wait(self._background, timeout=2 * self.cleanup_timeout)
-            for pool, _ in filter(None, (self._app, self._read, self._admin)):
-                await pool.close()
-            self._app = self._read = self._admin = None
-            self._is_started = False
+            await asyncio.gather(*(pool.close() for pool in self._pools()))
+        finally:
+            self._forget_pools()
+
+    def _enter_loop(self) -> None:
+        """See that this is the event loop of the connections. Those of a loop that is gone went with it."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise ScopeError(
+                "This Database belongs to another event loop that is still open. Close it there first, or make one Database "
+                "for each loop."
+            )
+        self._forget_pools()
+        self._background.clear()
+        self._starting = None
+        self._loop = loop
+
+    def _note_start(self, task: "asyncio.Task[None]") -> None:
+        """Let the next caller try again where it failed."""
+        if (task.cancelled() or task.exception() is not None) and self._starting is task:
+            self._starting = None
+
+    def _pools(self) -> list[Pool]:
+        return [pool for pool, _ in filter(None, (self._app, self._read, self._admin))]
+
+    def _forget_pools(self) -> None:
+        for pool in self._pools():
+            pool.abandon()
+        self._app = self._read = self._admin = self._admin_refusal = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -104,36 +143,43 @@ class Database:
         urls = await self._urls.resolved(self.settings)
         server = await look_at(urls.service, self.settings, APP_ROLE)
         server.require_fences()
-        self._server_version = server.version
         seal = await self._seal(urls, server)
-        self._app = await self._open_pool(urls.service, server, seal)
-        if urls.read is not None:
-            replica = await look_at(urls.read, self.settings, APP_ROLE)
+        replica = None if urls.read is None else await look_at(urls.read, self.settings, APP_ROLE)
+        if replica is not None:
             replica.require_fences()
-            self._read = await self._open_pool(urls.read, replica, seal)
-        await self._start_admin(urls, server)
+        self._operator = urls.admin or urls.direct or urls.service
+        await self._start_admin(server if self._operator is urls.service else None)
+        self._server_version = server.version
+        if urls.read is not None and replica is not None:
+            self._read = self._open_pool(urls.read, replica, seal)
+        self._app = self._open_pool(urls.service, server, seal)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
             logger.warning("%s", warning)
 
-    async def _start_admin(self, urls: "Urls", server: Server) -> None:
+    async def _start_admin(self, seen: Server | None) -> None:
         """The admin door has a login and a pool of its own; a service without one has no door."""
-        operator = urls.admin or urls.direct or urls.service
+        assert self._operator is not None
+        self._admin_refusal = None
         try:
-            admin = server if operator is urls.service else await look_at(operator, self.settings, ADMIN_ROLE)
+            admin = seen or await look_at(self._operator, self.settings, ADMIN_ROLE)
+        except (DatabaseUnavailable, DatabaseTimeout) as error:
+            self._admin_refusal = error
         except DerwinError as error:
-            self._admin_refusal = f"The admin door can't be opened: {error.message}"
-            return
-        if not admin.may_become_admin:
-            self._admin_refusal = (
-                "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
-            )
-            return
-        self._admin = await self._open_pool(operator, admin, None)
+            self._admin_refusal = ConfigurationError(f"The admin door can't be opened: {error.message}")
+        else:
+            if admin.may_become_admin:
+                self._admin = self._open_pool(self._operator, admin, None)
+            else:
+                self._admin_refusal = ConfigurationError(
+                    "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
+                )
 
-    async def _open_pool(self, connection: ConnectionInfo, server: Server, seal: Seal | None) -> tuple[Pool, Opening]:
+    def _open_pool(self, connection: ConnectionInfo, server: Server, seal: Seal | None) -> tuple[Pool, Opening]:
+        if server.is_behind_pooler and not connection.is_pooled:
+            logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
+            connection = replace(connection, is_pooled=True)
         pool = Pool(connection, self.settings, server.version)
-        await pool.open()
         timeouts = session_settings(self.settings, server.version) if connection.is_pooled else {}
         return pool, Opening(
             seal=seal,
@@ -182,14 +228,16 @@ class Database:
     ) -> T:
         """Run `fn(session, *args)` in a unit of work, and again, up to 3 times, where nothing of it can have been stored.
 
-        That is: serialization failures, deadlocks, locks not to be had, connections lost before the commit.
+        That is: serialization failures, deadlocks, locks not to be had, connections lost before the commit. Never after a
+        commit, also where a callback of `after_commit` fails, and not where the commit's outcome is unknown.
         """
         for attempt in range(_RUN_ATTEMPTS):
+            session = self.project(project)
             try:
-                async with self.project(project) as session:
+                async with session:
                     return await fn(session, *args, **kwargs)
             except DatabaseUnavailable as error:
-                if not _may_run_again(error) or attempt + 1 == _RUN_ATTEMPTS:
+                if session.outcome != "rolled back" or not error.may_run_again or attempt + 1 == _RUN_ATTEMPTS:
                     raise
             await asyncio.sleep(random.uniform(0, _RETRY_BASE_SECONDS * 2**attempt))  # noqa: S311  # full jitter
         raise AssertionError("unreachable")
@@ -213,23 +261,26 @@ class Database:
 
     async def app_pool(self, *, read_only: bool) -> tuple[Pool, Opening]:
         """Return the pool of the service's login, or of the replica, and how it is opened."""
-        if not self._is_started:
+        if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
         chosen = self._read if read_only and self._read is not None else self._app
-        assert chosen is not None
+        if chosen is None:
+            raise DatabaseUnavailable(_CLOSED)
         return chosen
 
     async def admin_pool(self) -> tuple[Pool, Opening]:
         """Return the pool of the operator's login. Errors: ConfigurationError where there is none."""
-        if not self._is_started:
+        if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
+        if isinstance(self._admin_refusal, DatabaseUnavailable | DatabaseTimeout):
+            await self._start_admin(None)  # it did not answer when the service started
         if self._admin is None:
-            raise ConfigurationError(self._admin_refusal)
+            raise self._admin_refusal or DatabaseUnavailable(_CLOSED)
         return self._admin
 
     async def timeout_names(self) -> Sequence[str]:
         """Return the names of the server's settings that bound how long a statement or transaction may take."""
-        if not self._is_started:
+        if self._app is None:
             await self.start()
         return ["statement_timeout", *(["transaction_timeout"] if self._server_version >= 170000 else [])]
 
@@ -242,7 +293,7 @@ class Database:
 
     def connections_in_use(self) -> int:
         """Return how many connections are checked out now, of all pools."""
-        return sum(pool.in_use() for pool, _ in filter(None, (self._app, self._read, self._admin)))
+        return sum(pool.in_use() for pool in self._pools())
 
 
 class Urls:
@@ -341,7 +392,7 @@ async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal
     except Exception as error:
         raise translate(error) or error from None
     finally:
-        await opened.close()
+        opened.terminate()
 
 
 async def _key_as(opened: Any, role: str | None) -> Seal | None:
@@ -354,9 +405,3 @@ async def _key_as(opened: Any, role: str | None) -> Seal | None:
     except asyncpg.InsufficientPrivilegeError:
         return None
     return None if row is None else Seal(row["inner_pad"], row["outer_pad"])
-
-
-def _may_run_again(error: DatabaseUnavailable) -> bool:
-    if isinstance(error, OutcomeUnknown):
-        return False
-    return error.sqlstate is None or error.sqlstate in RETRYABLE_SQLSTATES or error.sqlstate.startswith(("08", "57P"))

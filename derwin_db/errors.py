@@ -159,6 +159,8 @@ class DatabaseUnavailable(DerwinError):
     code = "database_unavailable"
     default = "The database is not available at the moment. Try again."
     retry_after: ClassVar[int] = 1
+    may_run_again: bool = True
+    """Whether nothing of the unit of work can be stored, and running it again at once may help (`db.run` does)."""
 
 
 class OutcomeUnknown(DatabaseUnavailable):
@@ -168,6 +170,7 @@ class OutcomeUnknown(DatabaseUnavailable):
     default = (
         "The connection was lost during the commit: the work is stored as a whole or not at all. Look before you repeat it."
     )
+    may_run_again = False
 
 
 class DatabaseTimeout(DerwinError):
@@ -230,6 +233,11 @@ UNIT_FAILED = (
 
 _WRONG_TYPE = "A value does not fit its column's type."
 
+_POOLER = (
+    "Prepared statements do not survive between statements: a transaction pooler stands before the server. "
+    "Add `pgbouncer=true` to the connection URL."
+)
+
 _EXACT: dict[str, tuple[type[DerwinError], str | None]] = {
     SqlState.APPEND_ONLY: (AppendOnlyViolation, None),
     SqlState.RETENTION: (RetentionLocked, None),
@@ -262,28 +270,56 @@ _EXACT: dict[str, tuple[type[DerwinError], str | None]] = {
         ConfigurationError,
         "The server refused the login: this user may not log in from here. Check the connection URL.",
     ),
+    "26000": (ConfigurationError, _POOLER),
     "42P01": (SchemaOutOfDate, None),
+    "42P05": (ConfigurationError, _POOLER),
     "42703": (SchemaOutOfDate, None),
 }
 
 _BY_CLASS: dict[str, tuple[type[DerwinError], str | None]] = {
     "08": (DatabaseUnavailable, None),
+    "0A": (ScopeError, "The database can't do this in a unit of work."),
+    "21": (InvalidInput, "The statement touches a row twice, or finds several where one is wanted."),
     "22": (InvalidInput, _WRONG_TYPE),
     "23": (Conflict, None),
+    "24": (ScopeError, "The cursor is not in a state that allows this."),
     "25": (ScopeError, "A statement is not allowed in the transaction's present state."),
+    "28": (ConfigurationError, "The server refused the login. Check the connection URL."),
+    "34": (ScopeError, "There is no such cursor in this unit of work."),
+    "42": (ScopeError, "The database can't run this statement as it is written."),
+    "44": (ScopeError, "The row is of another project, or outside of the view it is written through."),
     "53": (DatabaseUnavailable, None),
+    "54": (TooLarge, "The statement or a value in it is larger than the server takes."),
+    "55": (DatabaseUnavailable, None),
     "57": (DatabaseUnavailable, None),
     "58": (DatabaseUnavailable, None),
     "XX": (DatabaseUnavailable, None),
 }
 
-RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "53300"})
-"""After these nothing of the unit of work is stored, so it may run again."""
+_RUN_AGAIN = frozenset({"40001", "40P01", "55P03", "53300"})
+"""SQLSTATEs that another try may not meet: collisions of two units, and a server that is full."""
+
+_LOST = ("08", "57P")
+"""Classes of SQLSTATEs that say that the connection is gone."""
 
 _BY_CONSTRAINT: dict[str, tuple[type[DerwinError], str | None]] = {
     "pk_projects": (Conflict, "A project with this slug exists already."),
     "uq_projects_slug": (Conflict, "A project with this slug exists already."),
 }
+
+_NO_TLS = "rejected SSL upgrade"
+_CONCURRENT = "another operation"
+_OUTDATED = frozenset({"InvalidCachedStatementError", "OutdatedSchemaCacheError"})
+_SCHEMA_CHANGED = "The schema changed while the unit of work was running. Run it again (`db.run` does)."
+
+_SQLALCHEMY: dict[str, tuple[type[DerwinError], str | None]] = {
+    "PendingRollbackError": (ScopeError, UNIT_FAILED),
+    "IllegalStateChangeError": (ConcurrentUse, None),
+    "NoResultFound": (NotFound, None),
+    "StaleDataError": (StaleWrite, None),
+    "StatementError": (InvalidInput, _WRONG_TYPE),
+}
+"""What SQLAlchemy raises by itself, by the name of its class."""
 
 _CITUS_SHARD = re.compile(r"_\d{5,}$")
 _QUOTED_NAME = re.compile(r'"((?:pk|uq|fk|ck|ix)_[a-z0-9_]+)"')
@@ -313,24 +349,32 @@ def translate(error: BaseException) -> DerwinError | None:
         return error
     origin = _driver_error(error)
     state = sqlstate_of(origin)
-    if state is not None:
-        result = _from_sqlstate(origin, state)
-        result.sqlstate = state
-        return result
-    return _from_builtin(origin)
+    if state is None:
+        return _from_builtin(origin)
+    result = _from_sqlstate(origin, state)
+    result.sqlstate = state
+    if isinstance(result, DatabaseUnavailable):
+        result.may_run_again = state in _RUN_AGAIN or state.startswith(_LOST) or type(origin).__name__ in _OUTDATED
+    return result
 
 
 def _driver_error(error: BaseException) -> BaseException:
-    """Unwrap SQLAlchemy's DBAPIError: `orig` is its adapter's error, whose cause is the driver's own."""
+    """Unwrap SQLAlchemy's DBAPIError: `orig` is its adapter's error, whose cause is the driver's own.
+
+    Where the server said why it closed the connection, that is the cause of the driver's error.
+    """
     adapted: BaseException | None = getattr(error, "orig", None)
-    if adapted is None:
-        return error
-    return adapted.__cause__ or adapted
+    if adapted is not None:
+        error = adapted.__cause__ or adapted
+    is_lost = sqlstate_of(error) == "08003" and error.__cause__ is not None and sqlstate_of(error.__cause__) is not None
+    return error.__cause__ if is_lost and error.__cause__ is not None else error
 
 
 def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
     if state == "42501" and any(name in str(error) for name in APPEND_ONLY_TABLES):
         return AppendOnlyViolation()
+    if type(error).__name__ in _OUTDATED:
+        return DatabaseUnavailable(_SCHEMA_CHANGED)
     constraint = constraint_of(error) if state.startswith("23") else None
     if constraint in _BY_CONSTRAINT:
         kind, message = _BY_CONSTRAINT[constraint]
@@ -346,27 +390,62 @@ def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
 def _from_builtin(error: BaseException) -> DerwinError | None:
     module = type(error).__module__
     if isinstance(error, ssl.SSLError):
-        return ConfigurationError(
-            "TLS failed: the server has none, or its certificate can't be verified for this host. "
-            "Set sslmode and sslrootcert in the connection URL on purpose."
-        )
+        return _from_tls(error)
     if isinstance(error, TimeoutError):
         return DatabaseTimeout()
+    if type(error) is ConnectionError and _NO_TLS in str(error):
+        return ConfigurationError(
+            "The server offers no TLS. Turn TLS on there, or set sslmode=disable in the connection URL on purpose."
+        )
     if isinstance(error, (OSError, EOFError)):
         return DatabaseUnavailable()
     if module.startswith("asyncpg"):
-        if "another operation" in str(error):
-            return ConcurrentUse()
-        return InvalidInput(_WRONG_TYPE) if type(error).__name__ == "DataError" else DatabaseUnavailable()
+        return _from_driver(error)
     if module.startswith("sqlalchemy"):
         return _from_sqlalchemy(error)
     return None
 
 
+def _from_tls(error: ssl.SSLError) -> DerwinError:
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return DatabaseUnavailable()  # the peer went away
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            "TLS failed: the server's certificate can't be verified for this host. Set sslrootcert in the connection URL to "
+            "the certificate of its authority, or sslmode=require to go without verification on purpose."
+        )
+    return ConfigurationError("TLS failed: the server and this machine agree on no protocol, or the server wants none.")
+
+
+def _from_driver(error: BaseException) -> DerwinError:
+    """Return the error for what asyncpg raises by itself: only its type and, for want of one, two words of its own."""
+    kind = type(error).__name__
+    if kind == "InterfaceError" and _CONCURRENT in str(error):
+        return ConcurrentUse()
+    if kind in _OUTDATED:
+        return DatabaseUnavailable(_SCHEMA_CHANGED)
+    if kind == "ClientConfigurationError":
+        return ConfigurationError("The driver can't use the connection settings. Check the URL and the PG* variables.")
+    return InvalidInput(_WRONG_TYPE) if kind == "DataError" else DatabaseUnavailable()
+
+
 def _from_sqlalchemy(error: BaseException) -> DerwinError:
     kind = type(error).__name__
-    if kind in {"IllegalStateChangeError", "PendingRollbackError"}:
-        return ScopeError(UNIT_FAILED)
-    if kind == "StatementError":
-        return InvalidInput(_WRONG_TYPE)
+    if getattr(error, "code", None) == "isce":
+        return ConcurrentUse()
+    if kind in _SQLALCHEMY:
+        chosen, message = _SQLALCHEMY[kind]
+        return chosen(message)
     return ScopeError(f"SQLAlchemy can't run this statement in a unit of work ({kind}).")
+
+
+def translate_any(error: Exception) -> DerwinError:
+    """Return this package's error for whatever came out of a call of the driver, builtins included."""
+    translated = translate(error)
+    if translated is not None:
+        return translated
+    if isinstance(error, MemoryError):
+        return TooLarge()
+    if isinstance(error, ValueError | TypeError | ArithmeticError | LookupError | AttributeError | RecursionError):
+        return InvalidInput(_WRONG_TYPE)  # an argument that can't be encoded
+    return DatabaseUnavailable()

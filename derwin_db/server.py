@@ -19,6 +19,7 @@ from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES
 
 _LOOK = """
 SELECT
+    pg_backend_pid() AS backend_pid,
     current_setting('server_version_num')::int AS version,
     (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
     EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS is_distributed,
@@ -70,6 +71,8 @@ class Server:
     is_privileged: bool
     may_become_admin: bool
     missing_fences: tuple[str, ...]
+    is_behind_pooler: bool
+    """Whether a pooler answers for the server: another backend than the one that was named at the login."""
 
     def require_fences(self) -> None:
         """Refuse a database that can't be served. Errors: SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced."""
@@ -119,7 +122,7 @@ async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> 
     except Exception as error:
         raise translate(error) or error from None
     finally:
-        await opened.close()
+        opened.terminate()
 
 
 async def _look(opened: Any, connection: ConnectionInfo, role: str) -> Server:
@@ -127,7 +130,7 @@ async def _look(opened: Any, connection: ConnectionInfo, role: str) -> Server:
         seen = await opened.fetchrow(_LOOK)
     if not seen["has_schema"] or not seen["has_fences"]:
         revision = "without fences" if seen["has_schema"] else None
-        return _server(seen, revision=revision, may_become_admin=False, missing=("row level security is missing",))
+        return _server(opened, seen, revision=revision, may_become_admin=False, missing=("row level security is missing",))
     may_become_admin = await _may_become(opened, "derwin_admin")
     if not await _may_become(opened, role):
         raise ConfigurationError(
@@ -147,7 +150,7 @@ async def _look(opened: Any, connection: ConnectionInfo, role: str) -> Server:
             missing.append(f"row level security of {fence['name']} is off")
         elif not fence["is_forced"] and fence["name"] != "projects":
             missing.append(f"row level security of {fence['name']} is not forced")
-    return _server(seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
+    return _server(opened, seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
 
 
 async def _may_become(opened: Any, role: str) -> bool:
@@ -160,7 +163,7 @@ async def _may_become(opened: Any, role: str) -> bool:
     return True
 
 
-def _server(seen: Any, *, revision: str | None, may_become_admin: bool, missing: tuple[str, ...]) -> Server:
+def _server(opened: Any, seen: Any, *, revision: str | None, may_become_admin: bool, missing: tuple[str, ...]) -> Server:
     return Server(
         version=seen["version"],
         activity_query_size=seen["activity_query_size"],
@@ -171,6 +174,7 @@ def _server(seen: Any, *, revision: str | None, may_become_admin: bool, missing:
         is_privileged=seen["is_superuser"] or seen["bypasses_policies"] or seen["is_owner"],
         may_become_admin=may_become_admin,
         missing_fences=missing,
+        is_behind_pooler=seen["backend_pid"] != opened.get_server_pid(),
     )
 
 
@@ -180,5 +184,7 @@ def connection_error(error: BaseException, connection: ConnectionInfo) -> BaseEx
     if isinstance(error, TimeoutError) or (isinstance(translated, DatabaseUnavailable) and translated.sqlstate is None):
         return DatabaseUnavailable(f"No PostgreSQL answers for {connection.place}. Is the server running, and the host right?")
     if isinstance(translated, DerwinError):
-        return type(translated)(f"{translated.message} ({connection.place})")
+        placed = type(translated)(f"{translated.message} ({connection.place})")
+        placed.sqlstate = translated.sqlstate
+        return placed
     return error

@@ -1,15 +1,18 @@
 """Units of work: the only begin, commit and rollback, and the only place that sets a scope.
 
 A unit takes no connection before its first statement. It commits at the end of its block and rolls back on any exception,
-cancellation included; what it leaves behind is cleaned up by a task of its own, which no cancellation reaches.
+cancellation included; what it leaves behind is cleaned up by a task of its own, which no cancellation reaches. A
+cancellation that arrives when COMMIT is on its way is too late: the commit is seen through, then the cancellation goes on.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, TypeVar, final
+from typing import Any, Literal, NoReturn, Protocol, Self, TypeVar, final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,19 +26,25 @@ from derwin_db.errors import (
     OutcomeUnknown,
     ScopeError,
     translate,
+    translate_any,
 )
-from derwin_db.pool import Pool
+from derwin_db.pool import CLEAN_IN_TRANSACTION, Pool
+from derwin_db.resumable import Resumable
 from derwin_db.scope import Opening
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.statement import Statement
 
 R = TypeVar("R")
 
+Outcome = Literal["rolled back", "committed", "outcome unknown"]
+
+logger = logging.getLogger("derwin_db")
 admin_log = logging.getLogger("derwin_db.admin")
 
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
 _BEGIN_ATTEMPTS = 3
 _STREAM_ROWS = 500
+_BUSY_SECONDS = 0.01
 
 
 class Backend(Protocol):
@@ -69,9 +78,12 @@ class UnitOfWork:
         self._is_closed = False
         self._is_busy = False
         self._has_failed = False
+        self._is_lost = False
+        self._outcome: Outcome = "rolled back"
         self._savepoints = 0
         self._settings: set[str] = set()
         self._options: dict[str, Any] = {}
+        self._is_pooled = False
 
     # --- the block ----------------------------------------------------------------------------------------------------
 
@@ -87,9 +99,22 @@ class UnitOfWork:
         if error is None:
             await self._commit()
             return
+        if isinstance(error, GeneratorExit):
+            await self._leave_at_once()
+            return
         await self._abandon()
-        if _is_of_the_driver(error) and translate(error) is not None:
+        if _is_of_the_driver(error):
             _raise_translated(error)
+
+    def __del__(self) -> None:
+        if self._connection is not None and self._pool is not None:
+            self._pool.drop(self._connection)
+            warnings.warn("a unit of work was never left: its connection is dropped", ResourceWarning, stacklevel=1)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the unit ended; "rolled back" for as long as it has not."""
+        return self._outcome
 
     def savepoint(self) -> "Savepoint":
         """Return a block whose statements are undone alone when it raises; the unit goes on."""
@@ -109,7 +134,7 @@ class UnitOfWork:
         """
         self._check_usable()
         if self._sql is None:
-            self._sql = self._backend.sessions.session(self._connected)
+            self._sql = self._backend.sessions.session(self._connected, self._check_open)
         return self._sql
 
     # --- the road, for repositories -----------------------------------------------------------------------------------
@@ -117,7 +142,11 @@ class UnitOfWork:
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
         """Run the statement and return its rows. Repositories' way in; errors are translated."""
         arguments = self._arguments(statement, values)
-        return statement.rows(await self._driver("fetch", statement.sql, *arguments))
+        records = await self._driver("fetch", statement.sql, *arguments)
+        try:
+            return statement.rows(records)
+        except (ValueError, LookupError):
+            raise _unreadable(statement) from None
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
@@ -141,7 +170,11 @@ class UnitOfWork:
         connection = await self._connected()
         cursor = await self._guarded(connection.cursor(statement.sql, *arguments))
         while records := await self._guarded(self._next(cursor)):
-            for row in statement.rows(records):
+            try:
+                rows = statement.rows(records)
+            except (ValueError, LookupError):
+                raise _unreadable(statement) from None
+            for row in rows:
                 yield row
 
     async def _next(self, cursor: Any) -> Any:
@@ -151,7 +184,12 @@ class UnitOfWork:
         self._check_usable()
         if statement.is_scoped is not self._expects_scope:
             raise ScopeError("This operation belongs to the other kind of session: `db.project(...)` or `db.admin(...)`.")
-        return statement.arguments(values)
+        try:
+            return statement.arguments(values)
+        except KeyError:
+            raise  # a parameter that the repository forgot
+        except Exception as error:
+            raise translate_any(error) from None
 
     async def _driver(self, method: str, sql: str, *arguments: Any) -> Any:
         if self._is_busy:
@@ -161,8 +199,7 @@ class UnitOfWork:
             connection = self._connection or await self._begin()
             return await getattr(connection, method)(sql, *arguments, **self._options)
         except BaseException as error:
-            self._has_failed = True
-            _raise_translated(error)
+            self._fail(error)
         finally:
             self._is_busy = False
 
@@ -176,10 +213,15 @@ class UnitOfWork:
         try:
             return await awaitable
         except BaseException as error:
-            self._has_failed = True
-            _raise_translated(error)
+            self._fail(error)
         finally:
             self._is_busy = False
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        """Let nothing further run in this unit, and raise what came out of the driver."""
+        self._has_failed = True
+        self._is_lost = self._is_lost or isinstance(error, TimeoutError)  # the server does not answer: no ROLLBACK for it
+        _raise_translated(error)
 
     async def _connected(self) -> Any:
         self._check_usable()
@@ -187,9 +229,12 @@ class UnitOfWork:
             await self._guarded(self._begin())
         return self._connection
 
-    def _check_usable(self) -> None:
+    def _check_open(self) -> None:
         if not self._is_entered or self._is_closed:
             raise ScopeError(_NOT_ENTERED)
+
+    def _check_usable(self) -> None:
+        self._check_open()
         if self._has_failed:
             raise ScopeError(UNIT_FAILED)
 
@@ -209,76 +254,178 @@ class UnitOfWork:
             try:
                 await self._open(connection, opening)
             except BaseException as error:
-                await self._give_back_unopened(pool, connection)
+                if isinstance(error, TimeoutError):
+                    pool.drop_unanswered(connection)
+                    raise
+                await self._in_background(_end(pool, connection, self._backend.cleanup_timeout))
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
                 if is_dead and attempt + 1 < _BEGIN_ATTEMPTS:
-                    await pool.forget_idle()
+                    pool.forget_idle()
                     continue
                 raise
-            self._pool, self._connection = pool, connection
+            if self._is_closed:  # another task ended the unit meanwhile
+                await self._in_background(_end(pool, connection, self._backend.cleanup_timeout))
+                raise ScopeError(_NOT_ENTERED)
+            self._pool, self._connection, self._is_pooled = pool, connection, opening.is_pooled
             return connection
         raise DatabaseUnavailable
 
-    async def _give_back_unopened(self, pool: Pool, connection: Any) -> None:
-        await asyncio.shield(self._backend.in_background(_end(pool, connection, self._backend.cleanup_timeout, is_dirty=False)))
-
     async def _commit(self) -> None:
-        if self._has_failed:
-            await self._abandon()
-            raise ScopeError(UNIT_FAILED)
+        """Commit and give the connection back; then, and only then, call what waits for it.
+
+        Cancelled meanwhile, the commit is seen through within `cleanup_timeout`, and the cancellation goes on.
+        """
         try:
+            self._check_may_commit()
             if self._sql is not None:
                 await self._flush(self._sql)
-            if self._connection is not None:
-                await self._send_commit()
         except BaseException:
             await self._abandon()
             raise
-        await self._return_connection()
-        for callback in self._callbacks:
-            result = callback()
-            if inspect.isawaitable(result):
-                await result
+        ending = Resumable(self._end_well())
+        try:
+            await ending.run()
+        except asyncio.CancelledError:
+            await self._in_background(self._commit_late(ending))
+            raise
+        except BaseException:
+            await self._abandon()
+            raise
+        await self._call_back()
+
+    def _check_may_commit(self) -> None:
+        if self._is_busy:
+            raise ConcurrentUse
+        if self._has_failed:
+            raise ScopeError(UNIT_FAILED)
+        if self._connection is not None and self._connection.is_closed():
+            raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 
     async def _flush(self, sql: AsyncSession) -> None:
         try:
             await sql.flush()
         except BaseException as error:
-            _raise_translated(error)
+            self._fail(error)
 
-    async def _send_commit(self) -> None:
+    async def _end_well(self) -> None:
+        """Send COMMIT and give the connection back. No cancellation reaches this."""
+        self._is_closed = True
+        if self._connection is not None:
+            await self._send_commit(self._connection)
+        self._outcome = "committed"
+        pool, connection = self._let_go()
+        await self._end_sql()
+        if pool is not None:
+            await pool.release(connection, is_dirty=self._is_dirty)
+
+    async def _send_commit(self, connection: Any) -> None:
+        self._outcome = "outcome unknown"
+        clean = f"{CLEAN_IN_TRANSACTION}; " if self._sql is not None and self._is_pooled else ""
         try:
-            tag = await self._connection.execute("COMMIT")
-        except BaseException as error:
-            translated = translate(error)
+            tag = await connection.execute(f"{clean}COMMIT")
+        except Exception as error:
+            translated = translate_any(error)
             is_lost = isinstance(translated, DatabaseUnavailable | DatabaseTimeout)
-            if is_lost and (translated is None or translated.sqlstate is None or self._connection.is_closed()):
+            if is_lost and (translated.sqlstate is None or connection.is_closed()):
+                self._is_lost = True
                 raise OutcomeUnknown from None
+            self._outcome = "rolled back"
             _raise_translated(error)
         if tag != "COMMIT":
+            self._outcome = "rolled back"
             raise ScopeError(UNIT_FAILED)
 
-    async def _return_connection(self) -> None:
-        self._is_closed = True
-        pool, connection = self._pool, self._connection
-        self._pool = self._connection = None
-        if self._sql is not None:
-            await self._end_sql()
-        if pool is not None:
-            await pool.release(connection, is_dirty=self._sql is not None)
+    async def _commit_late(self, ending: Resumable[None]) -> None:
+        """See a commit through whose task was cancelled."""
+        try:
+            async with asyncio.timeout(self._backend.cleanup_timeout):
+                await ending.run()
+        except Exception:
+            self._is_lost = True
+            await self._abandon()
+            with contextlib.suppress(Exception):  # what it waited for is over now
+                await ending.run()
+            logger.warning("a unit of work was cancelled during its commit: %s", self._outcome)
+        else:
+            await self._call_back()
+
+    async def _call_back(self) -> None:
+        """Call what waits for the commit: all of it, then raise the first error of a caller's own."""
+        errors: list[Exception] = []
+        for callback in self._callbacks:
+            try:
+                result = callback()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                errors.append(error)
+        for further in errors[1:]:
+            logger.error("a further callback failed after the commit", exc_info=further)
+        if errors:
+            raise errors[0]
 
     async def _end_sql(self) -> None:
-        assert self._sql is not None
-        await self._sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
+        """Take the connection from the SQLAlchemy session, so that nobody who kept it holds it too."""
+        if self._sql is not None and not await self._ended(self._sql):
+            self._backend.in_background(self._end_sql_later(self._sql))
+
+    async def _end_sql_later(self, sql: AsyncSession) -> None:
+        """Another task is still busy in it: what it waits for has been ended, so it is not for long."""
+        deadline = asyncio.get_running_loop().time() + self._backend.cleanup_timeout
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_BUSY_SECONDS)
+            if await self._ended(sql):
+                return
+
+    async def _ended(self, sql: AsyncSession) -> bool:
+        try:
+            await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
+        except Exception:
+            return False
+        return True
 
     async def _abandon(self) -> None:
         """Roll back and give the connection back, whatever happens to this task meanwhile."""
         self._is_closed = True
-        pool, connection = self._pool, self._connection
-        self._pool = self._connection = None
+        pool, connection = self._let_go()
+        await self._end_sql()
         if pool is None:
             return
-        work = _end(pool, connection, self._backend.cleanup_timeout, is_dirty=self._sql is not None)
+        if self._is_lost:
+            pool.drop_unanswered(connection)
+            return
+        await self._in_background(self._rollback(pool, connection))
+
+    def _rollback(self, pool: Pool, connection: Any) -> Coroutine[Any, Any, None]:
+        clean = f"; {CLEAN_IN_TRANSACTION}" if self._sql is not None and self._is_pooled else ""
+        return _end(pool, connection, self._backend.cleanup_timeout, sql=f"ROLLBACK{clean}", is_dirty=self._is_dirty)
+
+    @property
+    def _is_dirty(self) -> bool:
+        """Whether a caller's SQL can have left something on the connection that nobody has cleaned yet."""
+        return self._sql is not None and not self._is_pooled
+
+    async def _leave_at_once(self) -> None:
+        """Abandon the unit without waiting: a generator that is being closed may not, and its loop may be gone."""
+        self._is_closed = True
+        pool, connection = self._let_go()
+        await self._end_sql()
+        if pool is None:
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pool.drop(connection)
+        else:
+            self._backend.in_background(self._rollback(pool, connection))
+
+    def _let_go(self) -> tuple[Pool | None, Any]:
+        pool, connection = self._pool, self._connection
+        self._pool = self._connection = None
+        return pool, connection
+
+    async def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work to its end in a task of its own, and wait for it unless this one is cancelled."""
         await asyncio.shield(self._backend.in_background(work))
 
     # --- one owner, one project ---------------------------------------------------------------------------------------
@@ -357,20 +504,15 @@ class AdminSession(UnitOfWork):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        outcome = "rolled back"
         try:
             await super().__aexit__(kind, error, traceback)
-            outcome = "committed" if error is None else outcome
-        except OutcomeUnknown:
-            outcome = "outcome unknown"
-            raise
         finally:
             admin_log.info(
                 "admin door: %s (%s): %s",
                 self.__reason,
-                outcome,
+                self._outcome,
                 ", ".join(self._operations) or "nothing done",
-                extra={"reason": self.__reason, "outcome": outcome, "operations": tuple(self._operations)},
+                extra={"reason": self.__reason, "outcome": self._outcome, "operations": tuple(self._operations)},
             )
 
 
@@ -383,6 +525,9 @@ class Savepoint:
 
     async def __aenter__(self) -> None:
         unit = self._unit
+        if self._name:
+            raise ScopeError("A savepoint is used once: ask the session for another one.")
+        unit._check_usable()
         if unit._sql is not None:
             await unit._flush(unit._sql)
         await unit._connected()
@@ -393,18 +538,28 @@ class Savepoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        unit = self._unit
         if error is None:
-            if unit._has_failed:
-                await self._undo()
-                raise ScopeError(UNIT_FAILED)
+            await self._release()
+        elif isinstance(error, asyncio.CancelledError):
+            with contextlib.suppress(Exception):  # a timeout around the block: the unit may go on without it
+                async with asyncio.timeout(self._unit._backend.cleanup_timeout):
+                    await self._undo()
+        elif isinstance(error, Exception):
+            await self._undo()
+            if _is_of_the_driver(error):
+                _raise_translated(error)
+
+    async def _release(self) -> None:
+        """Keep what was done, unless something of it failed unseen: then undo it and say so."""
+        unit = self._unit
+        try:
+            unit._check_usable()
             if unit._sql is not None:
                 await unit._flush(unit._sql)
             await unit._driver("execute", f"RELEASE SAVEPOINT {self._name}")
-        elif isinstance(error, Exception):
+        except Exception:
             await self._undo()
-            if _is_of_the_driver(error) and translate(error) is not None:
-                _raise_translated(error)
+            raise
 
     async def _undo(self) -> None:
         unit = self._unit
@@ -413,21 +568,27 @@ class Savepoint:
         if unit._sql is not None:
             await unit._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
         await unit._driver("execute", f"ROLLBACK TO SAVEPOINT {self._name}; RELEASE SAVEPOINT {self._name}")
-        unit._has_failed = False
+        unit._has_failed = unit._is_lost
 
 
-async def _end(pool: Pool, connection: Any, seconds: float, *, is_dirty: bool) -> None:
+async def _end(pool: Pool, connection: Any, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False) -> None:
     """Roll back and give the connection back, or drop it where that does not work in time."""
     try:
         async with asyncio.timeout(seconds):
             if connection.is_closed():
                 raise ConnectionError
-            await connection.execute("ROLLBACK")
+            await connection.execute(sql)
             await pool.release(connection, is_dirty=is_dirty)
     except BaseException as error:
-        await pool.drop(connection)
+        pool.drop(connection)
         if not isinstance(error, Exception):
             raise
+
+
+def _unreadable(statement: Statement[Any]) -> DerwinError:
+    return DerwinError(
+        f"{statement.name}: a stored value does not have the shape of its column; it was not written by this package."
+    )
 
 
 def _is_of_the_driver(error: BaseException) -> bool:
@@ -444,7 +605,7 @@ def _is_of_the_driver(error: BaseException) -> bool:
 
 def _raise_translated(error: BaseException) -> NoReturn:
     """Raise this package's error for one of the driver, without the original behind it: its text may hold values."""
-    translated = translate(error) if isinstance(error, Exception) else None
+    translated = translate_any(error) if isinstance(error, Exception) else None
     if translated is None or translated is error:
         raise error
     try:

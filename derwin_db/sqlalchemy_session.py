@@ -24,13 +24,23 @@ _REFUSED = (
 
 
 class Borrowed:
-    """The driver's connection, without the power to close it."""
+    """The driver's connection, without the power to close it, for as long as its unit of work is open.
 
-    def __init__(self, connection: Any) -> None:
+    Whoever keeps hold of it afterwards gets a ScopeError: the connection belongs to another unit by then.
+    """
+
+    def __init__(self, connection: Any, check_open: Callable[[], None]) -> None:
         self._connection = connection
+        self._check_open = check_open
 
     def __getattr__(self, name: str) -> Any:
+        self._check_open()
         return getattr(self._connection, name)
+
+    def is_closed(self) -> bool:
+        """Tell whether the connection is gone. SQLAlchemy asks this after errors too."""
+        closed: bool = self._connection.is_closed()
+        return closed
 
     async def close(self, **_: Any) -> None:
         """Leave it open: the unit of work gives it back."""
@@ -85,11 +95,11 @@ class SessionFactory:
         self._dialect: Any = dialect(dbapi=dialect.import_dbapi())
         self._is_initialized = False
 
-    def session(self, connection: Callable[[], Awaitable[Any]]) -> AsyncSession:
-        """Return a session that asks for its connection at the first statement."""
+    def session(self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None]) -> AsyncSession:
+        """Return a session that asks for its connection at the first statement, and checks at each that it may go on."""
 
         async def borrow(*_: Any, **__: Any) -> Borrowed:
-            return Borrowed(await connection())
+            return Borrowed(await connection(), check_open)
 
         def connect(*_: Any) -> Any:
             adapted = self._dialect.connect(async_creator_fn=borrow)

@@ -51,7 +51,8 @@ class AsJson(sa.TypeDecorator[Any]):
         dump = self.adapter.dump_json
 
         def process(value: Any) -> str | None:
-            return None if value is None else dump(value, by_alias=True, exclude_unset=False).decode()
+            # warnings="error": a value that was changed past its validation is refused, and not printed by a warning
+            return None if value is None else dump(value, by_alias=True, exclude_unset=False, warnings="error").decode()
 
         return process
 

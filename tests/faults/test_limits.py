@@ -1,0 +1,286 @@
+"""Faults 19 to 27: limits of the pool and the server, and units of work that are in each other's way."""
+
+import asyncio
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, StaleWrite
+from derwin_db.models import QATicketUpdate
+from derwin_db.pool import session_settings
+from tests.faults.conftest import settings
+from tests.faults.load import entry, keys_of, make_ticket, new_project, raised, spend
+from tests.faults.locking import deadlock
+from tests.faults.victim import Victim, make_base
+
+
+async def execute(session, sql: str):
+    return await session.sql.execute(sa.text(sql))
+
+
+class TestPoolExhausted:
+    async def test_says_so_in_its_time_before_any_write(self, make_db, project):
+        db = make_db(pool_size=3, pool_timeout=0.5)
+        held = asyncio.Event()
+
+        async def hold(name: int) -> None:
+            async with db.project(project) as session:
+                await repos.spend_ledger.append(session, entry(f"held {name}"))
+                await held.wait()
+
+        holders = [asyncio.create_task(hold(name)) for name in range(3)]
+        while db.connections_in_use() < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        error = await raised(spend(db, project, "too many"))
+        assert type(error) is DatabaseUnavailable
+        assert "DERWIN_POOL_SIZE" in error.message
+        assert abs(time.monotonic() - began - 0.5) <= 0.2
+        began = time.monotonic()
+        assert type(await raised(db.run(project, make_ticket))) is DatabaseUnavailable  # having waited once is enough
+        assert abs(time.monotonic() - began - 0.5) <= 0.2
+        held.set()
+        await asyncio.gather(*holders)
+        assert sorted(await keys_of(db, project)) == ["held 0", "held 1", "held 2"]
+
+    async def test_whoever_waited_longest_is_served_first(self, make_db, project):
+        db = make_db(pool_size=1)
+        order = []
+
+        async def unit(name: int) -> None:
+            async with db.project(project) as session:
+                await repos.qa_tickets.count(session)
+                order.append(name)
+
+        await asyncio.gather(*(unit(name) for name in range(20)))
+        assert order == list(range(20))
+
+    async def test_units_in_units_do_not_hang_for_ever(self, make_db, project):
+        db = make_db(pool_size=2, pool_timeout=0.3)
+
+        async def nested() -> None:
+            async with db.project(project) as outer:
+                await repos.qa_tickets.count(outer)
+                await asyncio.sleep(0.05)
+                async with db.project(project) as inner:
+                    await repos.qa_tickets.count(inner)
+
+        results = await asyncio.gather(*(raised(nested()) for _ in range(2)))
+        assert DatabaseUnavailable in {type(error) for error in results}
+
+
+class TestServerFull:
+    @pytest.fixture
+    async def narrow(self, victim: Victim, database):
+        """The service's login may have two connections."""
+        user = database.service.user
+        await self._until_gone(victim, user)
+        await victim.fetch(f"ALTER ROLE {user} CONNECTION LIMIT 2")
+        yield
+        await victim.fetch(f"ALTER ROLE {user} CONNECTION LIMIT -1")
+
+    async def _until_gone(self, victim: Victim, user: str) -> None:
+        assert await victim.until_quiet(user) == 0
+
+    async def test_says_unavailable_after_waiting(self, make_db, narrow, project):
+        db, other = make_db(pool_timeout=0.4), make_db(pool_timeout=0.4)
+        async with other.project(project) as one, other.project(project) as two:
+            await repos.qa_tickets.count(one)
+            await repos.qa_tickets.count(two)
+            began = time.monotonic()
+            error = await raised(db.start())
+            assert type(error) is DatabaseUnavailable
+            assert error.sqlstate == "53300"
+            assert time.monotonic() - began < 1
+
+    async def test_a_pool_that_is_larger_than_its_share_lets_callers_wait(self, make_db, narrow, project):
+        db = make_db(pool_size=10)
+        await db.start()
+        await asyncio.gather(*(spend(db, project, f"{name}") for name in range(30)))
+        assert len(await keys_of(db, project)) == 30
+
+    async def test_a_slot_that_comes_free_is_taken(self, make_db, narrow, project):
+        db, other = make_db(), make_db()
+        await db.start()
+        async with other.project(project) as one, other.project(project) as two:
+            await repos.qa_tickets.count(one)
+            await repos.qa_tickets.count(two)
+            waiting = asyncio.create_task(spend(db, project, "a"))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+        await other.close()
+        assert await waiting
+
+
+class TestTimeouts:
+    async def test_a_statement_takes_too_long_and_its_connection_is_kept(self, make_db, victim: Victim, database, project):
+        db = make_db(pool_size=1, statement_timeout=0.2)
+        await spend(db, project, "warm")
+        before = await victim.backends(database.service.user)
+        with pytest.raises(DatabaseTimeout) as caught:
+            async with db.project(project) as session:
+                await execute(session, "SELECT pg_sleep(5)")
+        assert caught.value.sqlstate == "57014"
+        await spend(db, project, "after")
+        assert await victim.backends(database.service.user) == before
+
+    async def test_a_lock_is_not_to_be_had(self, make_db, victim: Victim, database, project):
+        db = make_db(lock_timeout=0.2)
+        await db.start()
+        connection = await victim.connect(database.owner.database)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE public.qa_tickets")
+            began, tries = time.monotonic(), []
+
+            async def work(session):
+                tries.append(1)
+                await make_ticket(session)
+
+            error = await raised(db.run(project, work))
+            assert (type(error), error.sqlstate, len(tries)) == (DatabaseUnavailable, "55P03", 3)
+            assert time.monotonic() - began < 3 * 0.2 + 2
+        await connection.close()
+        assert await raised(db.run(project, make_ticket)) is None
+
+    async def test_a_unit_that_is_idle_too_long_is_ended(self, make_db, project, idle_in_transaction):
+        db = make_db(idle_in_transaction_timeout=0.1)
+        with pytest.raises(DatabaseUnavailable):
+            async with db.project(project) as session:
+                await make_ticket(session)
+                await asyncio.sleep(0.3)
+                await make_ticket(session)
+        assert db.connections_in_use() == 0
+        assert await idle_in_transaction() == 0
+        async with db.project(project) as session:
+            assert await repos.qa_tickets.count(session) == 0
+
+    async def test_a_unit_that_takes_too_long_is_ended(self, make_db, project):
+        db = make_db(transaction_timeout=0.2)
+        with pytest.raises(DatabaseTimeout) as caught:
+            async with db.project(project) as session:
+                await execute(session, "SELECT pg_sleep(5)")
+        assert caught.value.sqlstate == "25P04"
+        async with db.project(project) as session:
+            assert await repos.qa_tickets.count(session) == 0
+
+    def test_that_limit_is_set_only_where_the_server_knows_it(self):
+        assert "transaction_timeout" in session_settings(settings(), 170000)
+        assert "transaction_timeout" not in session_settings(settings(), 160014)
+
+    async def test_an_older_server_is_served_without_it(self, make_db):
+        victim, database = await asyncio.to_thread(make_base, 16)
+        try:
+            await asyncio.to_thread(victim.start)
+            db = make_db(database)
+            made = (await new_project(db)).id
+            assert await spend(db, made, "a")
+            await db.close()
+        finally:
+            await asyncio.to_thread(victim.remove)
+
+
+class TestDeadlock:
+    async def test_is_run_again_and_never_surfaces(self, db: Database, victim: Victim, project):
+        seen = await deadlock(db, victim, project, deadlocks=20)
+        assert seen.deadlocks >= 20
+        assert seen.surfaced == 0
+
+    async def test_without_run_it_says_so(self, db: Database, project):
+        async with db.project(project) as session:
+            one, two = await make_ticket(session), await make_ticket(session)
+        met = asyncio.Barrier(2)
+
+        async def cross(first, second):
+            async with db.project(project) as session:
+                await repos.qa_tickets.update(session, first, QATicketUpdate(title="x"))
+                await met.wait()
+                await repos.qa_tickets.update(session, second, QATicketUpdate(title="x"))
+
+        results = await asyncio.gather(raised(cross(one.id, two.id)), raised(cross(two.id, one.id)))
+        (error,) = [error for error in results if error]
+        assert (type(error), error.sqlstate) == (DatabaseUnavailable, "40P01")
+
+
+class TestSerialization:
+    @pytest.fixture
+    async def strict(self, victim: Victim, database):
+        """Transactions of the service's login are serializable."""
+        where = f"ROLE {database.service.user} IN DATABASE {database.owner.database}"
+        await victim.fetch(f"ALTER {where} SET default_transaction_isolation = 'serializable'")
+        yield
+        await victim.fetch(f"ALTER {where} RESET default_transaction_isolation")
+
+    async def test_is_run_again_and_no_increment_is_lost(self, strict, db: Database, project):
+        async with db.project(project) as session:
+            id = (await make_ticket(session)).id
+            await repos.qa_tickets.update(session, id, QATicketUpdate(title="0"))
+        tries = 0
+
+        async def increment(session, met):
+            nonlocal tries
+            tries += 1
+            row = await repos.qa_tickets.get(session, id)
+            if tries <= 2:
+                await met.wait()
+            await repos.qa_tickets.update(session, id, QATicketUpdate(title=str(int(row.title) + 1)))
+
+        for _ in range(5):
+            tries, met = 0, asyncio.Barrier(2)
+            await asyncio.gather(db.run(project, increment, met), db.run(project, increment, met))
+            assert tries == 3
+        async with db.project(project) as session:
+            assert (await repos.qa_tickets.get(session, id)).title == "10"
+
+    async def test_without_run_it_says_so(self, strict, db: Database, project):
+        async with db.project(project) as session:
+            id = (await make_ticket(session)).id
+        met = asyncio.Barrier(2)
+
+        async def change(name):
+            async with db.project(project) as session:
+                await repos.qa_tickets.get(session, id)
+                await met.wait()
+                await repos.qa_tickets.update(session, id, QATicketUpdate(title=name))
+
+        results = await asyncio.gather(raised(change("a")), raised(change("b")))
+        (error,) = [error for error in results if error]
+        assert (type(error), error.sqlstate) == (DatabaseUnavailable, "40001")
+
+
+class TestLostUpdate:
+    async def test_of_ten_at_one_version_one_wins(self, db: Database, project):
+        async with db.project(project) as session:
+            id = (await make_ticket(session)).id
+
+        async def change(name: int):
+            async with db.project(project) as session:
+                row = await repos.qa_tickets.get(session, id)
+                await asyncio.sleep(0.05)
+                data = QATicketUpdate(title=f"{name}")
+                await repos.qa_tickets.update(session, id, data, expected_version=row.version)
+
+        results = await asyncio.gather(*(raised(change(name)) for name in range(10)))
+        assert [type(error) for error in results if error] == [StaleWrite] * 9
+
+    async def test_repeated_until_it_wins_every_increment_counts(self, db: Database, project):
+        async with db.project(project) as session:
+            id = (await make_ticket(session)).id
+            await repos.qa_tickets.update(session, id, QATicketUpdate(title="0"))
+
+        async def increment() -> None:
+            while True:
+                try:
+                    async with db.project(project) as session:
+                        row = await repos.qa_tickets.get(session, id)
+                        data = QATicketUpdate(title=str(int(row.title) + 1))
+                        await repos.qa_tickets.update(session, id, data, expected_version=row.version)
+                except StaleWrite:
+                    continue
+                return
+
+        await asyncio.gather(*(increment() for _ in range(10)))
+        async with db.project(project) as session:
+            assert (await repos.qa_tickets.get(session, id)).title == "10"

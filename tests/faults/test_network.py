@@ -1,0 +1,138 @@
+"""Faults 16 to 18: a network that swallows everything, a server that stands still, and a line that is slow."""
+
+import asyncio
+import time
+
+import pytest
+
+from derwin_db import Database, repos
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable
+from tests.faults.load import entry, keys_of, raised, spend
+from tests.faults.proxy import Proxy
+from tests.faults.victim import Victim
+
+
+@pytest.fixture
+def hasty(make_db, database, proxy: Proxy) -> Database:
+    """A `Database` through the proxy that waits one second for an answer, and half of one for a clean end."""
+    return make_db(proxy.before_all(database), command_timeout=1.0, connect_timeout=1.0, cleanup_timeout=0.5)
+
+
+class TestBlackHole:
+    async def test_a_statement_ends_in_its_time(self, hasty: Database, proxy: Proxy, project):
+        await spend(hasty, project, "warm")
+        began = time.monotonic()
+        with pytest.raises(DatabaseTimeout):
+            async with hasty.project(project) as session:
+                await repos.spend_ledger.append(session, entry("a"))
+                proxy.mode, began = "blackhole", time.monotonic()
+                await repos.spend_ledger.append(session, entry("b"))
+        assert 0.9 < time.monotonic() - began < 1 + 2
+
+    async def test_so_does_a_unit_on_a_connection_that_was_idle(self, hasty: Database, proxy: Proxy, project):
+        await spend(hasty, project, "warm")
+        proxy.mode, began = "blackhole", time.monotonic()
+        assert type(await raised(spend(hasty, project, "a"))) is DatabaseTimeout
+        assert time.monotonic() - began < 1 + 2
+
+    async def test_a_new_connection_is_unavailable_in_its_time(self, hasty: Database, proxy: Proxy, project):
+        await spend(hasty, project, "warm")
+        proxy.mode, began = "blackhole", time.monotonic()
+        proxy.break_all()
+        await asyncio.sleep(0.02)
+        assert type(await raised(spend(hasty, project, "a"))) is DatabaseUnavailable
+        assert time.monotonic() - began < 1 + 2
+
+    async def test_an_exception_of_the_caller_is_out_in_the_time_of_the_clean_up(self, hasty, proxy: Proxy, project):
+        with pytest.raises(KeyError):
+            async with hasty.project(project) as session:
+                await repos.spend_ledger.append(session, entry("a"))
+                proxy.mode, began = "blackhole", time.monotonic()
+                raise KeyError
+        assert time.monotonic() - began < 0.5 + 0.5
+
+    async def test_a_start_is_unavailable_in_its_time(self, hasty: Database, proxy: Proxy):
+        proxy.mode, began = "blackhole", time.monotonic()
+        assert type(await raised(hasty.start())) is DatabaseUnavailable
+        assert time.monotonic() - began < 1 + 2
+
+    async def test_it_goes_on_when_the_network_does(self, hasty: Database, proxy: Proxy, project):
+        await spend(hasty, project, "a")
+        proxy.mode = "blackhole"
+        await asyncio.gather(*(raised(spend(hasty, project, f"lost {name}")) for name in range(12)))
+        proxy.mode = "pass"
+        proxy.break_all()
+        began = time.monotonic()
+        await asyncio.gather(*(spend(hasty, project, f"b {name}") for name in range(12)))
+        assert time.monotonic() - began < 2
+        assert len([key for key in await keys_of(hasty, project) if key.startswith("b ")]) == 12
+
+    async def test_closing_does_not_wait_for_it(self, hasty: Database, proxy: Proxy, project):
+        await spend(hasty, project, "warm")
+        proxy.mode, began = "blackhole", time.monotonic()
+        await hasty.close()
+        assert time.monotonic() - began < 1
+
+
+class TestFrozenServer:
+    async def test_says_timeout_and_recovers(self, make_db, victim: Victim, project):
+        db = make_db(command_timeout=1.0, connect_timeout=1.0, cleanup_timeout=0.5)
+        await freeze(db, victim, project, seconds=2.5)
+
+
+async def freeze(db: Database, victim: Victim, project, *, seconds: float) -> list[type]:
+    """Freeze the whole server under load, and see what callers are told, and how fast it goes on."""
+    await asyncio.gather(*(spend(db, project, f"warm {name}") for name in range(6)))
+    await asyncio.to_thread(victim.freeze)
+    thaw = time.monotonic() + seconds
+    told: list[type] = []
+    while time.monotonic() < thaw:
+        began = time.monotonic()
+        told.append(type(await raised(spend(db, project, "frozen"))))
+        assert time.monotonic() - began < db.settings.command_timeout + 2
+    await asyncio.to_thread(victim.thaw)
+    assert told[0] is DatabaseTimeout
+    assert set(told) <= {DatabaseTimeout, DatabaseUnavailable}
+    began = time.monotonic()
+    await asyncio.gather(*(spend(db, project, f"thawed {name}") for name in range(6)))
+    assert time.monotonic() - began < 2
+    return told
+
+
+class TestSlowNetwork:
+    async def test_everybody_is_served_and_nobody_waits_long(self, make_db, database, proxy: Proxy, project):
+        db = make_db(proxy.before_all(database))
+        await spend(db, project, "warm")
+        proxy.mode, proxy.delay = "delay", 0.05
+        times = await crawl(db, project, callers=20, rounds=3)
+        assert times[-1] < 3  # two units, one after the other, of four round trips of 0.1 s, and a connection to be made
+
+
+async def crawl(db: Database, project, *, callers: int, rounds: int) -> list[float]:
+    """Write with more callers than connections; returns how long each took, sorted."""
+    times = []
+
+    async def caller(name: int) -> None:
+        for number in range(rounds):
+            began = time.monotonic()
+            await spend(db, project, f"{name} {number}")
+            times.append(time.monotonic() - began)
+
+    await asyncio.gather(*(caller(name) for name in range(callers)))
+    return sorted(times)
+
+
+class TestWrongServer:
+    async def test_something_that_is_no_postgres_is_unavailable(self, make_db, database):
+        async def talk(reader, writer):
+            writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as other:
+            port = other.sockets[0].getsockname()[1]
+            from dataclasses import replace
+
+            wrong = replace(database.service, host="127.0.0.1", port=port)
+            db = make_db(replace(database, service=wrong), connect_timeout=1.0)
+            assert type(await raised(db.start())) in {DatabaseUnavailable, ConfigurationError}

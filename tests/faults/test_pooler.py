@@ -1,0 +1,195 @@
+"""Faults 34 to 36: PgBouncer in transaction mode, killed and not. Collected where the program is installed."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, migrations, repos
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, NotFound
+from derwin_db.models import QATicketUpdate
+from tests.faults.load import Traffic, entry, make_ticket, new_project, spend, titles_of
+from tests.faults.pooler import Pooler
+from tests.faults.victim import Victim
+
+POOLED = "pgbouncer=true"
+
+
+@pytest.fixture
+async def pooler(victim: Victim, database):
+    """A pooler with two server connections for the service's login."""
+    pooler = Pooler(victim, database, size=2)
+    await asyncio.to_thread(pooler.start)
+    yield pooler
+    pooler.remove()
+
+
+@pytest.fixture
+async def narrow(victim: Victim, database):
+    """A pooler with one server connection for all clients."""
+    pooler = Pooler(victim, database, size=1)
+    await asyncio.to_thread(pooler.start)
+    yield pooler
+    pooler.remove()
+
+
+class TestKilled:
+    async def test_nothing_is_lost_or_doubled_and_clients_are_back_at_once(self, make_db, database, pooler: Pooler, project):
+        db = make_db(pooler.before_all(database), parameters=POOLED)
+        async with Traffic(db, project) as traffic:
+            for _ in range(2):
+                await traffic.until_more(20)
+                await asyncio.to_thread(pooler.kill)
+                await asyncio.sleep(0.5)
+                before = len(traffic.acknowledged)
+                await asyncio.to_thread(pooler.start)
+                began = time.monotonic()
+                await traffic.until(lambda: len(traffic.acknowledged) > before)  # noqa: B023  # awaited at once
+                assert time.monotonic() - began <= 2
+        await traffic.check()
+
+
+class TestTransactionMode:
+    @pytest.mark.parametrize("parameters", [POOLED, ""])
+    async def test_works_declared_and_undeclared(self, make_db, database, pooler: Pooler, project, parameters):
+        db = make_db(pooler.before_all(database), parameters=parameters)
+
+        async def unit(name: int) -> None:
+            async with db.project(project) as session:
+                row = await make_ticket(session, f"{name}")
+                await repos.qa_tickets.update(session, row.id, QATicketUpdate(classification="other"))
+                assert [found.id async for found in repos.qa_tickets.stream(session)]
+                async with session.savepoint():
+                    await repos.spend_ledger.append(session, entry())
+                await session.sql.execute(sa.text("SELECT count(*) FROM public.qa_tickets"))
+
+        for _ in range(5):
+            await asyncio.gather(*(unit(name) for name in range(10)))
+        assert len(await titles_of(db, project)) == 50
+
+    async def test_timeouts_hold_in_each_unit(self, make_db, database, pooler: Pooler, project):
+        db = make_db(pooler.before_all(database), parameters=POOLED, statement_timeout=0.2)
+        for _ in range(3):
+            with pytest.raises(DatabaseTimeout) as caught:
+                async with db.project(project) as session:
+                    await session.sql.execute(sa.text("SELECT pg_sleep(5)"))
+            assert caught.value.sqlstate == "57014"
+
+    async def test_migrations_refuse_it(self, database, pooler: Pooler):
+        declared = replace(pooler.before(database.owner), is_pooled=True)
+        with pytest.raises(ConfigurationError, match="DIRECT_URL"):
+            await migrations.refuse_transaction_pooler(declared)
+
+    async def test_a_cancelled_query_ends_on_the_server(self, make_db, victim: Victim, database, pooler: Pooler, project):
+        db = make_db(pooler.before_all(database), parameters=POOLED)
+
+        async def sleep() -> None:
+            async with db.project(project) as session:
+                await session.sql.execute(sa.text("SELECT pg_sleep(20)"))
+
+        task = asyncio.create_task(sleep())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        began = time.monotonic()
+        while await _active(victim, "pg_sleep(20)"):
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - began < 1
+        assert await spend(db, project, "after")
+
+
+async def _active(victim: Victim, words: str) -> int:
+    rows = await victim.fetch(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0",
+        words,
+    )
+    return rows[0]["count"]
+
+
+class TestTwoClientsOnOneConnection:
+    async def test_each_sees_its_own_project(self, make_db, database, narrow: Pooler, db: Database):
+        one, two = [make_db(narrow.before_all(database), parameters=POOLED) for _ in range(2)]
+        projects = [(await new_project(db)).id for _ in range(2)]
+        rows = []
+        for client, project in zip((one, two), projects, strict=True):
+            async with client.project(project) as session:
+                rows.append(await make_ticket(session))
+
+        async def look(client: Database, mine: int) -> None:
+            for _ in range(20):
+                async with client.project(projects[mine]) as session:
+                    assert [row.id async for row in repos.qa_tickets.stream(session)] == [rows[mine].id]
+                    with pytest.raises(NotFound):
+                        await repos.qa_tickets.get(session, rows[1 - mine].id)
+
+        await asyncio.gather(look(one, 0), look(two, 1), look(one, 1), look(two, 0))
+
+    async def test_a_failing_unit_leaves_nothing_to_the_next_client(self, make_db, database, narrow: Pooler, db: Database):
+        one, two = [make_db(narrow.before_all(database), parameters=POOLED) for _ in range(2)]
+        first, second = [(await new_project(db)).id for _ in range(2)]
+        for _ in range(5):
+            with pytest.raises(KeyError):
+                async with one.project(first) as session:
+                    await make_ticket(session)
+                    raise KeyError
+            assert await titles_of(two, second) == []
+        assert await titles_of(one, first) == []
+
+
+class TestSessionState:
+    LEAVE = (
+        "SET statement_timeout = '77s'",
+        "SET search_path = nowhere",
+        "SELECT pg_advisory_lock(42)",
+        "PREPARE kept AS SELECT 1",
+        "DECLARE held CURSOR WITH HOLD FOR SELECT title FROM public.qa_tickets",
+        "LISTEN somewhere",
+    )
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    async def test_what_sql_leaves_behind_does_not_reach_the_next_client(
+        self, make_db, victim: Victim, database, narrow: Pooler, project, end
+    ):
+        one, two = [make_db(narrow.before_all(database), parameters=POOLED) for _ in range(2)]
+
+        async def leave() -> None:
+            async with one.project(project) as session:
+                await make_ticket(session)
+                for statement in self.LEAVE:
+                    await session.sql.execute(sa.text(statement))
+                if end == "rollback":
+                    raise KeyError
+
+        if end == "rollback":
+            with pytest.raises(KeyError):
+                await leave()
+        else:
+            await leave()
+        assert (await victim.fetch("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))[0]["count"] == 0
+        async with two.project(project) as session:
+            seen = (
+                await session.sql.execute(
+                    sa.text(
+                        "SELECT current_setting('search_path'),"
+                        " (SELECT count(*) FROM pg_prepared_statements WHERE name = 'kept'),"
+                        " (SELECT count(*) FROM pg_cursors WHERE is_holdable), (SELECT count(*) FROM pg_listening_channels()),"
+                        " (SELECT setting FROM pg_settings WHERE name = 'statement_timeout')"
+                    )
+                )
+            ).one()
+        assert tuple(seen) == ('"$user", public', 0, 0, 0, "25000")
+
+    async def test_units_themselves_change_no_session(self, make_db, victim: Victim, database, narrow: Pooler, project):
+        db = make_db(narrow.before_all(database), parameters=POOLED)
+        for name in range(3):
+            await spend(db, project, f"{name}")
+        stranger = await asyncpg.connect(**narrow.before(database.service).connect_arguments(), statement_cache_size=0)
+        changed = await stranger.fetch(
+            "SELECT name FROM pg_settings WHERE source = 'session' AND setting IS DISTINCT FROM reset_val"
+        )
+        await stranger.close()
+        assert {row["name"] for row in changed} <= {"application_name"}  # PgBouncer itself keeps that one by client
