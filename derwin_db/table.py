@@ -95,7 +95,7 @@ class Shape(BaseModel):
 
 def _config(**options: Any) -> Any:
     """Return a Pydantic configuration; SQLModel declares a type of its own for it."""
-    return ConfigDict(**options)
+    return options
 
 
 class Fields(SQLModel):
@@ -123,7 +123,7 @@ class Table(SQLModel):
         own.key, own.modified = state.key, state.modified
         own.info.update(state.info)
         own.committed_state.update(state.committed_state)
-        twin.__dict__["_sa_instance_state"] = own
+        object.__setattr__(twin, "_sa_instance_state", own)
         return twin
 
 

@@ -15,7 +15,17 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
 from derwin_db.models.project_profile import ProjectProfile, ProjectProfileCreate, ProjectProfileFields, ProjectProfileUpdate
 from derwin_db.paging import Page
-from derwin_db.repository import TimeFilters, WritableRepository, check_id, check_version, checked, param, scoped, table_of
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    check_id,
+    check_version,
+    checked,
+    next_moment,
+    param,
+    scoped,
+    table_of,
+)
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, tuples
 from derwin_db.types import ShortText, new_id
@@ -213,4 +223,5 @@ def _history_statement() -> Statement[tuple[Any, ...]]:
 def _log_statement() -> Statement[None]:
     names = ("id", "profile_id", "from_version", "to_version", "change", "actor", "reason", "patch", "doc_id")
     values = {name: param(name, _LOG.c[name]) for name in names}
-    return command("project_profiles.evolve", sa.insert(_LOG).values(project_id=PROJECT, **values))
+    query = sa.insert(_LOG).values(project_id=PROJECT, created_at=next_moment(ProfileEvolutionLog), **values)
+    return command("project_profiles.evolve", query)

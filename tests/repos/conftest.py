@@ -1,12 +1,17 @@
-"""Fixtures of the tests of repositories: two projects that are filled once, and read only."""
+"""Fixtures of the tests of repositories: two projects that are filled once, and read only; a look at locks."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from derwin_db import Database, repos
 from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.testing import TestDatabase
 from derwin_db.types import new_id
 from tests.repos.filling import fill
 
@@ -29,3 +34,24 @@ async def filled(db: Database) -> Filled:
         await fill(db, project.id)
         ids.append(project.id)
     return Filled(*ids)
+
+
+class Locks:
+    """Sees who waits for whom, so that two units of work can be interleaved without sleeping and hoping."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def until_waiting(self, task: "asyncio.Task[Any]") -> None:
+        """Return when the task's statement waits for a lock. Fails if the task ends without waiting."""
+        async with asyncio.timeout(5):
+            while not await self._connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                assert not task.done(), "it was to wait for a lock, and did not"
+                await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def locks(migrated: TestDatabase) -> AsyncIterator[Locks]:
+    connection = await asyncpg.connect(**migrated.owner.connect_arguments())
+    yield Locks(connection)
+    await connection.close()

@@ -80,9 +80,7 @@ async def _fill_work(session: ProjectSession, part: str) -> None:
     await repos.qa_runs.enqueue(session, a_run())
     severities = [*Severity, None]
     for run in runs[:2]:
-        rows = [
-            a_signal(f"{n}", route=route, severity_hint=severities[n % 5]) for n, route in enumerate(DiscoveryRoute)
-        ]
+        rows = [a_signal(f"{n}", route=route, severity_hint=severities[n % 5]) for n, route in enumerate(DiscoveryRoute)]
         await repos.raw_signals.ingest(session, run.id, rows)
     tickets = [
         await repos.qa_tickets.create(

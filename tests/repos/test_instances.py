@@ -46,7 +46,9 @@ class TestAssign:
 
 
 class TestCopy:
-    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda row: row.model_copy(), lambda row: row.model_copy(deep=True)])
+    @pytest.mark.parametrize(
+        "copied", [copy.copy, copy.deepcopy, lambda row: row.model_copy(), lambda row: row.model_copy(deep=True)]
+    )
     async def test_equals_and_is_its_own(self, row: Any, copied: Any) -> None:
         twin = copied(row)
         assert twin is not row
@@ -141,7 +143,9 @@ class TestMergeWithoutEmbedding:
         await session.sql.merge(entry)
         await self._check(session, entry, "changed")
 
-    @pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda row: row.model_copy(), lambda row: pickle.loads(pickle.dumps(row))])
+    @pytest.mark.parametrize(
+        "through", [copy.copy, copy.deepcopy, lambda row: row.model_copy(), lambda row: pickle.loads(pickle.dumps(row))]
+    )
     async def test_of_a_copy_leaves_it_too(self, session: ProjectSession, through: Any) -> None:
         entry = through(await self._entry(session))
         entry.problem = "changed"
