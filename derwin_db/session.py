@@ -401,12 +401,20 @@ class Savepoint:
                 await self._undo()
                 raise ScopeError(UNIT_FAILED)
             if unit._sql is not None:
-                await unit._flush(unit._sql)
+                await self._flush(unit._sql)
             await unit._driver("execute", f"RELEASE SAVEPOINT {self._name}")
         elif isinstance(error, Exception):
             await self._undo()
             if _is_of_the_driver(error) and translate(error) is not None:
                 _raise_translated(error)
+
+    async def _flush(self, sql: AsyncSession) -> None:
+        """Flush as the last statement of the block: what fails in it is undone like any other."""
+        try:
+            await self._unit._flush(sql)
+        except Exception:
+            await self._undo()
+            raise
 
     async def _undo(self) -> None:
         unit = self._unit
