@@ -1,7 +1,7 @@
 """project_profiles: what is known of the product, and its history by replay of the evolution log."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Any, Unpack
 from uuid import UUID
@@ -178,6 +178,11 @@ def _content(row: Any, names: Any = _CONTENT) -> dict[str, Any]:
     }
 
 
+def make_patch(before: dict[str, Any], after: dict[str, Any]) -> Sequence[PatchOperation]:
+    """Return the JSON Patch (RFC 6902) that leads from one content to the other."""
+    return _PATCH.validate_python(list(jsonpatch.make_patch(before, after)))
+
+
 async def _log(
     session: ProjectSession,
     profile_id: UUID,
@@ -196,7 +201,7 @@ async def _log(
         "to_version": to_version,
         "change": change,
         **who,
-        "patch": _PATCH.validate_python(list(jsonpatch.make_patch(before, after))),
+        "patch": make_patch(before, after),
         "doc_id": doc_id,
     }
     await project_session(session).execute(_log_statement(), values)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from derwin_db import Database, repos
+from derwin_db import AdminSession, Database, repos
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.testing import TestDatabase
 from derwin_db.types import new_id
@@ -55,3 +55,12 @@ async def locks(migrated: TestDatabase) -> AsyncIterator[Locks]:
     connection = await asyncpg.connect(**migrated.owner.connect_arguments())
     yield Locks(connection)
     await connection.close()
+
+
+@pytest.fixture
+async def admin(db: Database) -> AsyncIterator[AdminSession]:
+    """An open unit of work of the admin door that leaves nothing behind."""
+    unit = db.admin(reason="a test")
+    await unit.__aenter__()
+    yield unit
+    await unit._abandon()
