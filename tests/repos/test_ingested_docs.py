@@ -133,7 +133,9 @@ class TestMarks:
 
 class TestSupersede:
     @pytest.mark.parametrize("first", [DocStatus.PENDING, DocStatus.PROCESSED, DocStatus.FAILED])
-    async def test_ends_the_older_one(self, session: ProjectSession, doc: IngestedDoc, newer: IngestedDoc, first: DocStatus) -> None:
+    async def test_ends_the_older_one(
+        self, session: ProjectSession, doc: IngestedDoc, newer: IngestedDoc, first: DocStatus
+    ) -> None:
         if first is DocStatus.PROCESSED:
             await repos.ingested_docs.mark_processed(session, doc.id)
         if first is DocStatus.FAILED:

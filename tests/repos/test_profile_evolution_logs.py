@@ -29,9 +29,7 @@ CONTENT = st.fixed_dictionaries(
         ),
         "risk_weights": st.dictionaries(SHORT, SCORE, max_size=4),
         "critical_flows": st.lists(
-            st.builds(
-                CriticalFlow, name=SHORT, steps=st.lists(SHORT, max_size=5), risk=SCORE, owner=st.none() | SHORT
-            ),
+            st.builds(CriticalFlow, name=SHORT, steps=st.lists(SHORT, max_size=5), risk=SCORE, owner=st.none() | SHORT),
             max_size=4,
         ),
         "glossary": st.dictionaries(SHORT, NAMES, max_size=4),

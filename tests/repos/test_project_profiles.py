@@ -202,7 +202,9 @@ class TestRollBack:
         assert content(await repos.project_profiles.at_version(session, 7)) == content(third)
         assert content(await repos.project_profiles.at_version(session, 6)) != content(third)
 
-    async def test_to_what_it_is_already_changes_and_logs_nothing(self, session: ProjectSession, profile: ProjectProfile) -> None:
+    async def test_to_what_it_is_already_changes_and_logs_nothing(
+        self, session: ProjectSession, profile: ProjectProfile
+    ) -> None:
         assert await repos.project_profiles.roll_back(session, 1, expected_version=1, **WHO) == profile
         assert len(await entries(session)) == 1
 

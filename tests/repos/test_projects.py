@@ -33,7 +33,9 @@ def a_project(**given: Any) -> ProjectCreate:
 
 class TestCreate:
     async def test_writes_the_row(self, admin: AdminSession) -> None:
-        data = a_project(mode=ProjectMode.AUTHOR, compliance_mode=ComplianceMode.SOX, repo_url="https://a.example/r", settings=SETTINGS)
+        data = a_project(
+            mode=ProjectMode.AUTHOR, compliance_mode=ComplianceMode.SOX, repo_url="https://a.example/r", settings=SETTINGS
+        )
         row = await repos.projects.create(admin, data)
         assert row.model_dump(include=set(ProjectCreate.model_fields)) == data.model_dump()
         assert (row.id, row.version, row.archived_at) == (project_id_of(data.slug), 1, None)
@@ -134,7 +136,9 @@ class TestArchive:
 
 
 class TestDelete:
-    async def test_removes_all_but_the_ledger_and_says_how_many(self, db: Database, project: Project, other_project: Project) -> None:
+    async def test_removes_all_but_the_ledger_and_says_how_many(
+        self, db: Database, project: Project, other_project: Project
+    ) -> None:
         await fill(db, project.id)
         await fill(db, other_project.id)
         async with db.project(project.id) as session:

@@ -218,9 +218,7 @@ class TestStatistics:
         await repos.raw_signals.ingest(session, other.id, signals("a"))
         for data in (a_ticket(run_id=run.id), a_ticket(run_id=run.id), a_ticket(run_id=other.id), a_ticket()):
             await repos.qa_tickets.create(session, data)
-        expected = RunStats(
-            signals=3, tickets=2, by_route={DiscoveryRoute.E2E_CRAWL: 2, DiscoveryRoute.LOG_MINING: 1}
-        )
+        expected = RunStats(signals=3, tickets=2, by_route={DiscoveryRoute.E2E_CRAWL: 2, DiscoveryRoute.LOG_MINING: 1})
         assert await repos.qa_runs.statistics(session, run.id) == expected
 
     async def test_of_an_empty_run_are_zero(self, session: ProjectSession) -> None:

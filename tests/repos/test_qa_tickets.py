@@ -65,7 +65,17 @@ class TestCreate:
 
     @pytest.mark.parametrize(
         "field",
-        ["status", "version", "id", "project_id", "created_at", "initial_bucket", "final_bucket", "duplicate_of_id", "resolved_at"],
+        [
+            "status",
+            "version",
+            "id",
+            "project_id",
+            "created_at",
+            "initial_bucket",
+            "final_bucket",
+            "duplicate_of_id",
+            "resolved_at",
+        ],
     )
     def test_what_the_repository_sets_is_refused(self, field: str) -> None:
         for model in (QATicketCreate, QATicketUpdate):
@@ -205,7 +215,9 @@ class TestCountsByStatus:
 
 
 class TestDelete:
-    async def test_takes_its_attempts_and_leaves_signals_and_duplicates(self, session: ProjectSession, ticket: QATicket) -> None:
+    async def test_takes_its_attempts_and_leaves_signals_and_duplicates(
+        self, session: ProjectSession, ticket: QATicket
+    ) -> None:
         run = await repos.qa_runs.enqueue(session, a_run())
         await repos.raw_signals.ingest(session, run.id, signals("a"))
         (signal,) = await repos.raw_signals.pending(session, run.id)

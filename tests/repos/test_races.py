@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidReference, NotFound, ProjectNotFound, RetentionLocked, StaleWrite
@@ -23,6 +22,7 @@ from derwin_db.models import (
     SpendCap,
 )
 from tests.repos.conftest import Locks
+from tests.repos.evidence import expired
 from tests.repos.rows import a_charge, a_doc, a_profile, a_run, a_ticket, an_artifact, signals
 
 WHO = {"actor": "ada", "reason": "a test"}
@@ -254,28 +254,9 @@ class TestRetention:
 
 
 class TestPrune:
-    async def _expired(self, session: ProjectSession, number: int) -> list[Any]:
-        """Evidence whose time has come: raw SQL writes it so, a verb can't."""
-        ids = []
-        for n in range(number):
-            row = await repos.audit_artifacts.record(session, an_artifact(byte_size=n))
-            await session.sql.execute(
-                sa.text(
-                    "INSERT INTO audit_artifacts (project_id, kind, storage_uri, mime_type, byte_size, content_hash,"
-                    " compliance_mode, retention_until) SELECT project_id, kind, storage_uri, mime_type, byte_size,"
-                    " content_hash, 'GDPR', now() - interval '1 day' - make_interval(secs => :n)"
-                    " FROM audit_artifacts WHERE id = :id"
-                ),
-                {"id": row.id, "n": number - n},
-            )
-        rows = await repos.audit_artifacts.expired(session)
-        ids = [row.id for row in rows]
-        assert len(ids) == number
-        return ids
-
     async def test_a_hold_before_its_turn_wins(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
-            ids = await self._expired(session, 3)
+            ids = await expired(session, 3)
         deleted = []
 
         async def delete_blob(row: Any) -> None:
@@ -294,7 +275,7 @@ class TestPrune:
 
     async def test_a_hold_after_its_turn_is_too_late(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
         async with db.project(project.id) as session:
-            (only,) = await self._expired(session, 1)
+            (only,) = await expired(session, 1)
         async with db.project(project.id) as session:
             await repos.audit_artifacts.prune_expired(session, delete_blob=lambda _: None)
             holding = later(repos.audit_artifacts.hold, only)
@@ -308,7 +289,7 @@ class TestPrune:
     ) -> None:
         """Without waiting for it: the sweep goes on, and finds the hold the next time."""
         async with db.project(project.id) as session:
-            ids = await self._expired(session, 3)
+            ids = await expired(session, 3)
         async with db.project(project.id) as session:
             await repos.audit_artifacts.hold(session, ids[1])
             async with asyncio.timeout(1):
@@ -320,7 +301,7 @@ class TestPrune:
 
     async def test_two_sweeps_share_the_work(self, db: Database, project: Project, later: Any) -> None:
         async with db.project(project.id) as session:
-            await self._expired(session, 6)
+            await expired(session, 6)
         async with db.project(project.id) as session:
             first = await repos.audit_artifacts.prune_expired(session, limit=3)
             second = await later(repos.audit_artifacts.prune_expired, limit=6)

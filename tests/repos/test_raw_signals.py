@@ -131,7 +131,9 @@ class TestAttach:
         assert row == three[0].model_copy(update=changed)
         assert await repos.raw_signals.get(session, three[2].id) == three[2]
 
-    async def test_to_another_ticket_afterwards(self, session: ProjectSession, three: list[RawSignal], ticket: QATicket) -> None:
+    async def test_to_another_ticket_afterwards(
+        self, session: ProjectSession, three: list[RawSignal], ticket: QATicket
+    ) -> None:
         second = await repos.qa_tickets.create(session, a_ticket())
         await repos.raw_signals.discard(session, [three[0].id])
         for each in (ticket, second):

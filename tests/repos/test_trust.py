@@ -49,7 +49,9 @@ async def move(session: ProjectSession, id: UUID, to: str) -> None:
 
 class TestWilsonLowerBound:
     async def test_agrees_with_statsmodels(self, session: ProjectSession) -> None:
-        pairs = [(s, n) for n in [*range(1, 41), 100, 999, 10_000, 1_000_000] for s in range(n + 1) if n <= 40 or s % (n // 9) < 2]
+        pairs = [
+            (s, n) for n in [*range(1, 41), 100, 999, 10_000, 1_000_000] for s in range(n + 1) if n <= 40 or s % (n // 9) < 2
+        ]
         given = (
             sa.func.unnest(*(sa.literal(list(numbers), ARRAY(sa.Integer)) for numbers in zip(*pairs, strict=True)))
             .table_valued(sa.column("s", sa.Integer), sa.column("n", sa.Integer))
@@ -193,7 +195,9 @@ class TestTickets:
 
 
 class TestProjects:
-    async def test_evidence_of_another_project_does_not_count(self, db: Any, session: ProjectSession, other_project: Any) -> None:
+    async def test_evidence_of_another_project_does_not_count(
+        self, db: Any, session: ProjectSession, other_project: Any
+    ) -> None:
         async with db.project(other_project.id) as other:
             await concluded(other, O.ERROR)
         await concluded(session, O.MERGED)
