@@ -1,7 +1,7 @@
 """Fixtures of the tests of repositories: two projects that are filled once, and read only; a look at locks."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from derwin_db import AdminSession, Database, repos
-from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.models import Project, ProjectCreate, ProjectType
 from derwin_db.testing import TestDatabase
 from derwin_db.types import new_id
 from tests.repos.filling import fill
@@ -64,3 +64,20 @@ async def admin(db: Database) -> AsyncIterator[AdminSession]:
     await unit.__aenter__()
     yield unit
     await unit._abandon()
+
+
+Later = Callable[..., "asyncio.Task[Any]"]
+
+
+@pytest.fixture
+def later(db: Database, project: Project) -> Later:
+    """Runs a verb in a unit of work of its own, in a task."""
+
+    def start(verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> "asyncio.Task[Any]":
+        async def run() -> Any:
+            async with db.project(project.id) as session:
+                return await verb(session, *args, **kwargs)
+
+        return asyncio.ensure_future(run())
+
+    return start

@@ -115,9 +115,9 @@ class TestEvolve:
         assert (await entries(session))[0].doc_id == doc.id
 
     async def test_an_unknown_document_is_an_invalid_reference(self, session: ProjectSession, profile: ProjectProfile) -> None:
+        data = ProjectProfileUpdate(summary="new")
         with pytest.raises(InvalidReference):
             async with session.savepoint():
-                data = ProjectProfileUpdate(summary="new")
                 await repos.project_profiles.evolve(session, data, expected_version=1, doc_id=new_id(), **EDIT)
         assert await repos.project_profiles.current(session) == profile
 
@@ -147,8 +147,8 @@ class TestEvolve:
     )
     async def test_bad_input_is_refused_before_any_sql(self, db: Database, project: Project, bad: dict[str, Any]) -> None:
         async with db.project(project.id) as unit:
+            given = {"data": ProjectProfileUpdate(summary="x"), "expected_version": 1, **EDIT, **bad}
             with pytest.raises(InvalidInput):
-                given = {"data": ProjectProfileUpdate(summary="x"), "expected_version": 1, **EDIT, **bad}
                 await repos.project_profiles.evolve(unit, **given)
             assert unit._connection is None
 

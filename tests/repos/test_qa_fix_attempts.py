@@ -12,20 +12,20 @@ from derwin_db.types import new_id
 from tests.repos.rows import a_ticket
 from tests.repos.test_qa_ticket_states import in_status
 
-O, S = FixOutcome, FixStatus
+Out, S = FixOutcome, FixStatus
 STATES: list[tuple[FixStatus, FixOutcome | None]] = [
     (S.DISPATCHED, None),
     (S.RUNNING, None),
     (S.CANCELLED, None),
-    *((S.SUCCEEDED if outcome in (O.MERGED, O.PR_OPENED) else S.FAILED, outcome) for outcome in O),
+    *((S.SUCCEEDED if outcome in (Out.MERGED, Out.PR_OPENED) else S.FAILED, outcome) for outcome in Out),
 ]
 """Every state that an attempt can be in, with its outcome."""
 
 MOVES: dict[str, Any] = {
-    "start": lambda session, id: repos.qa_fix_attempts.start(session, id),
-    "cancel": lambda session, id: repos.qa_fix_attempts.cancel(session, id),
-    "mark_reverted": lambda session, id: repos.qa_fix_attempts.mark_reverted(session, id),
-    **{f"conclude {o}": lambda session, id, o=o: repos.qa_fix_attempts.conclude(session, id, o) for o in O},
+    "start": repos.qa_fix_attempts.start,
+    "cancel": repos.qa_fix_attempts.cancel,
+    "mark_reverted": repos.qa_fix_attempts.mark_reverted,
+    **{f"conclude {o}": lambda session, key, o=o: repos.qa_fix_attempts.conclude(session, key, o) for o in Out},
 }
 
 
@@ -37,10 +37,10 @@ def after(move: str, state: tuple[FixStatus, FixOutcome | None]) -> tuple[FixSta
     if move == "cancel":
         return (S.CANCELLED, None) if status in (S.DISPATCHED, S.RUNNING) else None
     if move == "mark_reverted":
-        return (S.FAILED, O.REVERTED) if outcome is O.MERGED else None
-    to = O(move.removeprefix("conclude "))
-    if status is S.RUNNING or (outcome is O.PR_OPENED and to in (O.MERGED, O.REJECTED)):
-        return (S.SUCCEEDED if to in (O.MERGED, O.PR_OPENED) else S.FAILED, to)
+        return (S.FAILED, Out.REVERTED) if outcome is Out.MERGED else None
+    to = Out(move.removeprefix("conclude "))
+    if status is S.RUNNING or (outcome is Out.PR_OPENED and to in (Out.MERGED, Out.REJECTED)):
+        return (S.SUCCEEDED if to in (Out.MERGED, Out.PR_OPENED) else S.FAILED, to)
     return None
 
 
@@ -155,23 +155,23 @@ class TestConclude:
 
     async def test_keeps_what_is_given(self, session: ProjectSession) -> None:
         attempt = await in_state(session, (S.RUNNING, None))
-        row = await repos.qa_fix_attempts.conclude(session, attempt.id, O.TESTS_FAILED, **self.GIVEN)
-        ended = {"status": S.FAILED, "outcome": O.TESTS_FAILED, "concluded_at": row.updated_at, "updated_at": row.updated_at}
+        row = await repos.qa_fix_attempts.conclude(session, attempt.id, Out.TESTS_FAILED, **self.GIVEN)
+        ended = {"status": S.FAILED, "outcome": Out.TESTS_FAILED, "concluded_at": row.updated_at, "updated_at": row.updated_at}
         assert row == attempt.model_copy(update={**self.GIVEN, **ended})
 
     @pytest.mark.parametrize("name", GIVEN)
     async def test_what_is_not_given_stays(self, session: ProjectSession, name: str) -> None:
         attempt = await in_state(session, (S.RUNNING, None))
-        await repos.qa_fix_attempts.conclude(session, attempt.id, O.PR_OPENED, **self.GIVEN)
+        await repos.qa_fix_attempts.conclude(session, attempt.id, Out.PR_OPENED, **self.GIVEN)
         changed = {"error": "later", "pr_url": None, "diff_stat": None, "branch": None}.get(name, self.GIVEN[name])
-        row = await repos.qa_fix_attempts.conclude(session, attempt.id, O.MERGED, **{name: changed})
+        row = await repos.qa_fix_attempts.conclude(session, attempt.id, Out.MERGED, **{name: changed})
         assert {key: getattr(row, key) for key in self.GIVEN} == {**self.GIVEN, name: changed}
 
     async def test_a_second_conclusion_is_stamped_anew(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
-            first = await in_state(session, (S.SUCCEEDED, O.PR_OPENED))
+            first = await in_state(session, (S.SUCCEEDED, Out.PR_OPENED))
         async with db.project(project.id) as session:
-            second = await repos.qa_fix_attempts.conclude(session, first.id, O.REJECTED)
+            second = await repos.qa_fix_attempts.conclude(session, first.id, Out.REJECTED)
         assert first.concluded_at is not None
         assert second.concluded_at is not None
         assert second.concluded_at > first.concluded_at
@@ -179,7 +179,7 @@ class TestConclude:
     async def test_never_moves_the_ticket(self, session: ProjectSession, ticket: QATicket) -> None:
         attempt = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
         await repos.qa_fix_attempts.start(session, attempt.id)
-        await repos.qa_fix_attempts.conclude(session, attempt.id, O.MERGED)
+        await repos.qa_fix_attempts.conclude(session, attempt.id, Out.MERGED)
         assert await repos.qa_tickets.get(session, ticket.id) == ticket
 
     @pytest.mark.parametrize(
@@ -201,15 +201,15 @@ class TestConclude:
     async def test_bad_input_is_refused(self, session: ProjectSession, bad: dict[str, Any]) -> None:
         attempt = await in_state(session, (S.RUNNING, None))
         with pytest.raises(InvalidInput, match=next(iter(bad))):
-            await repos.qa_fix_attempts.conclude(session, attempt.id, **{"outcome": O.MERGED, **bad})
+            await repos.qa_fix_attempts.conclude(session, attempt.id, **{"outcome": Out.MERGED, **bad})
         assert await repos.qa_fix_attempts.get(session, attempt.id) == attempt
 
 
 class TestMarkReverted:
     async def test_keeps_the_time_of_the_merge(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
-            merged = await in_state(session, (S.SUCCEEDED, O.MERGED))
+            merged = await in_state(session, (S.SUCCEEDED, Out.MERGED))
         async with db.project(project.id) as session:
             row = await repos.qa_fix_attempts.mark_reverted(session, merged.id)
-        changed = {"status": S.FAILED, "outcome": O.REVERTED, "updated_at": row.updated_at}
+        changed = {"status": S.FAILED, "outcome": Out.REVERTED, "updated_at": row.updated_at}
         assert row == merged.model_copy(update=changed)

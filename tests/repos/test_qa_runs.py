@@ -26,10 +26,10 @@ from tests.repos.rows import a_run, a_signal, a_ticket, an_artifact, signals
 STATS = RunStats(signals=3, duplicates=1, tickets=2, by_route={DiscoveryRoute.LOG_MINING: 3})
 
 VERBS: dict[str, Any] = {
-    "heartbeat": lambda session, id, worker="w": repos.qa_runs.heartbeat(session, id, worker=worker),
-    "complete": lambda session, id, worker="w": repos.qa_runs.complete(session, id, STATS, worker=worker),
-    "fail": lambda session, id, worker="w": repos.qa_runs.fail(session, id, "no browser", worker=worker),
-    "cancel": lambda session, id, worker="w": repos.qa_runs.cancel(session, id),
+    "heartbeat": lambda session, key, worker="w": repos.qa_runs.heartbeat(session, key, worker=worker),
+    "complete": lambda session, key, worker="w": repos.qa_runs.complete(session, key, STATS, worker=worker),
+    "fail": lambda session, key, worker="w": repos.qa_runs.fail(session, key, "no browser", worker=worker),
+    "cancel": lambda session, key, worker="w": repos.qa_runs.cancel(session, key),
 }
 LEGAL = {
     ("heartbeat", RunStatus.RUNNING): RunStatus.RUNNING,

@@ -1,5 +1,6 @@
 """qa_tickets: every edge of the state machine, and every one that is none."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ class TestMarkDuplicate:
 
     async def test_a_chain_grows_and_never_closes(self, session: ProjectSession) -> None:
         ids = [(await in_status(session, S.OPEN)).id for _ in range(6)]
-        for one, other in zip(ids, ids[1:], strict=False):
+        for one, other in pairwise(ids):
             await repos.qa_tickets.mark_duplicate(session, one, other)
         for of in ids:
             with pytest.raises(Conflict):

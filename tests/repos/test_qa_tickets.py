@@ -1,7 +1,6 @@
 """qa_tickets: writing, changing, finding and deleting bug tickets. Their state machine: test_qa_ticket_states.py."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -236,7 +235,7 @@ class TestDelete:
     @pytest.mark.parametrize("column", ["ticket_id", "fix_attempt_id"])
     async def test_evidence_locks_it(self, session: ProjectSession, ticket: QATicket, column: str) -> None:
         attempt = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
-        target: dict[str, UUID] = {"ticket_id": ticket.id, "fix_attempt_id": attempt.id}
+        target = {"ticket_id": ticket.id, "fix_attempt_id": attempt.id}
         await repos.audit_artifacts.record(session, an_artifact(**{column: target[column]}))
         with pytest.raises(RetentionLocked):
             await repos.qa_tickets.delete(session, ticket.id)

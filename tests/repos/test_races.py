@@ -1,7 +1,6 @@
 """Two units of work that meet: each interleaving is forced, by waiting until the second one waits for a lock."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,43 +8,26 @@ from typing import Any
 import pytest
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.errors import BudgetExceeded, Conflict, InvalidReference, NotFound, ProjectNotFound, RetentionLocked, StaleWrite
+from derwin_db.errors import BudgetExceeded, Conflict, InvalidReference, NotFound, ProjectNotFound, StaleWrite
 from derwin_db.models import (
-    ComplianceMode,
     FixOutcome,
     ProfileChange,
     Project,
     ProjectMode,
     ProjectProfileUpdate,
-    ProjectUpdate,
     QATicketUpdate,
     SpendCap,
 )
-from tests.repos.conftest import Locks
-from tests.repos.evidence import expired
-from tests.repos.rows import a_charge, a_doc, a_profile, a_run, a_ticket, an_artifact, signals
+from tests.repos.conftest import Later, Locks
+from tests.repos.rows import a_charge, a_doc, a_profile, a_run, a_ticket, signals
 
 WHO = {"actor": "ada", "reason": "a test"}
 CAP = SpendCap(Decimal(100), timedelta(days=1))
 
 
-@pytest.fixture
-def later(db: Database, project: Project) -> Callable[..., "asyncio.Task[Any]"]:
-    """Runs a verb in a unit of work of its own, in a task."""
-
-    def start(verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> "asyncio.Task[Any]":
-        async def run() -> Any:
-            async with db.project(project.id) as session:
-                return await verb(session, *args, **kwargs)
-
-        return asyncio.ensure_future(run())
-
-    return start
-
-
 class TestAttach:
     async def test_all_or_none_when_a_signal_goes_meanwhile(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             run = await repos.qa_runs.enqueue(session, a_run())
@@ -61,7 +43,7 @@ class TestAttach:
         async with db.project(project.id) as session:
             assert (await repos.raw_signals.get(session, second.id)).ticket_id is None
 
-    async def test_to_a_ticket_that_goes_meanwhile(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
+    async def test_to_a_ticket_that_goes_meanwhile(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         async with db.project(project.id) as session:
             run = await repos.qa_runs.enqueue(session, a_run())
             await repos.raw_signals.ingest(session, run.id, signals("a"))
@@ -75,41 +57,8 @@ class TestAttach:
             await attaching
 
 
-class TestDeleteWithEvidence:
-    """Evidence that is recorded while the deletion is on its way keeps what it points to."""
-
-    @pytest.mark.parametrize("column", ["run_id", "ticket_id", "fix_attempt_id"])
-    async def test_recorded_before(self, db: Database, project: Project, locks: Locks, later: Any, column: str) -> None:
-        async with db.project(project.id) as session:
-            run = await repos.qa_runs.enqueue(session, a_run())
-            ticket = await repos.qa_tickets.create(session, a_ticket())
-            attempt = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
-        target = {"run_id": run.id, "ticket_id": ticket.id, "fix_attempt_id": attempt.id}
-        async with db.project(project.id) as session:
-            await repos.audit_artifacts.record(session, an_artifact(**{column: target[column]}))
-            delete = repos.qa_runs.delete if column == "run_id" else repos.qa_tickets.delete
-            deleting = later(delete, run.id if column == "run_id" else ticket.id)
-            await locks.until_waiting(deleting)
-        with pytest.raises(RetentionLocked):
-            await deleting
-
-    @pytest.mark.parametrize("column", ["run_id", "ticket_id", "fix_attempt_id"])
-    async def test_recorded_after(self, db: Database, project: Project, locks: Locks, later: Any, column: str) -> None:
-        async with db.project(project.id) as session:
-            run = await repos.qa_runs.enqueue(session, a_run())
-            ticket = await repos.qa_tickets.create(session, a_ticket())
-            attempt = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
-        target = {"run_id": run.id, "ticket_id": ticket.id, "fix_attempt_id": attempt.id}
-        async with db.project(project.id) as session:
-            await (repos.qa_runs.delete(session, run.id) if column == "run_id" else repos.qa_tickets.delete(session, ticket.id))
-            recording = later(repos.audit_artifacts.record, an_artifact(**{column: target[column]}))
-            await locks.until_waiting(recording)
-        with pytest.raises(InvalidReference):
-            await recording
-
-
 class TestDeleteDocument:
-    async def test_that_the_log_comes_to_name(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
+    async def test_that_the_log_comes_to_name(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         async with db.project(project.id) as session:
             doc = await repos.ingested_docs.ingest(session, a_doc())
             await repos.project_profiles.create(session, a_profile(), **WHO)
@@ -144,7 +93,7 @@ class TestTrust:
                 assert (await repos.classification_trust.for_classification(session, name)).score == row.score
 
     async def test_a_conclusion_meets_a_reclassification(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             ticket, attempt = await self._concludable(session, classification="old")
@@ -156,7 +105,7 @@ class TestTrust:
         await self._check(db, project, {"old": 0, "new": 1})
 
     async def test_a_reclassification_meets_a_conclusion(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             ticket, attempt = await self._concludable(session, classification="old")
@@ -168,7 +117,7 @@ class TestTrust:
         await self._check(db, project, {"old": 0, "new": 1})
 
     async def test_two_conclusions_of_one_classification(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             _, first = await self._concludable(session)
@@ -181,7 +130,7 @@ class TestTrust:
         await self._check(db, project, {"ui_bug": 2})
 
     async def test_a_conclusion_meets_the_deletion_of_its_ticket(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             ticket, attempt = await self._concludable(session)
@@ -193,7 +142,7 @@ class TestTrust:
             await concluding
         await self._check(db, project, {"ui_bug": 0})
 
-    async def test_conclusions_of_one_ticket_do_not_wait_to_move_it(self, db: Database, project: Project, later: Any) -> None:
+    async def test_conclusions_of_one_ticket_do_not_wait_to_move_it(self, db: Database, project: Project, later: Later) -> None:
         """Each concludes and then changes the ticket, as workers do: with a lock that is upgraded they would deadlock."""
         async with db.project(project.id) as session:
             ticket, first = await self._concludable(session, classification="one")
@@ -207,125 +156,6 @@ class TestTrust:
 
         await asyncio.gather(later(work, first), later(work, second))
         await self._check(db, project, {"one": 2})
-
-
-class TestRetention:
-    async def test_evidence_recorded_before_a_change_of_mode_is_raised_by_it(
-        self, db: Database, project: Project, locks: Locks
-    ) -> None:
-        async with db.project(project.id) as session:
-            artifact = await repos.audit_artifacts.record(session, an_artifact())
-            changing = asyncio.ensure_future(self._change(db, project, ComplianceMode.SOX))
-            await locks.until_waiting(changing)
-        await changing
-        await self._check(db, project, artifact.id, ComplianceMode.STANDARD)
-
-    async def test_evidence_recorded_during_a_change_of_mode_gets_the_new_one(
-        self, db: Database, project: Project, locks: Locks, later: Any
-    ) -> None:
-        async with db.admin(reason="a test") as admin:
-            await repos.projects.update(admin, project.id, ProjectUpdate(compliance_mode=ComplianceMode.SOX))
-            recording = later(repos.audit_artifacts.record, an_artifact())
-            await locks.until_waiting(recording)
-        await self._check(db, project, (await recording).id, ComplianceMode.SOX)
-
-    async def _change(self, db: Database, project: Project, mode: ComplianceMode) -> None:
-        async with db.admin(reason="a test") as admin:
-            await repos.projects.update(admin, project.id, ProjectUpdate(compliance_mode=mode))
-
-    async def _check(self, db: Database, project: Project, artifact: Any, mode: ComplianceMode) -> None:
-        async with db.project(project.id) as session:
-            row = await repos.audit_artifacts.get(session, artifact)
-        assert row.compliance_mode is mode
-        assert row.retention_until.year == row.created_at.year + 7
-
-    async def test_recording_and_then_spending_do_not_deadlock(self, db: Database, project: Project, later: Any) -> None:
-        """What a worker does in one unit. With evidence and cap locking the project in two strengths, two of them would."""
-        recorded = asyncio.Barrier(2)
-
-        async def work(session: ProjectSession, key: str) -> None:
-            await repos.audit_artifacts.record(session, an_artifact())
-            await recorded.wait()
-            await repos.spend_ledger.append(session, a_charge(key), cap=CAP)
-
-        await asyncio.gather(later(work, "a"), later(work, "b"))
-        async with db.project(project.id) as session:
-            assert await repos.spend_ledger.total(session) == 3
-
-
-class TestPrune:
-    async def test_a_hold_before_its_turn_wins(self, db: Database, project: Project) -> None:
-        async with db.project(project.id) as session:
-            ids = await expired(session, 3)
-        deleted = []
-
-        async def delete_blob(row: Any) -> None:
-            deleted.append(row.id)
-            if row.id == ids[0]:
-                async with db.project(project.id) as other:
-                    await repos.audit_artifacts.hold(other, ids[1])
-
-        async with db.project(project.id) as session:
-            result = await repos.audit_artifacts.prune_expired(session, delete_blob=delete_blob)
-        assert deleted == [ids[0], ids[2]]
-        assert (result.pruned, result.remaining) == (2, 0)
-        async with db.project(project.id) as session:
-            assert (await repos.audit_artifacts.get(session, ids[1])).legal_hold
-            assert [await repos.audit_artifacts.exists(session, id) for id in ids] == [False, True, False]
-
-    async def test_a_hold_after_its_turn_is_too_late(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
-        async with db.project(project.id) as session:
-            (only,) = await expired(session, 1)
-        async with db.project(project.id) as session:
-            await repos.audit_artifacts.prune_expired(session, delete_blob=lambda _: None)
-            holding = later(repos.audit_artifacts.hold, only)
-            await locks.until_waiting(holding)
-        with pytest.raises(NotFound):
-            await holding
-
-    @pytest.mark.parametrize("delete_blob", [None, lambda _: None], ids=["rows", "blobs"])
-    async def test_a_hold_that_is_being_set_is_passed_by(
-        self, db: Database, project: Project, later: Any, delete_blob: Any
-    ) -> None:
-        """Without waiting for it: the sweep goes on, and finds the hold the next time."""
-        async with db.project(project.id) as session:
-            ids = await expired(session, 3)
-        async with db.project(project.id) as session:
-            await repos.audit_artifacts.hold(session, ids[1])
-            async with asyncio.timeout(1):
-                result = await later(repos.audit_artifacts.prune_expired, delete_blob=delete_blob)
-        assert result.pruned == 2
-        async with db.project(project.id) as session:
-            assert (await repos.audit_artifacts.prune_expired(session, delete_blob=delete_blob)).pruned == 0
-            assert (await repos.audit_artifacts.get(session, ids[1])).legal_hold
-
-    async def test_two_sweeps_share_the_work(self, db: Database, project: Project, later: Any) -> None:
-        async with db.project(project.id) as session:
-            await expired(session, 6)
-        async with db.project(project.id) as session:
-            first = await repos.audit_artifacts.prune_expired(session, limit=3)
-            second = await later(repos.audit_artifacts.prune_expired, limit=6)
-        assert (first.pruned, second.pruned) == (3, 3)
-
-    async def test_a_hold_during_the_deletion_of_the_project_keeps_all(
-        self, db: Database, project: Project, locks: Locks
-    ) -> None:
-        async with db.project(project.id) as session:
-            artifact = await repos.audit_artifacts.record(session, an_artifact())
-            await repos.qa_tickets.create(session, a_ticket())
-
-        async def delete() -> None:
-            async with db.admin(reason="a test") as admin:
-                await repos.projects.delete(admin, project.id, despite_retention=True)
-
-        async with db.project(project.id) as session:
-            await repos.audit_artifacts.hold(session, artifact.id)
-            deleting = asyncio.ensure_future(delete())
-            await locks.until_waiting(deleting)
-        with pytest.raises(RetentionLocked):
-            await deleting
-        async with db.project(project.id) as session:
-            assert await repos.qa_tickets.count(session) == 1
 
 
 class TestLedger:
@@ -346,7 +176,7 @@ class TestLedger:
 
     @pytest.mark.parametrize("many", [False, True])
     async def test_nothing_is_appended_to_a_project_that_goes(
-        self, db: Database, project: Project, locks: Locks, later: Any, many: bool
+        self, db: Database, project: Project, locks: Locks, later: Later, many: bool
     ) -> None:
         async with db.admin(reason="a test") as admin:
             await repos.projects.delete(admin, project.id)
@@ -356,7 +186,7 @@ class TestLedger:
         with pytest.raises(ProjectNotFound):
             await appending
 
-    async def test_the_second_spender_sees_the_first(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
+    async def test_the_second_spender_sees_the_first(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         async with db.project(project.id) as session:
             await repos.spend_ledger.append(session, a_charge("a", "60"), cap=CAP)
             spending = later(repos.spend_ledger.append, a_charge("b", "60"), cap=CAP)
@@ -364,7 +194,7 @@ class TestLedger:
         with pytest.raises(BudgetExceeded):
             await spending
 
-    async def test_one_key_waits_for_the_other_writer(self, db: Database, project: Project, locks: Locks, later: Any) -> None:
+    async def test_one_key_waits_for_the_other_writer(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         async with db.project(project.id) as session:
             first = await repos.spend_ledger.append(session, a_charge("a"))
             again = later(repos.spend_ledger.append, a_charge("a"))
@@ -377,7 +207,7 @@ class TestLedger:
 
 
 class TestMode:
-    async def test_the_last_entry_is_of_the_last_change(self, db: Database, project: Project, later: Any) -> None:
+    async def test_the_last_entry_is_of_the_last_change(self, db: Database, project: Project, later: Later) -> None:
         """Also when the unit that changes it last began first: entries are not stamped with the start of the unit."""
         async with db.project(project.id) as early:
             await repos.projects.current(early)
@@ -390,7 +220,7 @@ class TestMode:
 
 
 class TestProfile:
-    async def test_the_last_entry_is_of_the_last_version(self, db: Database, project: Project, later: Any) -> None:
+    async def test_the_last_entry_is_of_the_last_version(self, db: Database, project: Project, later: Later) -> None:
         async def evolve(session: ProjectSession, version: int) -> None:
             update = ProjectProfileUpdate(summary=f"{version}")
             change = ProfileChange.LEARNED
@@ -407,7 +237,7 @@ class TestProfile:
             assert [entry.to_version for entry in entries] == [3, 2, 1]
 
     async def test_the_second_of_two_at_one_version_is_stale(
-        self, db: Database, project: Project, locks: Locks, later: Any
+        self, db: Database, project: Project, locks: Locks, later: Later
     ) -> None:
         async with db.project(project.id) as session:
             await repos.project_profiles.create(session, a_profile(), **WHO)
@@ -421,7 +251,7 @@ class TestProfile:
 
 
 class TestMarkDuplicate:
-    async def test_two_chains_do_not_close_a_circle(self, db: Database, project: Project, later: Any) -> None:
+    async def test_two_chains_do_not_close_a_circle(self, db: Database, project: Project, later: Later) -> None:
         """a -> b and c -> d are there; b -> c and d -> a, at once, touch no ticket in common by name."""
         async with db.project(project.id) as session:
             a, b, c, d = [(await repos.qa_tickets.create(session, a_ticket())).id for _ in range(4)]

@@ -14,8 +14,8 @@ from derwin_db.trust import wilson_lower_bound
 from derwin_db.types import new_id
 from tests.repos.rows import a_ticket
 
-O = FixOutcome
-COUNTED = [outcome for outcome in FixOutcome if outcome is not O.PR_OPENED]
+Out = FixOutcome
+COUNTED = [outcome for outcome in FixOutcome if outcome is not Out.PR_OPENED]
 
 
 async def attempt(session: ProjectSession, classification: str = "ui_bug") -> Any:
@@ -71,7 +71,7 @@ class TestWilsonLowerBound:
     @pytest.mark.parametrize(("successes", "attempts"), [(0, 1), (1, 1), (2, 3), (5, 5), (1, 6)])
     async def test_is_what_is_stored(self, session: ProjectSession, successes: int, attempts: int) -> None:
         for n in range(attempts):
-            await concluded(session, O.MERGED if n < successes else O.ERROR)
+            await concluded(session, Out.MERGED if n < successes else Out.ERROR)
         row = await trust(session)
         assert (row.attempts, row.successes, row.reverts) == (attempts, successes, 0)
         assert row.score == pytest.approx(wilson(successes, attempts), abs=1e-12)
@@ -82,7 +82,7 @@ class TestWhatCounts:
     @pytest.mark.parametrize("outcome", COUNTED)
     async def test_a_conclusion_counts(self, session: ProjectSession, outcome: FixOutcome) -> None:
         await concluded(session, outcome)
-        assert await numbers(session) == (1, int(outcome is O.MERGED), int(outcome is O.REVERTED))
+        assert await numbers(session) == (1, int(outcome is Out.MERGED), int(outcome is Out.REVERTED))
 
     async def test_what_is_not_concluded_does_not(self, session: ProjectSession) -> None:
         await attempt(session)
@@ -92,29 +92,29 @@ class TestWhatCounts:
         await repos.classification_trust.refresh(session, ["ui_bug"])
         assert await numbers(session) == (0, 0, 0)
 
-    @pytest.mark.parametrize("again", [O.MERGED, O.REJECTED])
+    @pytest.mark.parametrize("again", [Out.MERGED, Out.REJECTED])
     async def test_an_open_pr_counts_once_it_is_concluded_again(self, session: ProjectSession, again: FixOutcome) -> None:
-        row = await concluded(session, O.PR_OPENED)
+        row = await concluded(session, Out.PR_OPENED)
         assert await numbers(session) == (0, 0, 0)
         await repos.qa_fix_attempts.conclude(session, row.id, again)
-        assert await numbers(session) == (1, int(again is O.MERGED), 0)
+        assert await numbers(session) == (1, int(again is Out.MERGED), 0)
 
     async def test_a_revert_turns_a_success_into_a_failure(self, session: ProjectSession) -> None:
-        rows = [await concluded(session, O.MERGED) for _ in range(3)]
+        rows = [await concluded(session, Out.MERGED) for _ in range(3)]
         assert (await trust(session)).score == pytest.approx(wilson(3, 3), abs=1e-12)
         await repos.qa_fix_attempts.mark_reverted(session, rows[0].id)
         assert await numbers(session) == (3, 2, 1)
         assert (await trust(session)).score == pytest.approx(wilson(2, 3), abs=1e-12)
 
     async def test_classifications_are_apart(self, session: ProjectSession) -> None:
-        await concluded(session, O.MERGED, "one")
-        await concluded(session, O.ERROR, "other")
+        await concluded(session, Out.MERGED, "one")
+        await concluded(session, Out.ERROR, "other")
         assert await numbers(session, "one") == (1, 1, 0)
         assert await numbers(session, "other") == (1, 0, 0)
 
     async def test_several_attempts_at_one_ticket_count_each(self, session: ProjectSession) -> None:
         ticket = await repos.qa_tickets.create(session, a_ticket())
-        for outcome in (O.ERROR, O.TESTS_FAILED, O.MERGED):
+        for outcome in (Out.ERROR, Out.TESTS_FAILED, Out.MERGED):
             row = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
             await repos.qa_fix_attempts.start(session, row.id)
             await repos.qa_fix_attempts.conclude(session, row.id, outcome)
@@ -133,7 +133,7 @@ class TestWindow:
         ],
     )
     async def test_edges(self, session: ProjectSession, to: str, counts: int) -> None:
-        row = await concluded(session, O.MERGED)
+        row = await concluded(session, Out.MERGED)
         await move(session, row.id, to)
         assert await repos.classification_trust.refresh(session) == 1
         assert await numbers(session) == (counts, counts, 0)
@@ -142,7 +142,7 @@ class TestWindow:
     @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Australia/Sydney", "Asia/Kathmandu"])
     async def test_is_as_long_in_every_zone(self, session: ProjectSession, zone: str) -> None:
         """Over some of these lengths the clocks were set: with days of the zone, an hour would be missing or too many."""
-        row = await concluded(session, O.MERGED)
+        row = await concluded(session, Out.MERGED)
         await session.sql.execute(sa.text(f"SET LOCAL TimeZone = '{zone}'"))
         for days in (30, 100, 150, 200, 300):
             await session.sql.execute(sa.text(f"UPDATE classification_trust SET window_days = {days}"))
@@ -152,22 +152,22 @@ class TestWindow:
                 assert await numbers(session) == (counts, counts, 0)
 
     async def test_a_revert_stays_in_the_window_of_its_merge(self, session: ProjectSession) -> None:
-        row = await concluded(session, O.MERGED)
+        row = await concluded(session, Out.MERGED)
         await move(session, row.id, "now() - interval '721 hours'")
         await repos.qa_fix_attempts.mark_reverted(session, row.id)
         assert await numbers(session) == (0, 0, 0)
 
     async def test_a_pr_that_is_merged_late_counts_from_its_merge(self, session: ProjectSession) -> None:
-        row = await concluded(session, O.PR_OPENED)
+        row = await concluded(session, Out.PR_OPENED)
         await move(session, row.id, "now() - interval '100 days'")
-        await repos.qa_fix_attempts.conclude(session, row.id, O.MERGED)
+        await repos.qa_fix_attempts.conclude(session, row.id, Out.MERGED)
         assert await numbers(session) == (1, 1, 0)
 
 
 class TestTickets:
     async def test_a_reclassification_moves_the_evidence(self, session: ProjectSession) -> None:
-        row = await concluded(session, O.MERGED, "old")
-        await concluded(session, O.ERROR, "old")
+        row = await concluded(session, Out.MERGED, "old")
+        await concluded(session, Out.ERROR, "old")
         await repos.qa_tickets.update(session, row.ticket_id, QATicketUpdate(classification="new"))
         assert await numbers(session, "old") == (1, 0, 0)
         assert await numbers(session, "new") == (1, 1, 0)
@@ -178,7 +178,7 @@ class TestTickets:
         assert await repos.classification_trust.count(session) == 0
 
     async def test_a_deletion_takes_the_evidence(self, session: ProjectSession) -> None:
-        rows = [await concluded(session, outcome) for outcome in (O.MERGED, O.ERROR)]
+        rows = [await concluded(session, outcome) for outcome in (Out.MERGED, Out.ERROR)]
         await repos.qa_tickets.delete(session, rows[0].ticket_id)
         assert await numbers(session) == (1, 0, 0)
         await repos.qa_tickets.delete(session, rows[1].ticket_id)
@@ -186,7 +186,7 @@ class TestTickets:
         assert (await trust(session)).score == 0
 
     async def test_anything_else_leaves_the_scores(self, session: ProjectSession) -> None:
-        row = await concluded(session, O.MERGED)
+        row = await concluded(session, Out.MERGED)
         before = await trust(session)
         await repos.qa_tickets.update(session, row.ticket_id, QATicketUpdate(title="new", classification="ui_bug"))
         other = await repos.qa_tickets.create(session, a_ticket())
@@ -199,8 +199,8 @@ class TestProjects:
         self, db: Any, session: ProjectSession, other_project: Any
     ) -> None:
         async with db.project(other_project.id) as other:
-            await concluded(other, O.ERROR)
-        await concluded(session, O.MERGED)
+            await concluded(other, Out.ERROR)
+        await concluded(session, Out.MERGED)
         assert await numbers(session) == (1, 1, 0)
         async with db.project(other_project.id) as other:
             assert await numbers(other) == (1, 0, 0)
