@@ -5,7 +5,7 @@ A repository is stateless. It builds its statements once per shape (which filter
 input takes no connection.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, cast, get_type_hints
 from uuid import UUID
@@ -24,6 +24,7 @@ from derwin_db.table import Input
 from derwin_db.types import Id, Timestamp, new_id
 
 M = TypeVar("M", bound=SQLModel)
+T = TypeVar("T")
 
 MAX_IDS = 1000
 """Most ids that one call takes."""
@@ -60,6 +61,22 @@ def scoped_delete(model: type[SQLModel]) -> sa.Delete:
     return sa.delete(table).where(scope_of(table))
 
 
+def ago(length: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return now() less this length of time. Computed in UTC: in a zone with summer time some days have 23 or 25 hours."""
+    return sa.func.timezone("UTC", sa.func.timezone("UTC", sa.func.now()) - length)
+
+
+def next_moment(model: type[SQLModel]) -> sa.ColumnElement[Any]:
+    """Return a time that is later than that of every row of the project in this table.
+
+    A log is written under the lock of what it audits, and so in its order. The start of the transaction is not in that
+    order, and a clock may be set back.
+    """
+    created_at = table_of(model).c.created_at
+    last = scoped(model, sa.func.max(created_at)).correlate(None).scalar_subquery()
+    return sa.func.greatest(sa.func.clock_timestamp(), last + sa.literal_column("INTERVAL '1 microsecond'", sa.Interval()))
+
+
 def param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
     """Return a parameter of the column's type."""
     return sa.bindparam(name, type_=column.type)
@@ -82,9 +99,16 @@ def check_id(value: object, field: str = "id") -> UUID:
     return cast("UUID", checked(_ID, value, field))
 
 
+def iterated(values: Iterable[T], field: str) -> Iterator[T]:
+    """Return an iterator. Errors: InvalidInput for what is none, and for text, whose letters nobody means."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{field}: a list, or anything else that can be iterated over.")
+    return iter(values)
+
+
 def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
     """Return the distinct ids, sorted. Errors: InvalidInput, TooLarge above 1,000."""
-    ids = sorted({check_id(value, field) for value in values})
+    ids = sorted({check_id(value, field) for value in iterated(values, field)})
     if len(ids) > MAX_IDS:
         raise TooLarge(f"{field}: at most {MAX_IDS} in one call.")
     return ids
@@ -294,16 +318,17 @@ class WritableRepository(Repository[M]):
         if type(data) is not self.update_model:
             raise InvalidInput(f"data: a {self.update_model.__name__} is wanted here.")
         fields = tuple(name for name in type(data).model_fields if name in data.model_fields_set)
-        if not fields and expected_version is None:
-            return await self.get(session, row_id)
-        values: dict[str, Any] = {name: getattr(data, name) for name in fields}
-        values["id"] = row_id
-        if expected_version is not None:
-            values["expected_version"] = check_version(expected_version)
-        rows = await session.fetch(self._update_statement(fields, guarded=expected_version is not None), values)
+        expected = None if expected_version is None else check_version(expected_version)
+        if not fields:
+            row = await self.get(session, row_id)
+            if expected is not None and getattr(row, "version", None) != expected:
+                raise StaleWrite
+            return row
+        values = {name: getattr(data, name) for name in fields} | {"id": row_id, "expected_version": expected}
+        rows = await session.fetch(self._update_statement(fields, guarded=expected is not None), values)
         if rows:
             return rows[0]
-        if expected_version is not None and await self.exists(session, row_id):
+        if expected is not None and await self.exists(session, row_id):
             raise StaleWrite
         raise NotFound
 
@@ -335,7 +360,7 @@ class WritableRepository(Repository[M]):
             table = self.table
             query = scoped_update(self.model).where(table.c.id == param("id", table.c.id))
             query = query.values({name: param(name, table.c[name]) for name in fields})
-            if "version" in table.c and fields:
+            if "version" in table.c:
                 query = query.values(version=table.c.version + 1)
             if guarded:
                 query = query.where(table.c.version == param("expected_version", table.c.version))

@@ -522,6 +522,7 @@ class Savepoint:
     def __init__(self, unit: UnitOfWork) -> None:
         self._unit = unit
         self._name = ""
+        self._settings: set[str] = set()
 
     async def __aenter__(self) -> None:
         unit = self._unit
@@ -533,6 +534,7 @@ class Savepoint:
         await unit._connected()
         unit._savepoints += 1
         self._name = f"derwin_{unit._savepoints}"
+        self._settings = set(unit._settings)
         await unit._driver("execute", f"SAVEPOINT {self._name}")
 
     async def __aexit__(
@@ -569,6 +571,7 @@ class Savepoint:
             await unit._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
         await unit._driver("execute", f"ROLLBACK TO SAVEPOINT {self._name}; RELEASE SAVEPOINT {self._name}")
         unit._has_failed = unit._is_lost
+        unit._settings = self._settings  # SET LOCAL is undone with the rest
 
 
 async def _end(pool: Pool, connection: Any, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False) -> None:

@@ -6,7 +6,7 @@ with `project_id`: fence 3. Names leave out `project_id` and the referred table,
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm.base import instance_state
+from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.sql.type_api import UserDefinedType
 from sqlmodel import Field, SQLModel
 
@@ -94,7 +96,7 @@ class Shape(BaseModel):
 
 def _config(**options: Any) -> Any:
     """Return a Pydantic configuration; SQLModel declares a type of its own for it."""
-    return cast("Any", ConfigDict)(**options)
+    return options
 
 
 class Fields(SQLModel):
@@ -113,6 +115,17 @@ class Table(SQLModel):
     """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate."""
 
     model_config = _config(json_schema_serialization_defaults_required=True)
+
+    def __copy__(self) -> Self:
+        """Return a twin with a state of its own: one that is shared dies with the first of both."""
+        twin = super().__copy__()
+        state = instance_state(self)
+        own = InstanceState(twin, state.manager)
+        own.key, own.modified = state.key, state.modified
+        own.info.update(state.info)
+        own.committed_state.update(state.committed_state)
+        object.__setattr__(twin, "_sa_instance_state", own)
+        return twin
 
 
 class ProjectTable(Table):

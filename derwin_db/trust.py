@@ -14,7 +14,7 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.qa_fix_attempt import FixOutcome, QAFixAttempt
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.repository import array_param, scope_of, table_of
+from derwin_db.repository import ago, array_param, scope_of, table_of
 from derwin_db.session import ProjectSession
 from derwin_db.statement import Statement, command, scalars
 from derwin_db.types import new_id
@@ -82,10 +82,11 @@ def _lock_statement() -> Statement[None]:
 
 @cache
 def _compute_statement() -> Statement[None]:
+    """From the attempts in the window to their tickets: a classification may have had many tickets before it."""
     counted = sa.and_(
         _ATTEMPTS.c.outcome.is_not(None),
         _ATTEMPTS.c.outcome != FixOutcome.PR_OPENED,
-        _ATTEMPTS.c.concluded_at > sa.func.now() - sa.func.make_interval(0, 0, 0, _TRUST.c.window_days),
+        _ATTEMPTS.c.concluded_at > ago(sa.func.make_interval(0, 0, 0, _TRUST.c.window_days)),
     )
     evidence = (
         sa.select(
@@ -96,8 +97,9 @@ def _compute_statement() -> Statement[None]:
         )
         .select_from(
             _TRUST.outerjoin(
-                _TICKETS, sa.and_(scope_of(_TICKETS), _TICKETS.c.classification == _TRUST.c.classification)
-            ).outerjoin(_ATTEMPTS, sa.and_(scope_of(_ATTEMPTS), _ATTEMPTS.c.ticket_id == _TICKETS.c.id, counted))
+                _ATTEMPTS.join(_TICKETS, sa.and_(scope_of(_TICKETS), _TICKETS.c.id == _ATTEMPTS.c.ticket_id)),
+                sa.and_(scope_of(_ATTEMPTS), counted, _TICKETS.c.classification == _TRUST.c.classification),
+            )
         )
         .where(scope_of(_TRUST), _TRUST.c.classification == sa.any_(array_param("names", _TRUST.c.classification)))
         .group_by(_TRUST.c.id)

@@ -283,9 +283,12 @@ Timestamp = Annotated[datetime, BeforeValidator(_timestamp), Field(sa_type=sa.Da
 """A point in time, kept in UTC. A naive time is refused."""
 
 
+_LONGEST_WINDOW = timedelta(days=36_500)
+
+
 def _window(value: object) -> timedelta:
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise refuse("window", "A window is a timedelta above 0")
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= _LONGEST_WINDOW:
+        raise refuse("window", "A window is a timedelta above 0 and of at most 36,500 days")
     return value
 
 

@@ -75,8 +75,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     async def record(self, session: ProjectSession, data: AuditArtifactCreate) -> AuditArtifact:
         """Write evidence; the database computes how long it is kept, from its clock and the project's compliance mode.
 
-        Errors: InvalidReference. Locks: the project's row in share mode, so that a change of the mode waits or is seen.
-        Cost: one statement.
+        Errors: InvalidReference. Locks: the project's row in key-share mode, as every new row does: a change of the mode waits
+        or is seen, and a cap or an activation in the same unit is no upgrade of it. Cost: one statement.
         """
         rows = await project_session(session).fetch(_record_statement(), {**self._create_values(data), "id": new_id()})
         if not rows:
@@ -109,10 +109,10 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         else:
             session = project_session(session)
         batch = await session.fetch(_expired_statement(is_scoped=is_scoped), {"limit": check_limit(limit)})
-        chosen = [row.id for row in batch]
         if delete_blob is not None:
-            chosen = [row.id for row in batch if await self._delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
-        gone = await session.fetch(_prune_statement(is_scoped=is_scoped), {"ids": chosen}) if chosen else []
+            batch = [row for row in batch if await self._delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
+        chosen = {"project_ids": [row.project_id for row in batch], "ids": [row.id for row in batch]}
+        gone = await session.fetch(_prune_statement(is_scoped=is_scoped), chosen) if batch else []
         for rule, number in sorted(Counter(gone).items()):
             logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
         remaining = (await session.fetch(_remaining_statement(is_scoped=is_scoped), {}))[0]
@@ -149,12 +149,12 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         return rows[0]
 
 
-def _whose(*, is_scoped: bool) -> sa.ColumnElement[bool]:
-    return scope_of(_ARTIFACTS) if is_scoped else sa.true()
+def _whose(table: Any = _ARTIFACTS, *, is_scoped: bool) -> sa.ColumnElement[bool]:
+    return scope_of(table) if is_scoped else sa.true()
 
 
-def _may_go() -> sa.ColumnElement[bool]:
-    return sa.and_(_ARTIFACTS.c.retention_until <= sa.func.now(), ~_ARTIFACTS.c.legal_hold)
+def _may_go(table: Any = _ARTIFACTS) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.retention_until <= sa.func.now(), ~table.c.legal_hold)
 
 
 @cache
@@ -168,7 +168,7 @@ def _record_statement() -> Statement[AuditArtifact]:
             retention_end(sa.func.now(), _PROJECTS.c.compliance_mode),
             *(param(name, _ARTIFACTS.c[name]) for name in names),
         )
-    ).with_for_update(read=True)
+    ).with_for_update(read=True, key_share=True)
     query = sa.insert(_ARTIFACTS).from_select(["project_id", "compliance_mode", "retention_until", *names], source)
     return entities("audit_artifacts.record", query.returning(*_ARTIFACTS.c), AuditArtifact)
 
@@ -196,9 +196,24 @@ def _turn_statement(*, is_scoped: bool) -> Statement[UUID]:
 
 @cache
 def _prune_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
-    chosen = _ARTIFACTS.c.id == sa.any_(array_param("ids", _ARTIFACTS.c.id))
-    query = sa.delete(_ARTIFACTS).where(_whose(is_scoped=is_scoped), chosen, _may_go()).returning(_ARTIFACTS.c.compliance_mode)
-    return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
+    """Delete those that can be locked at once: to wait for a hold that is being set would hold up the sweep."""
+    turn = _ARTIFACTS.alias("turn")
+    chosen = (
+        sa.func.unnest(array_param("project_ids", turn.c.project_id), array_param("ids", turn.c.id))
+        .table_valued(sa.column("project_id", sa.Uuid()), sa.column("id", sa.Uuid()))
+        .render_derived(name="chosen")
+    )
+    locked = (
+        sa.select(turn.c.project_id, turn.c.id)
+        .select_from(turn.join(chosen, sa.and_(turn.c.project_id == chosen.c.project_id, turn.c.id == chosen.c.id)))
+        .where(_whose(turn, is_scoped=is_scoped), _may_go(turn))
+        .with_for_update(skip_locked=True, of=turn)
+        .cte("locked")
+    )
+    query = sa.delete(_ARTIFACTS).where(
+        _whose(is_scoped=is_scoped), _ARTIFACTS.c.project_id == locked.c.project_id, _ARTIFACTS.c.id == locked.c.id
+    )
+    return scalars("audit_artifacts.prune_expired", query.returning(_ARTIFACTS.c.compliance_mode), is_scoped=is_scoped)
 
 
 @cache

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from derwin_db import trust
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.paging import Page
-from derwin_db.repository import Repository, TimeFilters, checked, param, scoped, table_of
+from derwin_db.repository import Repository, TimeFilters, checked, iterated, param, scoped, table_of
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, entities, scalars
 from derwin_db.types import Classification
@@ -74,7 +74,7 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
         session = project_session(session)
         if names is None:
             return await trust.refresh_all(session)
-        return await trust.bring_up_to_date(session, [checked(_NAME, name, "names") for name in names])
+        return await trust.bring_up_to_date(session, [checked(_NAME, name, "names") for name in iterated(names, "names")])
 
 
 @cache

@@ -26,7 +26,7 @@ from derwin_db.repository import (
     table_of,
 )
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities
+from derwin_db.statement import Statement, command, entities, scalars
 from derwin_db.types import LongText, new_id
 
 _DOCS = table_of(IngestedDoc)
@@ -85,9 +85,15 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
         return await self._update(session, id, data)
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
-        """Delete the document. Errors: NotFound; Conflict while an entry of the evolution log names it."""
-        if not await project_session(session).execute(_delete_unless_logged_statement(), {"id": check_id(id)}):
-            await self.get(session, id)
+        """Delete the document.
+
+        Errors: NotFound; Conflict where an entry of the evolution log names it. Locks: the document's row, before the look
+        at the log, so that no entry comes in between. Cost: two statements.
+        """
+        session, row_id = project_session(session), check_id(id)
+        if not await session.fetch(_lock_statement(), {"id": row_id}):
+            raise NotFound
+        if not await session.execute(_delete_unless_logged_statement(), {"id": row_id}):
             raise Conflict("The evolution log names this document, and the log is kept.")
 
     async def mark_processed(self, session: ProjectSession, id: UUID) -> IngestedDoc:
@@ -136,6 +142,11 @@ def _ingest_statement() -> Statement[IngestedDoc]:
 def _by_hash_statement() -> Statement[IngestedDoc]:
     query = scoped(IngestedDoc).where(_DOCS.c.content_hash == param("content_hash", _DOCS.c.content_hash))
     return entities("ingested_docs.ingest", query, IngestedDoc)
+
+
+@cache
+def _lock_statement() -> Statement[UUID]:
+    return scalars("ingested_docs.delete", scoped(IngestedDoc, _DOCS.c.id).where(_DOCS.c.id == _ID).with_for_update())
 
 
 @cache

@@ -1,7 +1,7 @@
 """project_profiles: what is known of the product, and its history by replay of the evolution log."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Any, Unpack
 from uuid import UUID
@@ -15,7 +15,17 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
 from derwin_db.models.project_profile import ProjectProfile, ProjectProfileCreate, ProjectProfileFields, ProjectProfileUpdate
 from derwin_db.paging import Page
-from derwin_db.repository import TimeFilters, WritableRepository, check_id, check_version, checked, param, scoped, table_of
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    check_id,
+    check_version,
+    checked,
+    next_moment,
+    param,
+    scoped,
+    table_of,
+)
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, tuples
 from derwin_db.types import ShortText, new_id
@@ -168,6 +178,11 @@ def _content(row: Any, names: Any = _CONTENT) -> dict[str, Any]:
     }
 
 
+def make_patch(before: dict[str, Any], after: dict[str, Any]) -> Sequence[PatchOperation]:
+    """Return the JSON Patch (RFC 6902) that leads from one content to the other."""
+    return _PATCH.validate_python(list(jsonpatch.make_patch(before, after)))
+
+
 async def _log(
     session: ProjectSession,
     profile_id: UUID,
@@ -186,7 +201,7 @@ async def _log(
         "to_version": to_version,
         "change": change,
         **who,
-        "patch": _PATCH.validate_python(list(jsonpatch.make_patch(before, after))),
+        "patch": make_patch(before, after),
         "doc_id": doc_id,
     }
     await project_session(session).execute(_log_statement(), values)
@@ -213,4 +228,5 @@ def _history_statement() -> Statement[tuple[Any, ...]]:
 def _log_statement() -> Statement[None]:
     names = ("id", "profile_id", "from_version", "to_version", "change", "actor", "reason", "patch", "doc_id")
     values = {name: param(name, _LOG.c[name]) for name in names}
-    return command("project_profiles.evolve", sa.insert(_LOG).values(project_id=PROJECT, **values))
+    query = sa.insert(_LOG).values(project_id=PROJECT, created_at=next_moment(ProfileEvolutionLog), **values)
+    return command("project_profiles.evolve", query)

@@ -17,7 +17,7 @@ from derwin_db.models.project import Project, ProjectCreate, ProjectType, Projec
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.spend_ledger import SpendLedger
 from derwin_db.paging import Page
-from derwin_db.repository import Repository, TimeFilters, check_id, checked, param, scoped, scoped_update, table_of
+from derwin_db.repository import Repository, TimeFilters, check_id, checked, next_moment, param, scoped, scoped_update, table_of
 from derwin_db.retention import raised, retention_end
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 from derwin_db.statement import Statement, command, entities, scalars, tuples
@@ -173,7 +173,8 @@ class Projects:
     async def update(self, session: AdminSession, id: UUID, data: ProjectUpdate) -> Project:
         """Change the fields that are set. A compliance mode that keeps longer raises the retention of what is there.
 
-        Errors: ProjectNotFound. Locks: the project's row: evidence that is recorded meanwhile waits and gets the new mode.
+        Errors: ProjectNotFound. Locks: the project's row; with a compliance mode also against new rows of any kind, so that
+        evidence which is recorded meanwhile waits and gets the new mode.
         """
         admin_session(session).note("projects.update")
         project_id = check_id(id)
@@ -183,6 +184,9 @@ class Projects:
         if not fields:
             return await self.get(session, project_id)
         values = {name: getattr(data, name) for name in fields}
+        if "compliance_mode" in fields:
+            await session.allow_long_statements()
+            await session.fetch(_lock_whole_statement(), {"id": project_id})
         rows = await session.fetch(_update_statement(fields), {**values, "id": project_id})
         if not rows:
             raise ProjectNotFound
@@ -208,7 +212,7 @@ class Projects:
         admin_session(session).note("projects.delete")
         project_id = check_id(id)
         await session.allow_long_statements()
-        if not await session.fetch(_lock_for_delete_statement(), {"id": project_id}):
+        if not await session.fetch(_lock_whole_statement(), {"id": project_id}):
             raise ProjectNotFound
         held, kept = (await session.fetch(_kept_statement(), {"id": project_id}))[0]
         if held:
@@ -236,7 +240,9 @@ def _set_mode_statement() -> Statement[Project]:
 
 @cache
 def _log_mode_statement(*, is_scoped: bool) -> Statement[None]:
-    values = {name: param(name, _MODE_LOG.c[name]) for name in ("from_mode", "to_mode", "actor", "reason")}
+    values: dict[str, Any] = {name: param(name, _MODE_LOG.c[name]) for name in ("from_mode", "to_mode", "actor", "reason")}
+    if is_scoped:
+        values["created_at"] = next_moment(ProjectModeLog)
     query = sa.insert(_MODE_LOG).values(project_id=PROJECT, id=param("log_id", _MODE_LOG.c.id), **values)
     return command("projects.set_mode" if is_scoped else "projects.create", query, is_scoped=is_scoped)
 
@@ -287,9 +293,10 @@ def _raise_retention_statement() -> Statement[None]:
 
 
 @cache
-def _lock_for_delete_statement() -> Statement[UUID]:
+def _lock_whole_statement() -> Statement[UUID]:
+    """FOR UPDATE: it keeps off every row that would refer to the project."""
     query = sa.select(_PROJECTS.c.id).where(_PROJECTS.c.id == _ID).with_for_update()
-    return scalars("projects.delete", query, is_scoped=False)
+    return scalars("projects.lock", query, is_scoped=False)
 
 
 @cache

@@ -1,6 +1,6 @@
 """qa_fix_attempts: model dispatches and their outcomes. What they prove is in classification_trust at once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any, Unpack
@@ -30,6 +30,7 @@ from derwin_db.repository import (
     invalid,
     one_of,
     param,
+    scope_of,
     scoped,
     scoped_update,
     table_of,
@@ -136,7 +137,8 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Trust in the ticket's classification is brought up to date in the same transaction; PR_OPENED does not count yet.
         Keywords that are not given leave their columns as they are. Units: US dollars.
-        Errors: NotFound, IllegalTransition, InvalidInput. Locks: the attempt's row, then the row of the score.
+        Errors: NotFound, IllegalTransition, InvalidInput. Locks: the ticket's row against reclassification and deletion
+        (others may conclude and change it), then the attempt's row, then the row of the score. Cost: four statements.
         """
         session, row_id, result = project_session(session), check_id(id), checked(_OUTCOME, outcome, "outcome")
         given = {
@@ -154,11 +156,11 @@ class QAFixAttempts(Repository[QAFixAttempt]):
             raise invalid(problem) from None
         fields = tuple(sorted(data.model_fields_set))
         values = {name: getattr(data, name) for name in fields}
+        names = await self._hold_classification(session, row_id)
         rows = await session.fetch(_conclude_statement(result, fields), {"id": row_id, **values})
         if not rows:
-            await self.get(session, row_id)
             raise IllegalTransition("A running attempt is concluded, or one whose PR is open, as MERGED or REJECTED.")
-        await self._count_in(session, rows[0])
+        await trust.bring_up_to_date(session, names)
         return rows[0]
 
     async def mark_reverted(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
@@ -166,8 +168,10 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Errors: NotFound, IllegalTransition unless it is MERGED. Locks: as `conclude`.
         """
-        row = await self._move(session, _revert_statement(), id, "Only a merged attempt can be reverted.")
-        await self._count_in(session, row)
+        session, row_id = project_session(session), check_id(id)
+        names = await self._hold_classification(session, row_id)
+        row = await self._move(session, _revert_statement(), row_id, "Only a merged attempt can be reverted.")
+        await trust.bring_up_to_date(session, names)
         return row
 
     async def _move(self, session: ProjectSession, statement: Statement[QAFixAttempt], id: UUID, rule: str) -> QAFixAttempt:
@@ -177,9 +181,12 @@ class QAFixAttempts(Repository[QAFixAttempt]):
         await self.get(session, id)
         raise IllegalTransition(rule)
 
-    async def _count_in(self, session: ProjectSession, row: QAFixAttempt) -> None:
-        names = await session.fetch(_classification_statement(), {"ticket_id": row.ticket_id})
-        await trust.bring_up_to_date(session, names)
+    async def _hold_classification(self, session: ProjectSession, id: UUID) -> Sequence[str]:
+        """Return the classification of the attempt's ticket, which stays what it is until the end of the unit."""
+        names = await session.fetch(_classification_statement(), {"id": id})
+        if not names:
+            raise NotFound
+        return names
 
 
 @cache
@@ -234,5 +241,11 @@ def _revert_statement() -> Statement[QAFixAttempt]:
 
 @cache
 def _classification_statement() -> Statement[str]:
-    query = scoped(QATicket, _TICKETS.c.classification).where(_TICKETS.c.id == param("ticket_id", _TICKETS.c.id))
+    """Key-share: it stands beside other conclusions and changes, and keeps off FOR UPDATE of `qa_tickets` alone."""
+    query = (
+        sa.select(_TICKETS.c.classification)
+        .select_from(_ATTEMPTS.join(_TICKETS, sa.and_(scope_of(_TICKETS), _TICKETS.c.id == _ATTEMPTS.c.ticket_id)))
+        .where(scope_of(_ATTEMPTS), _ATTEMPTS.c.id == _ID)
+        .with_for_update(read=True, key_share=True, of=_TICKETS)
+    )
     return scalars("qa_fix_attempts.conclude", query)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.enums import ProjectMode
-from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, ProjectNotFound, RetentionLocked
+from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, ProjectNotFound, RetentionLocked
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.project import Project
 from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
@@ -20,6 +20,7 @@ from derwin_db.paging import Page
 from derwin_db.repository import (
     TimeFilters,
     WritableRepository,
+    ago,
     check_id,
     checked,
     one_of,
@@ -30,7 +31,7 @@ from derwin_db.repository import (
     table_of,
 )
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, tuples
+from derwin_db.statement import Statement, command, entities, scalars, tuples
 from derwin_db.types import LongText, ShortText, Window, new_id
 
 _RUNS = table_of(QARun)
@@ -132,11 +133,13 @@ class QARuns(WritableRepository[QARun]):
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the run and its signals; its tickets stay, without a run.
 
-        Errors: NotFound; RetentionLocked while evidence of it is kept. Cost: two statements.
+        Errors: NotFound; RetentionLocked while evidence of it is kept. Locks: the run's row, before the look at the
+        evidence, so that none is recorded in between. Cost: four statements.
         """
         session, row_id = project_session(session), check_id(id)
-        if not await session.fetch(_lock_unless_kept_statement(), {"id": row_id}):
-            await self.get(session, row_id)
+        if not await session.fetch(_lock_statement(), {"id": row_id}):
+            raise NotFound
+        if await session.fetch(_has_evidence_statement(), {"id": row_id}):
             raise RetentionLocked
         await session.execute(_clear_tickets_statement(), {"id": row_id})
         await self._delete(session, row_id)
@@ -214,7 +217,7 @@ def _cancel_statement() -> Statement[QARun]:
 
 @cache
 def _requeue_statement() -> Statement[None]:
-    is_stalled = _RUNS.c.heartbeat_at < sa.func.now() - sa.bindparam("older_than", type_=sa.Interval())
+    is_stalled = _RUNS.c.heartbeat_at < ago(sa.bindparam("older_than", type_=sa.Interval()))
     query = scoped_update(QARun).where(_RUNS.c.status == RunStatus.RUNNING, is_stalled)
     query = query.values(status=RunStatus.QUEUED, claimed_by=None, heartbeat_at=None, started_at=None)
     return command("qa_runs.requeue_stalled", query)
@@ -236,9 +239,13 @@ def _statistics_statement() -> Statement[tuple[Any, ...]]:
 
 
 @cache
-def _lock_unless_kept_statement() -> Statement[QARun]:
-    is_kept = sa.exists(scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.run_id == _ID).correlate(None))
-    return entities("qa_runs.delete", scoped(QARun).where(_RUNS.c.id == _ID, ~is_kept).with_for_update(), QARun)
+def _lock_statement() -> Statement[UUID]:
+    return scalars("qa_runs.delete", scoped(QARun, _RUNS.c.id).where(_RUNS.c.id == _ID).with_for_update())
+
+
+@cache
+def _has_evidence_statement() -> Statement[int]:
+    return scalars("qa_runs.delete", scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.run_id == _ID).limit(1))
 
 
 @cache

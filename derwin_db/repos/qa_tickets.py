@@ -25,6 +25,7 @@ from derwin_db.repository import (
     check_version,
     checked,
     columnwise,
+    iterated,
     one_of,
     param,
     scope_of,
@@ -43,6 +44,7 @@ _ARTIFACTS = table_of(AuditArtifact)
 _SIGNALS = table_of(RawSignal)
 _ID = param("id", _TICKETS.c.id)
 _BATCH = 5000
+_ATTEMPTS_TO_LOCK = 5
 
 _STATUS: TypeAdapter[TicketStatus] = TypeAdapter(TicketStatus)
 _BUCKET: TypeAdapter[Bucket] = TypeAdapter(Bucket)
@@ -95,7 +97,7 @@ class QATickets(WritableRepository[QATicket]):
         """
         session = project_session(session)
         names = tuple(QATicketCreate.model_fields)
-        source, total = iter(rows), 0
+        source, total = iterated(rows, "rows"), 0
         while batch := list(islice(source, _BATCH)):
             for row in batch:
                 self._check_type(row)
@@ -151,19 +153,20 @@ class QATickets(WritableRepository[QATicket]):
         """End an open ticket as the duplicate of another one.
 
         Errors: NotFound; InvalidReference for an unknown `of`; IllegalTransition for one that is not open; Conflict where
-        `of` is, through others, a duplicate of this one. Locks: both rows, in the order of their ids.
+        `of` is, through others, a duplicate of this one. Locks: this ticket and the whole chain of the other one, in the
+        order of their ids: two that would close a circle from both ends meet there.
         """
         session, row_id, other_id = project_session(session), check_id(id), check_id(of, "of")
         if row_id == other_id:
             raise Conflict("A ticket is not a duplicate of itself.")
-        rows = {row.id: row for row in await session.fetch(_lock_both_statement(), {"id": row_id, "of": other_id})}
+        rows, chain = await self._lock_chain(session, row_id, other_id)
         if row_id not in rows:
             raise NotFound
         if other_id not in rows:
             raise InvalidReference("of: no such ticket in this project.")
         if rows[row_id].status not in OPEN_STATUSES:
             raise IllegalTransition(f"A ticket that is {rows[row_id].status} does not become DUPLICATE.")
-        if row_id in await session.fetch(_chain_statement(), {"id": other_id}):
+        if row_id in chain:
             raise Conflict("The other ticket is a duplicate of this one: duplicates form no circle.")
         return (await session.fetch(_mark_duplicate_statement(), {"id": row_id, "of": other_id}))[0]
 
@@ -181,18 +184,28 @@ class QATickets(WritableRepository[QATicket]):
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the ticket and its attempts; its signals and its duplicates stay, without it.
 
-        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept.
+        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept. Locks: the ticket and its
+        attempts, before the look at the evidence, so that none is recorded in between.
         """
         session, row_id = project_session(session), check_id(id)
         row = await self._lock(session, row_id)
-        if not await session.fetch(_is_deletable_statement(), {"id": row_id}):
+        had_attempts = await session.fetch(_lock_attempts_statement(), {"id": row_id})
+        if await session.fetch(_has_evidence_statement(), {"id": row_id}):
             raise RetentionLocked
-        had_attempts = await session.fetch(_has_attempt_statement(), {"id": row_id})
         await session.execute(_clear_signals_statement(), {"id": row_id})
         await session.execute(_clear_duplicates_statement(), {"id": row_id})
         await self._delete(session, row_id)
         if had_attempts:
             await trust.bring_up_to_date(session, (row.classification,))
+
+    async def _lock_chain(self, session: ProjectSession, id: UUID, of: UUID) -> tuple[dict[UUID, QATicket], set[UUID]]:
+        """Lock a ticket and the chain of another one; again, where the chain grew before its end was locked."""
+        for _ in range(_ATTEMPTS_TO_LOCK):
+            rows = {row.id: row for row in await session.fetch(_lock_chain_statement(), {"id": id, "of": of})}
+            chain = set(await session.fetch(_chain_statement(), {"of": of}))
+            if not chain - rows.keys() - {of}:
+                return rows, chain
+        raise Conflict("The other ticket is becoming a duplicate at the same time. Look at it again.")
 
     async def _lock(self, session: ProjectSession, id: UUID) -> QATicket:
         rows = await project_session(session).fetch(_lock_statement(), {"id": check_id(id)})
@@ -242,22 +255,24 @@ def _assign_bucket_statement() -> Statement[QATicket]:
     )
 
 
-@cache
-def _lock_both_statement() -> Statement[QATicket]:
-    both = sa.or_(_TICKETS.c.id == _ID, _TICKETS.c.id == param("of", _TICKETS.c.id))
-    query = scoped(QATicket).where(both).order_by(_TICKETS.c.id).with_for_update(key_share=True)
-    return entities("qa_tickets.mark_duplicate", query, QATicket)
+def _chain() -> sa.CTE:
+    """The other ticket, and those that it is a duplicate of, one after the other."""
+    chain = sa.select(param("of", _TICKETS.c.id).label("id")).cte("chain", recursive=True)
+    further = _TICKETS.alias("further")
+    step = sa.select(further.c.duplicate_of_id).select_from(further.join(chain, further.c.id == chain.c.id))
+    return chain.union(step.where(scope_of(further), further.c.duplicate_of_id.is_not(None)))
 
 
 @cache
 def _chain_statement() -> Statement[UUID]:
-    """The tickets that this one is a duplicate of, one after the other."""
-    chain = scoped(QATicket, _TICKETS.c.duplicate_of_id).where(_TICKETS.c.id == _ID).cte("chain", recursive=True)
-    further = _TICKETS.alias("further")
-    step = sa.select(further.c.duplicate_of_id).where(scope_of(further), further.c.id == chain.c.duplicate_of_id)
-    chain = chain.union(step)
-    query = sa.select(chain.c.duplicate_of_id).where(chain.c.duplicate_of_id.is_not(None))
-    return scalars("qa_tickets.mark_duplicate", query)
+    return scalars("qa_tickets.mark_duplicate", sa.select(_chain().c.id))
+
+
+@cache
+def _lock_chain_statement() -> Statement[QATicket]:
+    ids = sa.func.array_append(sa.func.array(sa.select(_chain().c.id).scalar_subquery()), _ID)
+    query = scoped(QATicket).where(_TICKETS.c.id == sa.any_(ids)).order_by(_TICKETS.c.id)
+    return entities("qa_tickets.mark_duplicate", query.with_for_update(key_share=True), QATicket)
 
 
 @cache
@@ -287,16 +302,20 @@ def _has_attempt_statement() -> Statement[int]:
 
 
 @cache
-def _is_deletable_statement() -> Statement[int]:
-    of_ticket = sa.exists(scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.ticket_id == _ID).correlate(None))
-    of_attempt = sa.exists(
+def _lock_attempts_statement() -> Statement[UUID]:
+    query = scoped(QAFixAttempt, _ATTEMPTS.c.id).where(_ATTEMPTS.c.ticket_id == param("id", _ATTEMPTS.c.ticket_id))
+    return scalars("qa_tickets.delete", query.order_by(_ATTEMPTS.c.id).with_for_update())
+
+
+@cache
+def _has_evidence_statement() -> Statement[int]:
+    of_ticket = scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.ticket_id == _ID)
+    of_attempts = (
         sa.select(sa.literal(1))
-        .select_from(_ARTIFACTS.join(_ATTEMPTS, sa.and_(scope_of(_ATTEMPTS), _ATTEMPTS.c.id == _ARTIFACTS.c.fix_attempt_id)))
-        .where(scope_of(_ARTIFACTS), _ATTEMPTS.c.ticket_id == _ID)
-        .correlate(None)
+        .select_from(_ATTEMPTS.join(_ARTIFACTS, sa.and_(scope_of(_ARTIFACTS), _ARTIFACTS.c.fix_attempt_id == _ATTEMPTS.c.id)))
+        .where(scope_of(_ATTEMPTS), _ATTEMPTS.c.ticket_id == _ID)
     )
-    query = scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == _ID, ~of_ticket, ~of_attempt)
-    return scalars("qa_tickets.delete", query)
+    return scalars("qa_tickets.delete", sa.union_all(of_ticket, of_attempts).limit(1))
 
 
 @cache

@@ -14,7 +14,17 @@ from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
-from derwin_db.repository import TimeFilters, WritableRepository, check_id, checked, param, scoped, scoped_update, table_of
+from derwin_db.repository import (
+    TimeFilters,
+    WritableRepository,
+    check_id,
+    checked,
+    iterated,
+    param,
+    scoped,
+    scoped_update,
+    table_of,
+)
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, hydrator
 from derwin_db.types import Classification, Embedding, new_id
@@ -105,7 +115,7 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     async def add_many(self, session: ProjectSession, rows: Iterable[RAGCorpusCreate]) -> int:
         """Remember many fixes, 500 a batch, in constant memory. Returns how many."""
         session = project_session(session)
-        source, total = iter(rows), 0
+        source, total = iterated(rows, "rows"), 0
         while batch := list(islice(source, _BATCH)):
             await session.execute_many(_add_statement(), [{**self._create_values(row), "id": new_id()} for row in batch])
             total += len(batch)

@@ -22,6 +22,7 @@ from derwin_db.repository import (
     check_id,
     check_ids,
     columnwise,
+    iterated,
     param,
     scope_of,
     scoped,
@@ -82,7 +83,7 @@ class RawSignals(WritableRepository[RawSignal]):
         """
         session = project_session(session)
         run = check_id(run_id, "run_id")
-        ordered, size = iter(signals), _BATCH
+        ordered, size = iterated(signals, "signals"), _BATCH
         if isinstance(signals, Sequence):
             ordered, size = iter(sorted(signals, key=_fingerprint_of)), _ONCE if len(signals) <= _ONCE else _BATCH
         given = inserted = 0
@@ -106,6 +107,7 @@ class RawSignals(WritableRepository[RawSignal]):
         """Make the signals part of a ticket: TRIAGED. All or none. Returns how many.
 
         Errors: NotFound if one of them is unknown; InvalidReference for an unknown ticket; TooLarge above 1,000.
+        Locks: the signals, in the order of their ids. Cost: one statement.
         """
         ticket = check_id(ticket_id, "ticket_id")
         attached = await self._triage(session, _attach_statement(), ids, {"ticket_id": ticket})
@@ -116,7 +118,10 @@ class RawSignals(WritableRepository[RawSignal]):
         return attached
 
     async def discard(self, session: ProjectSession, ids: Iterable[UUID]) -> int:
-        """Put the signals aside: DISCARDED. All or none. Returns how many. Errors: NotFound, TooLarge above 1,000."""
+        """Put the signals aside: DISCARDED. All or none. Returns how many.
+
+        Errors: NotFound if one of them is unknown; TooLarge above 1,000. Locks and cost: as `attach`.
+        """
         discarded = await self._triage(session, _discard_statement(), ids, {})
         if discarded is None:
             raise NotFound
@@ -176,21 +181,24 @@ def _pending_statement() -> Statement[RawSignal]:
     return entities("raw_signals.pending", query.limit(sa.bindparam("limit", type_=sa.Integer())), RawSignal)
 
 
-def _all_there() -> sa.ColumnElement[bool]:
-    among = _SIGNALS.alias("among")
-    found = sa.select(sa.func.count()).where(scope_of(among), among.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)))
-    return found.scalar_subquery() == sa.bindparam("wanted", type_=sa.BigInteger())
+def _triaged() -> sa.Update:
+    """Update the signals if all are there. They are locked first: one that goes meanwhile is missing then, not passed by."""
+    wanted = _SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id))
+    locked = (
+        scoped(RawSignal, _SIGNALS.c.id).where(wanted).order_by(_SIGNALS.c.id).with_for_update(key_share=True).cte("locked")
+    )
+    found = sa.select(sa.func.count()).select_from(locked).scalar_subquery()
+    are_there = found == sa.bindparam("wanted", type_=sa.BigInteger())
+    return scoped_update(RawSignal).where(_SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)), are_there)
 
 
 @cache
 def _attach_statement() -> Statement[None]:
     ticket = param("ticket_id", _SIGNALS.c.ticket_id)
-    there = sa.exists(scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == ticket).correlate(None))
-    query = scoped_update(RawSignal).where(_SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)), _all_there(), there)
-    return command("raw_signals.attach", query.values(ticket_id=ticket, status=SignalStatus.TRIAGED))
+    is_there = sa.exists(scoped(QATicket, sa.literal(1)).where(_TICKETS.c.id == ticket).correlate(None))
+    return command("raw_signals.attach", _triaged().where(is_there).values(ticket_id=ticket, status=SignalStatus.TRIAGED))
 
 
 @cache
 def _discard_statement() -> Statement[None]:
-    query = scoped_update(RawSignal).where(_SIGNALS.c.id == sa.any_(array_param("ids", _SIGNALS.c.id)), _all_there())
-    return command("raw_signals.discard", query.values(ticket_id=None, status=SignalStatus.DISCARDED))
+    return command("raw_signals.discard", _triaged().values(ticket_id=None, status=SignalStatus.DISCARDED))

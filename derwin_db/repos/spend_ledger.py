@@ -19,9 +19,11 @@ from derwin_db.paging import Page
 from derwin_db.repository import (
     TimeFilters,
     WritableRepository,
+    ago,
     array_param,
     checked,
     columnwise,
+    iterated,
     param,
     scope_of,
     scoped,
@@ -76,8 +78,9 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         """Write the entry, or return the one that has its key and the same content, every field.
 
         With a cap, the spending within its window stays at or below it, in any interleaving; credits always pass.
-        Errors: Conflict for the same key with other content; BudgetExceeded over the cap. Locks: with a cap, the project's
-        row until the end of the unit. Cost: one statement; two for a repetition; two more with a cap.
+        Errors: Conflict for the same key with other content; BudgetExceeded over the cap. Locks: the project's row in
+        key-share mode, as every new row does, so that it can't go before the entry is on the books; with a cap, against
+        other capped entries. Cost: one statement; two for a repetition; two more with a cap.
         """
         session = project_session(session)
         values = {**self._create_values(data), "id": new_id()}
@@ -104,7 +107,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         Errors: Conflict for a key with other content, in the books or in the batch; nothing is written then.
         """
         session = project_session(session)
-        source, written = iter(rows), 0
+        source, written = iterated(rows, "rows"), 0
         async with session.savepoint():
             while batch := list(islice(source, _BATCH)):
                 written += await self._append_batch(session, batch)
@@ -144,7 +147,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         distinct: dict[str, SpendLedgerCreate] = {}
         for row in batch:
             self._check_type(row)
-            if distinct.setdefault(row.idempotency_key, row) != row:
+            if not _equal(distinct.setdefault(row.idempotency_key, row), row):
                 raise Conflict(_OTHER_CONTENT)
         fresh = sorted(distinct.values(), key=lambda row: row.idempotency_key)
         values = {**columnwise(fresh, _NAMES), "id": [new_id() for _ in fresh]}
@@ -160,9 +163,22 @@ class SpendLedgers(WritableRepository[SpendLedger]):
 
 
 def _same(stored: SpendLedger, data: SpendLedgerCreate) -> SpendLedger:
-    if any(getattr(stored, name) != getattr(data, name) for name in _NAMES):
+    if not _equal(stored, data):
         raise Conflict(_OTHER_CONTENT)
     return stored
+
+
+def _equal(one: SpendLedger | SpendLedgerCreate, other: SpendLedgerCreate) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in _NAMES) and _same_json(one.details, other.details)
+
+
+def _same_json(one: Any, other: Any) -> bool:
+    """Tell values apart that Python takes for equal and JSON does not: true and 1. For both, 1 and 1.0 are one number."""
+    if isinstance(one, dict):
+        return all(_same_json(value, other[name]) for name, value in one.items())
+    if isinstance(one, list):
+        return all(_same_json(*pair) for pair in zip(one, other, strict=True))
+    return isinstance(one, bool) is isinstance(other, bool)
 
 
 def _bounds(since: datetime | None, until: datetime | None) -> dict[str, datetime]:
@@ -191,6 +207,7 @@ def _lock_project_statement() -> Statement[UUID]:
 def _append_statement() -> Statement[SpendLedger]:
     names = ("id", *_NAMES)
     source = scoped(Project, _PROJECTS.c.id, _PROJECTS.c.slug, *(param(name, _LEDGER.c[name]) for name in names))
+    source = source.with_for_update(read=True, key_share=True)
     query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
     return entities("spend_ledger.append", query.returning(*_LEDGER.c), SpendLedger)
@@ -205,6 +222,7 @@ def _append_many_statement() -> Statement[str]:
         .select_from(_PROJECTS.join(given, sa.true()))
         .where(scope_of(_PROJECTS))
         .order_by(given.c.idempotency_key.collate("C"))
+        .with_for_update(read=True, key_share=True, of=_PROJECTS)
     )
     query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
@@ -219,7 +237,7 @@ def _by_key_statement() -> Statement[SpendLedger]:
 
 @cache
 def _spent_statement() -> Statement[Decimal]:
-    recent = _LEDGER.c.created_at > sa.func.now() - sa.bindparam("window", type_=sa.Interval())
+    recent = _LEDGER.c.created_at > ago(sa.bindparam("window", type_=sa.Interval()))
     return scalars("spend_ledger.append", scoped(SpendLedger, _sum()).where(recent))
 
 

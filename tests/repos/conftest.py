@@ -1,0 +1,83 @@
+"""Fixtures of the tests of repositories: two projects that are filled once, and read only; a look at locks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from derwin_db import AdminSession, Database, repos
+from derwin_db.models import Project, ProjectCreate, ProjectType
+from derwin_db.testing import TestDatabase
+from derwin_db.types import new_id
+from tests.repos.filling import fill
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The ids of two projects with rows in all tables. Tests leave them as they are."""
+
+    project: UUID
+    other: UUID
+
+
+@pytest.fixture(scope="session")
+async def filled(db: Database) -> Filled:
+    ids = []
+    for _ in range(2):
+        async with db.admin(reason="a test") as admin:
+            slug = f"filled-{new_id().hex[-20:]}"
+            project = await repos.projects.create(admin, ProjectCreate(slug=slug, name="Filled", type=ProjectType.ERP))
+        await fill(db, project.id)
+        ids.append(project.id)
+    return Filled(*ids)
+
+
+class Locks:
+    """Sees who waits for whom, so that two units of work can be interleaved without sleeping and hoping."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def until_waiting(self, task: "asyncio.Task[Any]") -> None:
+        """Return when the task's statement waits for a lock. Fails if the task ends without waiting."""
+        async with asyncio.timeout(5):
+            while not await self._connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                assert not task.done(), "it was to wait for a lock, and did not"
+                await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def locks(migrated: TestDatabase) -> AsyncIterator[Locks]:
+    connection = await asyncpg.connect(**migrated.owner.connect_arguments())
+    yield Locks(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def admin(db: Database) -> AsyncIterator[AdminSession]:
+    """An open unit of work of the admin door that leaves nothing behind."""
+    unit = db.admin(reason="a test")
+    await unit.__aenter__()
+    yield unit
+    await unit._abandon()
+
+
+Later = Callable[..., "asyncio.Task[Any]"]
+
+
+@pytest.fixture
+def later(db: Database, project: Project) -> Later:
+    """Runs a verb in a unit of work of its own, in a task."""
+
+    def start(verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> "asyncio.Task[Any]":
+        async def run() -> Any:
+            async with db.project(project.id) as session:
+                return await verb(session, *args, **kwargs)
+
+        return asyncio.ensure_future(run())
+
+    return start
