@@ -10,8 +10,12 @@ import pytest
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode, ProjectType
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer, choose_server
 from derwin_db.types import new_id
+
+PATIENT = Settings(lock_timeout=20, pool_timeout=20)
+"""On a machine that is busy with other tests, a queue for one row takes its time."""
 
 NewProject = Callable[..., Awaitable[Project]]
 
@@ -32,7 +36,7 @@ def migrated(server: TestServer) -> TestDatabase:
 @pytest.fixture(scope="session")
 async def db(migrated: TestDatabase) -> AsyncIterator[Database]:
     """A started `Database` on it, as a service has it."""
-    async with Database(**migrated.urls) as database:
+    async with Database(**migrated.urls, settings=PATIENT) as database:
         yield database
 
 
@@ -47,7 +51,7 @@ async def own_database(server: TestServer) -> AsyncIterator[TestDatabase]:
 @pytest.fixture
 async def own_db(own_database: TestDatabase) -> AsyncIterator[Database]:
     """A started `Database` on a database of one's own."""
-    async with Database(**own_database.urls) as database:
+    async with Database(**own_database.urls, settings=PATIENT) as database:
         yield database
 
 
