@@ -46,6 +46,8 @@ class Pool:
         self._settings = settings
         self._timeout = connection.pool_timeout if connection.pool_timeout is not None else settings.pool_timeout
         self._size = connection.pool_size or settings.pool_size
+        self._taken: set[Any] = set()
+        self._waiting = 0
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(session_settings(settings, server_version), jit="off")
@@ -75,8 +77,13 @@ class Pool:
 
     async def acquire(self) -> Any:
         """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
+        self._waiting += 1
         try:
-            return await self._pool.acquire(timeout=self._timeout)
+            if len(self._taken) + self._waiting <= self._size:  # one is free: no timer, it would cost as much as the rest
+                connection = await self._pool.acquire()
+            else:
+                async with asyncio.timeout(self._timeout):  # the driver's own costs a task on Python 3.11
+                    connection = await self._pool.acquire()
         except TimeoutError:
             if self._pool.get_size() >= self._size and self._pool.get_idle_size() == 0:
                 raise DatabaseUnavailable(
@@ -85,6 +92,10 @@ class Pool:
             raise DatabaseUnavailable(f"No connection to {self._info.place} in time.") from None
         except Exception as error:
             raise translate(error) or error from None
+        finally:
+            self._waiting -= 1
+        self._taken.add(connection)
+        return connection
 
     async def release(self, connection: Any, *, is_dirty: bool = False) -> None:
         """Give the connection back: idle, clean and alive, or it is dropped."""
@@ -96,10 +107,12 @@ class Pool:
         except Exception:
             connection.terminate()
         finally:
-            await self._pool.release(connection, timeout=self._settings.cleanup_timeout)
+            self._taken.discard(connection)
+            await self._pool.release(connection)
 
     async def drop(self, connection: Any) -> None:
         """End the connection at once; the pool makes another when it needs one."""
+        self._taken.discard(connection)
         connection.terminate()
         with contextlib.suppress(Exception):
             await self._pool.release(connection)

@@ -77,7 +77,7 @@ def one_of(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnEle
 
 def check_id(value: object, field: str = "id") -> UUID:
     """Return the id. Errors: InvalidInput for what is no UUID, or nil."""
-    if type(value) is UUID and value.int:
+    if isinstance(value, UUID) and value.int:
         return value
     return cast("UUID", checked(_ID, value, field))
 
