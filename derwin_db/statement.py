@@ -57,7 +57,10 @@ class Statement(Generic[R]):
     `name` is the repository's method that runs it, as in `qa_tickets.transition`: logs and spans show it.
     """
 
-    __slots__ = ("_given", "_template", "is_scoped", "name", "rows", "sql")
+    __slots__ = ("arguments", "is_scoped", "name", "rows", "sql")
+
+    arguments: Callable[[Mapping[str, Any]], list[Any]]
+    """Returns the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
 
     def __init__(
         self, name: str, expression: sa.Executable, rows: Callable[[Records], list[R]], *, is_scoped: bool = True
@@ -65,30 +68,39 @@ class Statement(Generic[R]):
         if is_scoped:
             check_scope(cast("sa.ClauseElement", expression))
         compiled: Any = cast("sa.ClauseElement", expression).compile(dialect=DIALECT)
-        processors: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
-        constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         self.name = name
         self.sql: str = compiled.string
         self.rows = rows
         self.is_scoped = is_scoped
-        self._template: list[Any] = []
-        self._given: list[tuple[int, str, Callable[[Any], Any] | None]] = []
-        for position, parameter in enumerate(compiled.positiontup or ()):
-            process = processors.get(parameter)
-            if parameter in constants:
-                value = constants[parameter]
-                self._template.append(value if process is None else process(value))
-            else:
-                self._template.append(None)
-                self._given.append((position, parameter, process))
+        self.arguments = _binder(name, compiled)
 
-    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
-        arguments = self._template.copy()
-        for position, name, process in self._given:
-            value = values[name]
-            arguments[position] = value if process is None else process(value)
-        return arguments
+
+def _binder(name: str, compiled: Any) -> Callable[[Mapping[str, Any]], list[Any]]:
+    """Return a generated function from parameters to the positional arguments of the compiled statement."""
+    scope: dict[str, Any] = {}
+    arguments = []
+    for position, parameter in enumerate(compiled.positiontup or ()):
+        bind = compiled.binds[parameter]
+        process = _bind_processor(bind.type)
+        if bind.required:
+            argument = f"values[{parameter!r}]"
+            if process is not None:
+                scope[f"p{position}"] = process
+                argument = f"p{position}({argument})"
+        else:
+            argument = f"c{position}"
+            scope[argument] = bind.value if process is None else process(bind.value)
+        arguments.append(argument)
+    source = f"def bind(values):\n    return [{', '.join(arguments)}]"
+    exec(compile(source, f"<arguments of {name}>", "exec"), scope)  # noqa: S102  # our own text, made above
+    return cast("Callable[[Mapping[str, Any]], list[Any]]", scope["bind"])
+
+
+def _bind_processor(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what the type does to a value before the driver takes it; a StrEnum is text already."""
+    if isinstance(kind, sa.Enum):
+        return None
+    return cast("Callable[[Any], Any] | None", kind.dialect_impl(DIALECT).bind_processor(DIALECT))
 
 
 def entities(name: str, expression: sa.Executable, model: type[M], *, is_scoped: bool = True) -> Statement[M]:
