@@ -63,8 +63,14 @@ BULK = (
 
 
 async def decode_json(connection: Any) -> None:
-    """Have the driver decode JSON."""
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    """Have the driver encode and decode JSON; in binary form, which COPY needs: the version of jsonb's format, then text."""
+    await connection.set_type_codec(
+        "jsonb",
+        encoder=lambda value: b"\x01" + json.dumps(value).encode(),
+        decoder=lambda data: json.loads(data[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )
 
 
 class _Driver:
