@@ -154,7 +154,7 @@ class Reference(_Driver):
     name: ClassVar[str] = "asyncpg"
 
     async def open(self, database: TestDatabase, workload: Workload) -> None:
-        self._inner, self._outer = await scope_key(database)
+        self._key = await scope_key(database)
         await super().open(database, workload)
         self._owner = await connect(database.owner)
         await decode_json(self._owner)
@@ -163,17 +163,11 @@ class Reference(_Driver):
         await self._owner.close()
         await super().close()
 
-    def token(self, project_id: UUID, backend_pid: int) -> str:
-        """Return what opens the sealed scope."""
-        project = str(project_id)
-        inner = hashlib.sha256(self._inner + project.encode() + backend_pid.to_bytes(4, "big")).digest()
-        return f"{project}.{hashlib.sha256(self._outer + inner).hexdigest()}"
-
     @asynccontextmanager
     async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:
         async with self._pool.acquire() as connection:
-            token = self.token(project_id, connection.get_server_pid())
-            await connection.execute(f"{_PAD}BEGIN; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{token}'); {settings}")
+            sealed = token(self._key, project_id, connection.get_server_pid())
+            await connection.execute(f"{_PAD}BEGIN; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{sealed}'); {settings}")
             try:
                 yield connection
             except BaseException:
@@ -199,7 +193,7 @@ class Naive(Reference):
     async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL ROLE derwin_app")
-            await connection.execute("SELECT public.derwin_open($1)", self.token(project_id, connection.get_server_pid()))
+            await connection.execute("SELECT public.derwin_open($1)", token(self._key, project_id, connection.get_server_pid()))
             if settings:
                 await connection.execute(settings)
             yield connection
@@ -209,6 +203,13 @@ class Naive(Reference):
 
 
 _PAD = f"/*{'.' * 1024}*/"
+
+
+def token(key: tuple[bytes, bytes], project_id: UUID, backend_pid: int) -> str:
+    """Return what opens the sealed scope."""
+    project, (inner_pad, outer_pad) = str(project_id), key
+    inner = hashlib.sha256(inner_pad + project.encode() + backend_pid.to_bytes(4, "big")).digest()
+    return f"{project}.{hashlib.sha256(outer_pad + inner).hexdigest()}"
 
 
 async def scope_key(database: TestDatabase) -> tuple[bytes, bytes]:
