@@ -118,6 +118,11 @@ async def run(operation: str, peers: Sequence[Peer], workload: Workload, effort:
     return samples
 
 
+def median(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
 def shares(samples: Samples, reference: Samples) -> tuple[float, float]:
     """Return throughput as a share, and latency as a multiple, of the reference: medians over rounds."""
     rates = [mine / its for mine, its in zip(samples.rates, reference.rates, strict=True)]
