@@ -75,7 +75,9 @@ def goals(results: dict[str, Any]) -> list[str]:
     if "derwin" in results.get("bulk_100000", {}):
         lines.append(_at_most("bulk 100,000: time of COPY without policies", results["bulk_100000"]["derwin"]["latency"], 1.3))
     if "filters" in results:
-        lines.append(_at_least("filters chosen at run time: throughput of the fixed form", results["filters"]["throughput"], 0.7))
+        lines.append(
+            _at_least("filters chosen at run time: throughput of the fixed form", results["filters"]["throughput"], 0.7)
+        )
     for name, found in results.get("policies", {}).items():
         if name != "rounds":
             lines.append(_at_most(f"policies on, {name}: time of the query", found["query"], 1.15))

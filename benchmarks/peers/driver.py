@@ -167,7 +167,9 @@ class Reference(_Driver):
     async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:
         async with self._pool.acquire() as connection:
             sealed = token(self._key, project_id, connection.get_server_pid())
-            await connection.execute(f"{_PAD}BEGIN; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{sealed}'); {settings}")
+            await connection.execute(
+                f"{_PAD}BEGIN; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{sealed}'); {settings}"
+            )
             try:
                 yield connection
             except BaseException:

@@ -99,9 +99,7 @@ class Piccolo:
 
     async def spend(self, project_id: UUID) -> Decimal:
         async with self._engine.transaction():
-            query = Spend.select(Sum(Spend.amount_usd)).where(
-                Spend.project_id == project_id, Spend.occurred_at >= month_ago()
-            )
+            query = Spend.select(Sum(Spend.amount_usd)).where(Spend.project_id == project_id, Spend.occurred_at >= month_ago())
             row = await query.first()
             return (row or {}).get("sum") or Decimal(0)
 
@@ -115,6 +113,4 @@ class Piccolo:
         async with self._engine.transaction():
             for start in range(0, len(signals), 1000):  # a parameter each: a statement takes 32,767
                 batch = signals[start : start + 1000]
-                await Signal.insert(
-                    *(Signal(project_id=project_id, id=new_id(), run_id=run_id, **row) for row in batch)
-                )
+                await Signal.insert(*(Signal(project_id=project_id, id=new_id(), run_id=run_id, **row) for row in batch))

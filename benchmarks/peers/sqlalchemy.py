@@ -39,13 +39,9 @@ class _SQLAlchemy:
 
     def _engine(self, login: ConnectionInfo) -> AsyncEngine:
         async def connect() -> Any:
-            return await asyncpg.connect(
-                **login.connect_arguments(), command_timeout=30, server_settings={"jit": "off"}
-            )
+            return await asyncpg.connect(**login.connect_arguments(), command_timeout=30, server_settings={"jit": "off"})
 
-        return create_async_engine(
-            "postgresql+asyncpg://", async_creator=connect, pool_size=POOL_SIZE, max_overflow=0
-        )
+        return create_async_engine("postgresql+asyncpg://", async_creator=connect, pool_size=POOL_SIZE, max_overflow=0)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -94,9 +90,7 @@ class Core(_SQLAlchemy):
 
     async def update(self, project_id: UUID, ticket_id: UUID, number: int) -> Any:
         query = sa.update(_TICKETS).where(_TICKETS.c.project_id == project_id, _TICKETS.c.id == ticket_id)
-        query = query.values(
-            title=f"Totals drift, again {number}", updated_at=sa.func.now(), version=_TICKETS.c.version + 1
-        )
+        query = query.values(title=f"Totals drift, again {number}", updated_at=sa.func.now(), version=_TICKETS.c.version + 1)
         async with self.engine.begin() as connection:
             return dict((await connection.execute(query.returning(_TICKETS))).mappings().one())
 

@@ -289,9 +289,7 @@ class TestColumnsLeftOut:
 
     @pytest.fixture
     async def entry(self, session) -> RAGCorpus:
-        data = RAGCorpusCreate(
-            classification="ui_bug", problem="p", fix_summary="f", diff="d", embedding=[1.0] + [0.0] * 1535
-        )
+        data = RAGCorpusCreate(classification="ui_bug", problem="p", fix_summary="f", diff="d", embedding=[1.0] + [0.0] * 1535)
         return await repos.rag_corpus.add(session, data)
 
     async def test_is_not_among_the_fields_set(self, entry):
