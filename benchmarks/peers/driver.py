@@ -53,7 +53,7 @@ SEARCH = (
 )
 SEARCH_SETTINGS = (
     "SET LOCAL plan_cache_mode = force_custom_plan; "
-    "SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.ef_search = 100"
+    "SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = 64"
 )
 BULK = (
     f"INSERT INTO public.raw_signals ({', '.join(SIGNAL_COLUMNS)}) SELECT $1, * FROM "
