@@ -94,7 +94,7 @@ def one_of(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnEle
 
 def check_id(value: object, field: str = "id") -> UUID:
     """Return the id. Errors: InvalidInput for what is no UUID, or nil."""
-    if type(value) is UUID and value.int:
+    if isinstance(value, UUID) and value.int:
         return value
     return cast("UUID", checked(_ID, value, field))
 
@@ -317,14 +317,14 @@ class WritableRepository(Repository[M]):
         row_id = check_id(id)
         if type(data) is not self.update_model:
             raise InvalidInput(f"data: a {self.update_model.__name__} is wanted here.")
-        fields = tuple(name for name in type(data).model_fields if name in data.model_fields_set)
+        fields = self._update_fields & data.model_fields_set
         expected = None if expected_version is None else check_version(expected_version)
         if not fields:
             row = await self.get(session, row_id)
             if expected is not None and getattr(row, "version", None) != expected:
                 raise StaleWrite
             return row
-        values = {name: getattr(data, name) for name in fields} | {"id": row_id, "expected_version": expected}
+        values = {**data.__dict__, "id": row_id, "expected_version": expected}
         rows = await session.fetch(self._update_statement(fields, guarded=expected is not None), values)
         if rows:
             return rows[0]
@@ -337,9 +337,13 @@ class WritableRepository(Repository[M]):
         if not await project_session(session).execute(self._delete_statement, {"id": check_id(id)}):
             raise NotFound
 
+    @cached_property
+    def _update_fields(self) -> frozenset[str]:
+        return frozenset(self.update_model.model_fields)
+
     def _create_values(self, data: Input) -> dict[str, Any]:
         self._check_type(data)
-        return {name: getattr(data, name) for name in self.create_model.model_fields}
+        return dict(data.__dict__)
 
     def _check_type(self, data: object) -> None:
         if type(data) is not self.create_model:
@@ -354,12 +358,12 @@ class WritableRepository(Repository[M]):
             self._statements[key] = self._entities("create", query)
         return self._statements[key]
 
-    def _update_statement(self, fields: tuple[str, ...], *, guarded: bool) -> Statement[M]:
+    def _update_statement(self, fields: frozenset[str], *, guarded: bool) -> Statement[M]:
         key = ("update", fields, guarded)
         if key not in self._statements:
             table = self.table
             query = scoped_update(self.model).where(table.c.id == param("id", table.c.id))
-            query = query.values({name: param(name, table.c[name]) for name in fields})
+            query = query.values({name: param(name, table.c[name]) for name in sorted(fields)})
             if "version" in table.c:
                 query = query.values(version=table.c.version + 1)
             if guarded:

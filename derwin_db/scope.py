@@ -9,6 +9,7 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -45,9 +46,9 @@ class Seal:
 
     def token(self, project_id: UUID, backend_pid: int) -> str:
         """Return what derwin_open() takes: the project, and its MAC for this backend."""
-        message = str(project_id).encode() + backend_pid.to_bytes(4, "big")
-        inner = hashlib.sha256(self.inner + message).digest()
-        return f"{project_id}.{hashlib.sha256(self.outer + inner).hexdigest()}"
+        project = str(project_id)
+        inner = hashlib.sha256(self.inner + project.encode() + backend_pid.to_bytes(4, "big")).digest()
+        return f"{project}.{hashlib.sha256(self.outer + inner).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class Opening:
         else:
             token = self.seal.token(project_id, connection.get_server_pid())
             if self._pad:
-                begin = self._begin(APP_ROLE, read_only=read_only)
-                await connection.execute(f"{self._pad}{begin}; SELECT public.derwin_open('{token}')")
+                await connection.execute(f"{self._padded_begin[read_only]}; SELECT public.derwin_open('{token}')")
             else:
                 await connection.execute(self._begin(APP_ROLE, read_only=read_only))
                 await connection.execute("SELECT public.derwin_open($1)", token)
@@ -88,11 +88,17 @@ class Opening:
         """Open a transaction of the admin door. One round trip."""
         await connection.execute(self._begin(ADMIN_ROLE, read_only=False))
 
-    @property
+    @cached_property
     def _pad(self) -> str:
         """A comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
         size = self.activity_query_size
         return f"/*{'.' * size}*/" if size <= _LONGEST_PAD else ""
+
+    @cached_property
+    def _padded_begin(self) -> tuple[str, str]:
+        """What comes before the token, by whether it is read-only: the same text in every unit."""
+        writes, reads = (self._pad + self._begin(APP_ROLE, read_only=read_only) for read_only in (False, True))
+        return writes, reads
 
     def _begin(self, role: str, *, read_only: bool) -> str:
         settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)

@@ -21,6 +21,7 @@ from sqlalchemy.orm.state import InstanceState
 from sqlmodel import SQLModel
 
 from derwin_db.guard import check_scope
+from derwin_db.table import AsJson
 
 R = TypeVar("R")
 M = TypeVar("M", bound=SQLModel)
@@ -56,7 +57,10 @@ class Statement(Generic[R]):
     `name` is the repository's method that runs it, as in `qa_tickets.transition`: logs and spans show it.
     """
 
-    __slots__ = ("_given", "_template", "is_scoped", "name", "rows", "sql")
+    __slots__ = ("arguments", "is_scoped", "name", "rows", "sql")
+
+    arguments: Callable[[Mapping[str, Any]], list[Any]]
+    """Returns the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
 
     def __init__(
         self, name: str, expression: sa.Executable, rows: Callable[[Records], list[R]], *, is_scoped: bool = True
@@ -64,30 +68,39 @@ class Statement(Generic[R]):
         if is_scoped:
             check_scope(cast("sa.ClauseElement", expression))
         compiled: Any = cast("sa.ClauseElement", expression).compile(dialect=DIALECT)
-        processors: Mapping[str, Callable[[Any], Any]] = compiled._bind_processors
-        constants = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         self.name = name
         self.sql: str = compiled.string
         self.rows = rows
         self.is_scoped = is_scoped
-        self._template: list[Any] = []
-        self._given: list[tuple[int, str, Callable[[Any], Any] | None]] = []
-        for position, parameter in enumerate(compiled.positiontup or ()):
-            process = processors.get(parameter)
-            if parameter in constants:
-                value = constants[parameter]
-                self._template.append(value if process is None else process(value))
-            else:
-                self._template.append(None)
-                self._given.append((position, parameter, process))
+        self.arguments = _binder(name, compiled)
 
-    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
-        arguments = self._template.copy()
-        for position, name, process in self._given:
-            value = values[name]
-            arguments[position] = value if process is None else process(value)
-        return arguments
+
+def _binder(name: str, compiled: Any) -> Callable[[Mapping[str, Any]], list[Any]]:
+    """Return a generated function from parameters to the positional arguments of the compiled statement."""
+    scope: dict[str, Any] = {}
+    arguments = []
+    for position, parameter in enumerate(compiled.positiontup or ()):
+        bind = compiled.binds[parameter]
+        process = _bind_processor(bind.type)
+        if bind.required:
+            argument = f"values[{parameter!r}]"
+            if process is not None:
+                scope[f"p{position}"] = process
+                argument = f"p{position}({argument})"
+        else:
+            argument = f"c{position}"
+            scope[argument] = bind.value if process is None else process(bind.value)
+        arguments.append(argument)
+    source = f"def bind(values):\n    return [{', '.join(arguments)}]"
+    exec(compile(source, f"<arguments of {name}>", "exec"), scope)  # noqa: S102  # our own text, made above
+    return cast("Callable[[Mapping[str, Any]], list[Any]]", scope["bind"])
+
+
+def _bind_processor(kind: Any) -> Callable[[Any], Any] | None:
+    """Return what the type does to a value before the driver takes it; a StrEnum is text already."""
+    if isinstance(kind, sa.Enum):
+        return None
+    return cast("Callable[[Any], Any] | None", kind.dialect_impl(DIALECT).bind_processor(DIALECT))
 
 
 def entities(name: str, expression: sa.Executable, model: type[M], *, is_scoped: bool = True) -> Statement[M]:
@@ -139,45 +152,88 @@ def _result_processor(column: sa.ColumnElement[Any]) -> Callable[[Any], Any] | N
 def hydrator(model: type[M], columns: Iterable[sa.ColumnElement[Any]]) -> Callable[[Records], list[M]]:
     """Return a generated function that makes detached instances of the model from records with these columns.
 
-    An instance has its identity key and state, so that it can be assigned to, copied, pickled and merged. A column that
-    is left out reads None, and is marked so that a merge leaves it alone.
+    An instance has its identity key and state (made at first use), so that it can be assigned to, copied, pickled and
+    merged. A column that is left out reads None, is not among the fields that are set, and a merge leaves it alone.
     """
     configure_mappers()
-    manager = manager_of_class(model)
-    names = [cast("str", column.key) for column in columns]
-    processors = [_result_processor(column) for column in columns]
-    key = [f"v{names.index(column.name)}" for column in sa.inspect(model).primary_key]
-    absent = tuple(
-        name
-        for name in sa.inspect(model).columns.keys()  # noqa: SIM118  # a collection, not a dict
-        if name not in names
-    )
-    values = [f"{name!r}: " + (f"p{i}(v{i})" if processors[i] else f"v{i}") for i, name in enumerate(names)]
+    _keep_state_lazily(model)
+    read = list(columns)
+    names = [cast("str", column.key) for column in read]
+    absent = [name for name in sa.inspect(model).columns.keys() if name not in names]  # noqa: SIM118  # a collection, not a dict
+    scope: dict[str, Any] = {
+        "new": object.__new__,
+        "put": object.__setattr__,
+        "model": model,
+        "fields": LoadedFields(name for name in model.model_fields if name not in absent),
+    }
+    values = [f"{name!r}: {_value(column, i, scope)}" for i, (name, column) in enumerate(zip(names, read, strict=True))]
     values += [f"{name!r}: None" for name in absent]
     source = f"""
 def hydrate(records):
     rows = []
     for {", ".join(f"v{i}" for i in range(len(names)))}, in records:
         row = new(model)
-        state = State(row, manager)
-        state.key = (model, ({", ".join(key)},), None)
-        {"state.info['absent'] = absent" if absent else "pass"}
-        put(row, "__dict__", {{"_sa_instance_state": state, {", ".join(values)}}})
-        put(row, "__pydantic_fields_set__", fields)
+        put(row, "__dict__", {{{", ".join(values)}}})
+        put(row, "__pydantic_fields_set__", {"fields.copy()" if absent else "fields"})
         put(row, "__pydantic_extra__", None)
         put(row, "__pydantic_private__", None)
         rows.append(row)
     return rows
 """
-    scope: dict[str, Any] = {
-        "new": object.__new__,
-        "put": object.__setattr__,
-        "model": model,
-        "manager": manager,
-        "State": InstanceState,
-        "absent": absent,
-        "fields": set(model.model_fields),  # shared by all rows: it is complete, so nothing can be added to it
-        **{f"p{i}": process for i, process in enumerate(processors)},
-    }
     exec(compile(source, f"<hydrator of {model.__name__}>", "exec"), scope)  # noqa: S102  # our own text, made above
     return cast("Callable[[Records], list[M]]", scope["hydrate"])
+
+
+def _value(column: sa.ColumnElement[Any], position: int, scope: dict[str, Any]) -> str:
+    """Return the expression that makes the attribute from the column's value; what it needs is put into `scope`."""
+    value, name = f"v{position}", f"p{position}"
+    if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
+        scope[name] = {None: None, **{member.value: member for member in column.type.enum_class}}
+        return f"{name}[{value}]"
+    is_json = isinstance(column.type, AsJson)
+    scope[name] = column.type.adapter.validator.validate_json if is_json else _result_processor(column)
+    return value if scope[name] is None else f"None if {value} is None else {name}({value})"
+
+
+class LoadedFields(set[str]):
+    """The fields of a row that was read. All rows share a complete set, since nothing can be added to it.
+
+    Its type tells a row that was read, and its copies, from an instance that somebody constructs.
+    """
+
+    def copy(self) -> "LoadedFields":
+        return LoadedFields(self)
+
+    __copy__ = copy
+
+
+class _LazyState:
+    """SQLAlchemy's state of a row that was read, made when something asks for it: most rows are only looked at.
+
+    It stands in the class; the state, once made, in the instance, where it comes first.
+    Source: half of the time to hydrate went into states that nobody used, docs/performance.md.
+    """
+
+    def __init__(self, model: type[SQLModel]) -> None:
+        mapper = sa.inspect(model)
+        self._manager = manager_of_class(model)
+        self._key = [column.name for column in mapper.primary_key]
+        self._columns = list(mapper.columns.keys())
+
+    def __get__(self, row: Any, _owner: object) -> InstanceState[Any]:
+        fields = getattr(row, "__pydantic_fields_set__", None)
+        if type(fields) is not LoadedFields:
+            raise AttributeError(self._manager.STATE_ATTR)
+        state = InstanceState(row, self._manager)
+        state.key = (type(row), tuple(row.__dict__[name] for name in self._key), None)
+        absent = tuple(name for name in self._columns if name not in fields)
+        if absent:
+            state.info["absent"] = absent
+        row.__dict__[self._manager.STATE_ATTR] = state
+        return state
+
+
+def _keep_state_lazily(model: type[SQLModel]) -> None:
+    name = manager_of_class(model).STATE_ATTR
+    if name not in vars(model):
+        type.__setattr__(model, name, _LazyState(model))

@@ -50,16 +50,16 @@ class AsJson(sa.TypeDecorator[Any]):
         return self._adapter
 
     def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002  # SQLAlchemy\'s signature
-        dump = self.adapter.dump_json
+        dump = self.adapter.serializer.to_json
 
         def process(value: Any) -> str | None:
             # warnings="error": a value that was changed past its validation is refused, and not printed by a warning
-            return None if value is None else dump(value, by_alias=True, exclude_unset=False, warnings="error").decode()
+            return None if value is None else dump(value, by_alias=True, warnings="error").decode()
 
         return process
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
-        validate = self.adapter.validate_json
+        validate = self.adapter.validator.validate_json
 
         def process(value: Any) -> Any:
             return None if value is None else validate(value)

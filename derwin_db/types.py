@@ -363,7 +363,7 @@ def _embedding(value: object) -> list[float]:
         raise PydanticCustomError(
             "vector", "An embedding has {wanted} dimensions, not {given}", {"wanted": VECTOR_SIZE, "given": len(items)}
         )
-    if not all(type(item) is float or type(item) is int for item in items):
+    if not {*map(type, items)} <= {float, int}:
         raise refuse("vector", "An embedding holds numbers only")
     try:
         stored = _VECTOR.unpack(_VECTOR.pack(*items))

@@ -61,6 +61,7 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
             "ix_rag_corpus_embedding",
             "embedding",
             postgresql_using="hnsw",
+            postgresql_with={"m": 24, "ef_construction": 128},
             postgresql_ops={"embedding": "vector_cosine_ops"},
         ),
         {"schema": SCHEMA},
