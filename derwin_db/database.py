@@ -18,7 +18,7 @@ from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavai
 from derwin_db.models import PruneResult
 from derwin_db.pool import Pool, session_settings
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Opening, Seal
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Opening, Seal
 from derwin_db.server import Server, connection_error, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
@@ -206,15 +206,16 @@ class Database:
 
     # --- units of work ------------------------------------------------------------------------------------------------
 
-    def project(self, project: str | UUID, *, read_only: bool = False) -> ProjectSession:
+    def project(self, project: str | UUID, *, read_only: bool = False, snapshot: bool = False) -> ProjectSession:
         """Return a unit of work of one project, by slug or id: `async with db.project("acme") as session`.
 
         One transaction, committed at the end of the block and rolled back on any exception. `read_only` goes to READ_URL
-        where there is one.
+        where there is one; `snapshot` is read-only too, and all its statements see one moment.
 
         Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement.
         """
-        return ProjectSession(self, parse_project(project), read_only=read_only)
+        begin = Begin.SNAPSHOT if snapshot else Begin.READ_ONLY if read_only else Begin.READ_WRITE
+        return ProjectSession(self, parse_project(project), begin)
 
     def admin(self, *, reason: str) -> AdminSession:
         """Return a unit of work of the admin door: creating, changing, listing and deleting projects, nothing else.

@@ -12,6 +12,7 @@ from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Seal
 
 SERVICE_LOGIN = "derwin_service"
 OPERATOR_LOGIN = "derwin_operator"
+BACKUP_LOGIN = "derwin_backup"
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -38,8 +39,7 @@ async def create_logins(
 
 
 async def _create_login(connection: Any, login: str, role: str, other: str, password: str | None) -> None:
-    if _NAME.fullmatch(login) is None:
-        raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
+    _check_name(login)
     exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
     await connection.execute(
         f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
@@ -49,6 +49,32 @@ async def _create_login(connection: Any, login: str, role: str, other: str, pass
     options = " WITH INHERIT FALSE, SET TRUE" if version >= 160000 else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
     await connection.execute(f"REVOKE {other} FROM {login}")
+
+
+async def take_temporary_from_public(connection: Any) -> None:
+    """Let nobody make temporary tables in this database: they stand in front of real ones. Runs as its owner. Idempotent.
+
+    Migrations do the same; but privileges on a database are part of no dump and no template.
+    """
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+
+
+async def create_backup_login(connection: Any, *, login: str = BACKUP_LOGIN, password: str | None = None) -> None:
+    """Make the login that dumps: it reads everything, past the policies, and writes nothing. Runs as a superuser. Idempotent.
+
+    Under FORCE the dump of an ordinary owner is refused; this one is whole. It holds the scope key: a restore rotates it.
+    """
+    _check_name(login)
+    exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
+    secret = f" PASSWORD {await _literal(connection, password)}" if password is not None else ""
+    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{secret}")
+    await connection.execute(f"GRANT pg_read_all_data TO {login}")
+
+
+def _check_name(login: str) -> None:
+    if _NAME.fullmatch(login) is None:
+        raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
 
 
 async def _literal(connection: Any, value: str) -> str:

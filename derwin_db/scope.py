@@ -9,6 +9,7 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,14 @@ ADMIN_ROLE = "derwin_admin"
 
 _PAD_BYTES = 64
 _LONGEST_PAD = 8192
+
+
+class Begin(StrEnum):
+    """How a transaction begins. A snapshot sees one moment in all its statements."""
+
+    READ_WRITE = "BEGIN"
+    READ_ONLY = "BEGIN READ ONLY"
+    SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
 @dataclass(frozen=True)
@@ -65,28 +74,28 @@ class Opening:
     timeouts: Sequence[str] = ()
     known_projects: set[UUID] = field(default_factory=set, repr=False)
 
-    async def for_project(self, connection: Any, project_id: UUID, *, read_only: bool) -> None:
+    async def for_project(self, connection: Any, project_id: UUID, begin: Begin) -> None:
         """Open the transaction of one project. One round trip; behind a pooler three.
 
         Errors: ProjectNotFound (as the server's DW003 where the scope is sealed).
         """
         if self.seal is None:
-            await self._open_plain(connection, project_id, read_only=read_only)
+            await self._open_plain(connection, project_id, begin)
         elif self.is_pooled:
-            await connection.execute(self._begin(APP_ROLE, read_only=read_only))
+            await connection.execute(self._begin(APP_ROLE, begin))
             backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
             await connection.execute("SELECT public.derwin_open($1)", self.seal.token(project_id, backend_pid))
         else:
             token = self.seal.token(project_id, connection.get_server_pid())
             if self._pad:
-                await connection.execute(f"{self._padded_begin[read_only]}; SELECT public.derwin_open('{token}')")
+                await connection.execute(f"{self._padded_begin[begin]}; SELECT public.derwin_open('{token}')")
             else:
-                await connection.execute(self._begin(APP_ROLE, read_only=read_only))
+                await connection.execute(self._begin(APP_ROLE, begin))
                 await connection.execute("SELECT public.derwin_open($1)", token)
 
     async def for_admin(self, connection: Any) -> None:
         """Open a transaction of the admin door. One round trip."""
-        await connection.execute(self._begin(ADMIN_ROLE, read_only=False))
+        await connection.execute(self._begin(ADMIN_ROLE, Begin.READ_WRITE))
 
     @cached_property
     def _pad(self) -> str:
@@ -95,18 +104,16 @@ class Opening:
         return f"/*{'.' * size}*/" if size <= _LONGEST_PAD else ""
 
     @cached_property
-    def _padded_begin(self) -> tuple[str, str]:
-        """What comes before the token, by whether it is read-only: the same text in every unit."""
-        writes, reads = (self._pad + self._begin(APP_ROLE, read_only=read_only) for read_only in (False, True))
-        return writes, reads
+    def _padded_begin(self) -> dict[Begin, str]:
+        """What comes before the token: the same text in every unit."""
+        return {begin: self._pad + self._begin(APP_ROLE, begin) for begin in Begin}
 
-    def _begin(self, role: str, *, read_only: bool) -> str:
+    def _begin(self, role: str, begin: Begin) -> str:
         settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
-        return f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE {role}{settings}"
+        return f"{begin}; SET LOCAL ROLE {role}{settings}"
 
-    async def _open_plain(self, connection: Any, project_id: UUID, *, read_only: bool) -> None:
+    async def _open_plain(self, connection: Any, project_id: UUID, begin: Begin) -> None:
         """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
-        begin = f"BEGIN{' READ ONLY' if read_only else ''}"
         settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
         settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")
         if self.is_distributed:

@@ -30,7 +30,7 @@ from derwin_db.errors import (
 )
 from derwin_db.pool import CLEAN_IN_TRANSACTION, Pool
 from derwin_db.resumable import Resumable
-from derwin_db.scope import Opening
+from derwin_db.scope import Begin, Opening
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.statement import Statement
 
@@ -443,10 +443,10 @@ class ProjectSession(UnitOfWork):
 
     _expects_scope = True
 
-    def __init__(self, backend: Backend, project_id: UUID, *, read_only: bool = False) -> None:
+    def __init__(self, backend: Backend, project_id: UUID, begin: Begin = Begin.READ_WRITE) -> None:
         super().__init__(backend)
         self.__project_id = project_id
-        self.__read_only = read_only
+        self.__begin = begin
 
     @property
     def project_id(self) -> UUID:
@@ -456,13 +456,13 @@ class ProjectSession(UnitOfWork):
     @property
     def is_read_only(self) -> bool:
         """Whether writes are refused."""
-        return self.__read_only
+        return self.__begin is not Begin.READ_WRITE
 
     async def _choose_pool(self) -> tuple[Pool, Opening]:
-        return await self._backend.app_pool(read_only=self.__read_only)
+        return await self._backend.app_pool(read_only=self.is_read_only)
 
     async def _open(self, connection: Any, opening: Opening) -> None:
-        await opening.for_project(connection, self.__project_id, read_only=self.__read_only)
+        await opening.for_project(connection, self.__project_id, self.__begin)
 
     def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
         return super()._arguments(statement, {**values, "project_id": self.__project_id})

@@ -31,6 +31,7 @@ def roles() -> None:
 async def create(service: str, operator: str, passwords: bool, as_json: bool) -> None:
     """Make both logins, or bring those that exist into shape. The passwords are printed now and never again."""
     made = (secrets.token_urlsafe(24), secrets.token_urlsafe(24)) if passwords else (None, None)
+    await _as_owner(logins.take_temporary_from_public)
     await _as_owner(
         lambda connection: logins.create_logins(
             connection, service=service, operator=operator, service_password=made[0], operator_password=made[1]
@@ -41,6 +42,21 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
         lines += ["", "Passwords, shown once:", f"  {service}  {made[0]}", f"  {operator}  {made[1]}"]
     value = {"service": {"login": service, "password": made[0]}, "operator": {"login": operator, "password": made[1]}}
     show(value, "\n".join(lines), as_json=as_json)
+
+
+@roles.command()
+@click.option("--login", default=logins.BACKUP_LOGIN, show_default=True, help="Login that dumps, past the policies.")
+@json_option
+@command
+async def backup(login: str, as_json: bool) -> None:
+    """Make the login for pg_dump, as a superuser. After a restore: `roles create`, then `roles rotate`."""
+    password = secrets.token_urlsafe(24)
+    await _as_owner(lambda connection: logins.create_backup_login(connection, login=login, password=password))
+    show(
+        {"login": login, "password": password},
+        f"{login}  may read everything; its password, shown once: {password}",
+        as_json=as_json,
+    )
 
 
 @roles.command()

@@ -105,8 +105,9 @@ class Lines:
         """Return the row of the project, as JSON. Errors: InvalidInput unless it is the one of the first line."""
         line = self._next() or {}
         row = line.get("row")
-        is_root = line.get("table") == "projects" and isinstance(row, dict)
-        if not is_root or (row["id"], row["slug"]) != (str(project_id), slug):
+        if line.get("table") != "projects" or not isinstance(row, dict):
+            row = {}
+        if (row.get("id"), row.get("slug")) != (str(project_id), slug):
             raise InvalidInput("The file does not begin with its project. Nothing was imported.")
         return json.dumps(row, ensure_ascii=False)
 
