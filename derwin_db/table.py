@@ -6,7 +6,7 @@ with `project_id`: fence 3. Names leave out `project_id` and the referred table,
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -93,7 +93,7 @@ class Shape(BaseModel):
 
 def _config(**options: Any) -> Any:
     """Return a Pydantic configuration; SQLModel declares a type of its own for it."""
-    return ConfigDict(**options)
+    return cast("Any", ConfigDict)(**options)
 
 
 class Fields(SQLModel):
