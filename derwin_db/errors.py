@@ -237,8 +237,7 @@ _EXACT: dict[str, tuple[type[DerwinError], str | None]] = {
     SqlState.UNKNOWN_PROJECT: (ProjectNotFound, None),
     SqlState.FOREIGN_SEAL: (
         ConfigurationError,
-        "The scope key of this service is not the database's: it was rotated or restored. Set DERWIN_SCOPE_KEY anew where it is "
-        + "set (`derwin-db roles key`), and restart the service.",
+        "The scope key was rotated or restored: restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
     ),
     "23502": (InvalidInput, "A required column has no value."),
     "23503": (InvalidReference, None),

@@ -14,7 +14,8 @@ DECLARE
     outer_block bytea;
 BEGIN
     SELECT inner_pad, outer_pad INTO inner_block, outer_block FROM derwin.scope_key;
-    IF encode(sha256(outer_block || sha256(inner_block || message)), 'hex') IS DISTINCT FROM substr(token, 38) THEN
+    IF token IS NULL OR encode(sha256(outer_block || sha256(inner_block || message)), 'hex') IS DISTINCT FROM substr(token, 38)
+    THEN
         RAISE 'the project scope is not sealed with the key of this database' USING ERRCODE = 'DW004';
     END IF;
     IF NOT EXISTS (SELECT FROM public.projects WHERE id = project::uuid) THEN
