@@ -23,13 +23,23 @@ _REFUSED = (
 )
 
 
+_LENT = frozenset(
+    {"execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "prepare", "cursor", "transaction"}
+    | {"copy_from_query", "copy_from_table", "copy_records_to_table", "copy_to_table"}
+    | {"get_server_pid", "get_server_version", "get_settings", "is_in_transaction", "is_closed", "reload_schema_state"}
+)
+"""What of the driver's connection ends with the unit. Listeners, loggers and codecs would stay, and see or change other units."""
+
+
 class Borrowed:
-    """The driver's connection, without the power to close it."""
+    """The driver's connection, without the power to close it or to leave something on it."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def __getattr__(self, name: str) -> Any:
+        if name not in _LENT:
+            raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
         return getattr(self._connection, name)
 
     async def close(self, **_: Any) -> None:

@@ -124,10 +124,10 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        return not (self.leaked or self.changed or self.differs)
+        return not (self.leaked or self.changed or self.differs or isinstance(self.outcome, AssertionError))
 
     def __str__(self) -> str:
-        return f"{self.case.title}: leaked {self.leaked}, changed {self.changed}, differs {self.differs}"
+        return f"{self.case.title}: leaked {self.leaked}, changed {self.changed}, differs {self.differs}, got {self.outcome!r:.300}"
 
 
 async def judge(arena: Arena, case: Case) -> Verdict:
