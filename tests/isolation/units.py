@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, ProjectNotFound, ScopeError
 from derwin_db.models import QARunCreate
+from derwin_db.settings import Settings
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import Filled
 from derwin_db.testing.server import url_of
@@ -325,9 +326,10 @@ async def idle_backends_that_are_killed(arena, repository):
 @script(21)
 async def a_pool_that_is_exhausted(arena, repository):
     world = arena.shared
-    url = url_of(world.database.service) + "&connection_limit=1&pool_timeout=0"
+    url = url_of(world.database.service) + "&connection_limit=1"
     rest = {name: value for name, value in world.database.urls.items() if name != "url"}
-    async with Database(url, **rest) as database, database.project(arena.a.project_id) as session:
+    settings = Settings(pool_timeout=0.2)
+    async with Database(url, settings=settings, **rest) as database, database.project(arena.a.project_id) as session:
         await only(session, repository, arena.a)
         await refused(lambda: reading(database, arena.b.project_id, repository), DatabaseUnavailable)
         await only(session, repository, arena.a)
