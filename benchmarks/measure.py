@@ -112,7 +112,7 @@ async def run(operation: str, peers: Sequence[Peer], workload: Workload, effort:
                 found.rates.append(await throughput(unit, effort.throughput, number + 1_000_000))
             except Unsupported as reason:
                 found.failure = str(reason)
-            except Exception as error:  # noqa: BLE001  # a peer's own failure is a result, reported as one
+            except Exception as error:  # a peer's own failure is a result, reported as one
                 found.failure = f"{type(error).__name__}: {error}"[:200]
             number += 20_000_000
     return samples

@@ -224,6 +224,7 @@ class SqlState:
     APPEND_ONLY = "DW001"
     RETENTION = "DW002"
     UNKNOWN_PROJECT = "DW003"
+    FOREIGN_SEAL = "DW004"
 
 
 UNIT_FAILED = (
@@ -242,6 +243,10 @@ _EXACT: dict[str, tuple[type[DerwinError], str | None]] = {
     SqlState.APPEND_ONLY: (AppendOnlyViolation, None),
     SqlState.RETENTION: (RetentionLocked, None),
     SqlState.UNKNOWN_PROJECT: (ProjectNotFound, None),
+    SqlState.FOREIGN_SEAL: (
+        ConfigurationError,
+        "The scope key was rotated or restored: restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
+    ),
     "23502": (InvalidInput, "A required column has no value."),
     "23503": (InvalidReference, None),
     "23505": (Conflict, "A row with the same key exists already."),
@@ -371,7 +376,7 @@ def _driver_error(error: BaseException) -> BaseException:
 
 
 def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
-    if state == "42501" and any(name in str(error) for name in APPEND_ONLY_TABLES):
+    if state == "42501" and _is_denied(error) and any(name in str(error) for name in APPEND_ONLY_TABLES):
         return AppendOnlyViolation()
     if type(error).__name__ in _OUTDATED:
         return DatabaseUnavailable(_SCHEMA_CHANGED)
@@ -385,6 +390,11 @@ def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
     result = kind(f"{message or kind.default} [{constraint}]" if constraint and kind is not Conflict else message)
     result.constraint = constraint
     return result
+
+
+def _is_denied(error: BaseException) -> bool:
+    """Tell a privilege that is missing from a row that a policy refuses: both are 42501, and name the table in their text."""
+    return getattr(error, "server_source_function", None) != "ExecWithCheckOptions"
 
 
 def _from_builtin(error: BaseException) -> DerwinError | None:

@@ -1,18 +1,27 @@
 """Fence 1, where all statements pass: one that reads or writes a table without binding it to the project does not compile.
 
-An allow-list: a table counts as bound only by a condition that every row must meet, or by the value that an INSERT stores.
+An allow-list: a table counts as bound only by a condition that every row must meet, in the very SELECT, UPDATE or DELETE
+that names it, or by the value that an INSERT stores. SQL as text is refused: nobody can tell which tables it reads.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, Grouping
+from sqlalchemy.dialects.postgresql.dml import OnConflictClause, OnConflictDoUpdate
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnClause, Grouping
+from sqlalchemy.sql.selectable import TextualSelect
 
 PROJECT: BindParameter[UUID] = sa.bindparam("project_id", type_=sa.Uuid())
 """The project of the unit of work. The session fills it in; no caller can."""
+
+_LITERALS = re.compile(r"\*|INTERVAL '\d+ [a-z]+'")
+"""Text that a statement may hold as it is: the star of count(*), and intervals."""
+
+_NOTHING: frozenset[int] = frozenset()
 
 
 class UnscopedStatement(AssertionError):
@@ -22,31 +31,89 @@ class UnscopedStatement(AssertionError):
 def check_scope(expression: sa.ClauseElement) -> None:
     """Raise `UnscopedStatement` unless every table in the expression is bound to `PROJECT`.
 
-    Bound means: `<table>.project_id = PROJECT` (for the root `projects.id = PROJECT`) in a WHERE or an ON clause, joined
-    to the rest by AND alone, or `PROJECT` as the value of an INSERT.
+    Bound means: `<table>.project_id = PROJECT` (for the root `projects.id = PROJECT`) in the WHERE of the same statement or
+    subquery, or in the ON clause of a join that drops the table's other rows, joined to the rest by AND alone; or `PROJECT`
+    as the value of an INSERT. A correlated subquery reads the table of the statement around it, which must bind it.
     """
-    used: dict[int, sa.FromClause] = {}
-    bound: set[int] = set()
-    for element in visitors.iterate(expression):
-        if isinstance(element, sa.Column) and _is_table(element.table):
-            used[id(element.table)] = element.table
-        elif isinstance(element, sa.Select):
-            for source in element.get_final_froms():
-                used.update({id(table): table for table in _tables_of(source)})
-            bound.update(_bound_by(element.whereclause))
-        elif isinstance(element, sa.Join):
-            bound.update(_bound_by(element.onclause))
-        elif isinstance(element, sa.Update | sa.Delete):
-            used[id(element.table)] = element.table
-            bound.update(_bound_by(element.whereclause))
-        elif isinstance(element, sa.Insert):
-            used[id(element.table)] = element.table
-            if _stores_project(element):
-                bound.add(id(element.table))
-    for key, table in used.items():
-        is_proposed = isinstance(table, sa.Alias) and table.name == "excluded" and id(table.element) in bound
-        if key not in bound and not is_proposed:
+    _check(expression, _NOTHING, set())
+
+
+def _check(element: Any, around: frozenset[int], seen: set[tuple[int, frozenset[int]]]) -> None:
+    """Check the element and all in it; `around` are the tables of the statement that it stands in."""
+    if (id(element), around) in seen:
+        return
+    seen.add((id(element), around))
+    if isinstance(element, sa.Select):
+        around = _check_select(element, around)
+    elif isinstance(element, sa.Update | sa.Delete):
+        around = _check_change(element)
+    elif isinstance(element, sa.Insert):
+        _check_insert(element)
+        around = _NOTHING
+    elif isinstance(element, sa.Subquery | sa.CTE):
+        around = _NOTHING  # a subquery in FROM sees nothing of what stands beside it
+    elif isinstance(element, sa.TextClause | TextualSelect) or (
+        isinstance(element, ColumnClause) and element.is_literal and _LITERALS.fullmatch(element.name) is None
+    ):
+        raise UnscopedStatement("SQL as text: nobody can tell which tables it reads")
+    elif isinstance(element, sa.TableClause) and not isinstance(element, sa.Table):
+        raise UnscopedStatement(f"{element.description} is no table of the models")
+    for child in element.get_children():
+        _check(child, around, seen)
+
+
+def _check_select(select: sa.Select[Any], around: frozenset[int]) -> frozenset[int]:
+    """Check the tables that this SELECT names itself, and return them."""
+    sources = select.get_final_froms()
+    tables = {id(table): table for source in sources for table in _tables_of(source)}
+    if select._auto_correlate:
+        tables = {key: table for key, table in tables.items() if key not in around}
+    bound = set(_bound_by(select.whereclause)).union(*(_bound_by_join(source) for source in sources))
+    _require(tables, bound)
+    return frozenset(tables)
+
+
+def _check_change(change: sa.Update | sa.Delete) -> frozenset[int]:
+    """Check the table that is changed and those that it is changed from, and return them."""
+    tables = {id(change.table): change.table, **{id(table): table for table in _named(change)}}
+    _require(tables, set(_bound_by(change.whereclause)))
+    moved = {_scope_column(change.table), "id"}.intersection(_stored_names(change) if isinstance(change, sa.Update) else ())
+    if moved:
+        raise UnscopedStatement(f"{change.table.description}: a row keeps its {moved.pop()}")
+    return frozenset(tables)
+
+
+def _check_insert(insert: sa.Insert) -> None:
+    if not _stores_project(insert):
+        raise UnscopedStatement(f"{insert.table.description}: the project of the session is not stored")
+    clause = getattr(insert, "_post_values_clause", None)
+    if isinstance(clause, OnConflictClause):
+        target = {getattr(element, "name", element) for element in clause.inferred_target_elements or ()}
+        changed = set(clause.update_values_to_set) if isinstance(clause, OnConflictDoUpdate) else set[Any]()
+        scope = _scope_column(insert.table)
+        if scope not in target or {scope, "id"}.intersection(getattr(column, "name", column) for column in changed):
+            raise UnscopedStatement(f"{insert.table.description}: a conflict is resolved within the project alone")
+
+
+def _require(tables: dict[int, Any], bound: set[int]) -> None:
+    for key, table in tables.items():
+        if key not in bound:
             raise UnscopedStatement(f"{table.description} is not bound to the project of the session")
+
+
+def _named(change: sa.ClauseElement) -> Iterator[sa.FromClause]:
+    """Yield the tables whose columns an UPDATE or DELETE names outside of subqueries: it reads them too."""
+    for child in change.get_children():
+        if isinstance(child, sa.Column) and _is_table(child.table):
+            yield child.table
+        elif not isinstance(child, sa.SelectBase | sa.FromClause):
+            yield from _named(child)
+
+
+def _stored_names(update: sa.Update) -> Iterator[str]:
+    given = [*(getattr(update, "_values", None) or {}), *(pair[0] for pair in getattr(update, "_ordered_values", None) or ())]
+    for column in given:
+        yield getattr(column, "name", column)
 
 
 def _is_table(source: Any) -> bool:
@@ -59,6 +126,16 @@ def _tables_of(source: sa.FromClause) -> Iterator[sa.FromClause]:
         yield from _tables_of(source.right)
     elif _is_table(source):
         yield source
+
+
+def _bound_by_join(source: sa.FromClause) -> Iterator[int]:
+    """Yield the tables of which a join drops the rows of other projects: of an outer join, those on its optional side."""
+    if not isinstance(source, sa.Join) or source.full:
+        return
+    optional = {id(table) for table in _tables_of(source.right)}
+    yield from (key for key in _bound_by(source.onclause) if key in optional or not source.isouter)
+    yield from _bound_by_join(source.left)
+    yield from _bound_by_join(source.right)
 
 
 def _bound_by(condition: Any) -> Iterator[int]:
@@ -75,7 +152,8 @@ def _bound_by(condition: Any) -> Iterator[int]:
 
 
 def _is_project(value: Any) -> bool:
-    return isinstance(value, BindParameter) and value.key == PROJECT.key
+    """Tell whether this is PROJECT, or a copy that a clone of the statement made; not one that brings a value of its own."""
+    return isinstance(value, BindParameter) and value.key == PROJECT.key and value.required
 
 
 def _scope_column(table: Any) -> str:
@@ -84,12 +162,14 @@ def _scope_column(table: Any) -> str:
 
 
 def _stores_project(insert: sa.Insert) -> bool:
-    """Tell whether the INSERT stores PROJECT, or a scope column of a table that must itself be bound, as project_id."""
+    """Tell whether the INSERT stores PROJECT, or a scope column of a table that its SELECT must itself bind."""
     scope = _scope_column(insert.table)
     if insert.select is None:
         stored = getattr(insert, "_values", None) or {}
         return any(getattr(column, "name", column) == scope and _is_project(value) for column, value in stored.items())
     names = cast("list[Any]", getattr(insert, "_select_names", []))
+    if scope not in names:
+        return False
     value: Any = list(insert.select.exported_columns)[names.index(scope)]
     while isinstance(value, sa.Label):
         value = value.element

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from derwin_db import sql
-from derwin_db.errors import InvalidInput
+from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Seal
 
 SERVICE_LOGIN = "derwin_service"
@@ -15,6 +15,13 @@ OPERATOR_LOGIN = "derwin_operator"
 BACKUP_LOGIN = "derwin_backup"
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+_HELD = """
+SELECT r.rolsuper OR r.rolbypassrls OR r.rolreplication OR EXISTS (
+    SELECT FROM pg_catalog.pg_class t WHERE t.relowner = r.oid AND t.oid = to_regclass('public.projects')
+) AS is_privileged
+FROM pg_catalog.pg_roles r WHERE r.rolname = $1
+"""
 
 
 async def create_logins(
@@ -27,7 +34,8 @@ async def create_logins(
 ) -> None:
     """Make both logins, or bring those that exist into shape. Runs as the owner or an administrator. Idempotent.
 
-    Errors: InvalidInput for a name that is not a plain identifier; the driver's own for a missing privilege.
+    Errors: InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more
+    than a login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
     """
     for statement in sql.read("roles.v1"):
         await connection.execute(statement)
@@ -40,13 +48,15 @@ async def create_logins(
 
 async def _create_login(connection: Any, login: str, role: str, other: str, password: str | None) -> None:
     _check_name(login)
-    exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
+    held = await connection.fetchrow(_HELD, login)
+    if held is not None and held["is_privileged"]:
+        raise ConfigurationError(f"The login {login} is privileged: it could leave its role. Choose another name.")
     await connection.execute(
-        f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
+        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
         f"{' PASSWORD ' + await _literal(connection, password) if password is not None else ''}"
     )
     version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
-    options = " WITH INHERIT FALSE, SET TRUE" if version >= 160000 else ""
+    options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if version >= 160000 else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
     await connection.execute(f"REVOKE {other} FROM {login}")
 

@@ -19,8 +19,18 @@ from derwin_db.errors import ConfigurationError, ProjectNotFound
 APP_ROLE = "derwin_app"
 ADMIN_ROLE = "derwin_admin"
 
+LONGEST_PAD = 8192
+"""Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
+
 _PAD_BYTES = 64
-_LONGEST_PAD = 8192
+
+
+def policy_condition(table: str, *, is_sealed: bool) -> str:
+    """Return what the policy `derwin_scope` of a table says, as the server prints it while search_path is pg_catalog."""
+    column = "id" if table == "projects" else "project_id"
+    if is_sealed:
+        return f"({column} = ( SELECT public.derwin_scope() AS derwin_scope))"
+    return f"({column} = (NULLIF(current_setting('derwin.project_id'::text, true), ''::text))::uuid)"
 
 
 class Begin(StrEnum):
@@ -101,7 +111,7 @@ class Opening:
     def _pad(self) -> str:
         """A comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
         size = self.activity_query_size
-        return f"/*{'.' * size}*/" if size <= _LONGEST_PAD else ""
+        return f"/*{'.' * size}*/" if size <= LONGEST_PAD else ""
 
     @cached_property
     def _padded_begin(self) -> dict[Begin, str]:

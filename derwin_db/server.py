@@ -14,8 +14,9 @@ from derwin_db.errors import (
     SchemaOutOfDate,
     translate,
 )
+from derwin_db.scope import policy_condition
 from derwin_db.settings import ConnectionInfo, Settings
-from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES
+from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES, function_bodies
 
 _LOOK = """
 SELECT
@@ -31,30 +32,44 @@ SELECT
     login.rolbypassrls AS bypasses_policies,
     EXISTS (
         SELECT FROM pg_catalog.pg_class t WHERE t.relname = 'projects' AND t.relnamespace = 'public'::regnamespace
-        AND t.relowner = login.oid
+        AND pg_has_role(login.oid, t.relowner, 'MEMBER')
     ) AS is_owner
 FROM pg_catalog.pg_roles login WHERE login.rolname = current_user
 """
 
 _FENCES = """
 SELECT
-    t.relname AS name,
+    wanted.name,
     t.relrowsecurity AND row_security_active(t.oid) AS is_active,
     t.relforcerowsecurity AS is_forced,
     EXISTS (
-        SELECT FROM pg_catalog.pg_policies p
-        WHERE p.schemaname = 'public' AND p.tablename = t.relname AND p.policyname = 'derwin_scope'
-        AND p.permissive = 'RESTRICTIVE' AND p.cmd = 'ALL' AND p.roles @> ARRAY['derwin_app']::name[]
-        AND p.qual LIKE '%derwin%' AND p.with_check LIKE '%derwin%'
+        SELECT FROM pg_policy p
+        WHERE p.polrelid = t.oid AND p.polname = 'derwin_scope' AND NOT p.polpermissive AND p.polcmd = '*'
+        AND to_regrole('derwin_app') = ANY (p.polroles)
+        AND pg_get_expr(p.polqual, t.oid) = wanted.condition AND pg_get_expr(p.polwithcheck, t.oid) = wanted.condition
     ) AS has_policy
-FROM pg_catalog.pg_class t
-WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND t.relname = ANY($1)
+FROM unnest($1::text[], $2::text[]) AS wanted (name, condition)
+LEFT JOIN pg_class t ON t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND t.relname = wanted.name
 """
+"""Run while search_path is pg_catalog: the conditions are compared as text."""
+
+_BODIES = """
+SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS is_definer, p.proconfig AS settings
+FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN ('derwin_open', 'derwin_scope')
+"""
+
+_SEARCH_PATH = ["search_path=pg_catalog, pg_temp"]
 
 
 _PRIVILEGED = (
-    "The login of DATABASE_URL is privileged (superuser, BYPASSRLS or owner): raw SQL in a session can leave the role "
+    "The login of DATABASE_URL is privileged (superuser, BYPASSRLS, or as the owner): raw SQL in a session can leave the role "
     "derwin_app and see every project. Make a login that may only become derwin_app: `derwin-db roles create`."
+)
+
+_BOTH_ROLES = (
+    "The login of DATABASE_URL may become derwin_admin too: raw SQL in a session can `SET ROLE derwin_admin`. Give the admin "
+    "door a login of its own (ADMIN_URL): `derwin-db roles create`."
 )
 
 
@@ -98,7 +113,9 @@ class Server:
 
     def warnings(self) -> list[str]:
         """Say what works, but should not stay so."""
-        return [_PRIVILEGED] if self.is_privileged else []
+        if self.is_privileged:
+            return [_PRIVILEGED]
+        return [_BOTH_ROLES] if self.may_become_admin else []
 
 
 async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> Server:
@@ -138,19 +155,34 @@ async def _look(opened: Any, connection: ConnectionInfo, role: str) -> Server:
             f"GRANT {role} TO <login> WITH INHERIT FALSE, SET TRUE."
         )
     async with opened.transaction():
-        await opened.execute(f"SET LOCAL ROLE {role}")
+        await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
         revision = await opened.fetchval("SELECT version_num FROM public.alembic_version")
-        fences = await opened.fetch(_FENCES, ["projects", *PROJECT_TABLES])
-        bypass = await opened.fetchval("SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user")
-    missing = [f"{role} bypasses policies"] if bypass else []
-    for fence in fences:
+        missing = await _missing_fences(opened, is_sealed=seen["is_sealed"])
+        bypass = await opened.fetchval("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+    if bypass:
+        missing.append(f"{role} bypasses policies")
+    return _server(opened, seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
+
+
+async def _missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
+    """Name the tables whose policy, or row level security, is not what this package makes, and the functions of the seal."""
+    tables = ("projects", *PROJECT_TABLES)
+    conditions = [policy_condition(table, is_sealed=is_sealed) for table in tables]
+    missing = []
+    for fence in await opened.fetch(_FENCES, tables, conditions):
         if not fence["has_policy"]:
             missing.append(f"{fence['name']} has no restrictive policy for all of derwin_app")
         elif not fence["is_active"]:
             missing.append(f"row level security of {fence['name']} is off")
         elif not fence["is_forced"] and fence["name"] != "projects":
             missing.append(f"row level security of {fence['name']} is not forced")
-    return _server(opened, seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
+    if is_sealed:
+        present = {row["name"]: row for row in await opened.fetch(_BODIES)}
+        for name, body in function_bodies("scope_sealed.v1").items():
+            row = present.get(name)
+            if row is None or row["body"] != body or not row["is_definer"] or row["settings"] != _SEARCH_PATH:
+                missing.append(f"the function {name} is not the one that this package makes")
+    return missing
 
 
 async def _may_become(opened: Any, role: str) -> bool:

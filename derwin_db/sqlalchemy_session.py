@@ -23,8 +23,16 @@ _REFUSED = (
 )
 
 
+_LENT = frozenset(
+    {"execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "prepare", "cursor", "transaction"}
+    | {"copy_from_query", "copy_from_table", "copy_records_to_table", "copy_to_table"}
+    | {"get_server_pid", "get_server_version", "get_settings", "is_in_transaction", "is_closed", "reload_schema_state"}
+)
+"""What of the driver's connection ends with the unit. Listeners, loggers and codecs would stay, and see or change other units."""
+
+
 class Borrowed:
-    """The driver's connection, without the power to close it, for as long as its unit of work is open.
+    """The driver's connection, without the power to close it or to leave something on it, while its unit of work is open.
 
     Whoever keeps hold of it afterwards gets a ScopeError: the connection belongs to another unit by then.
     """
@@ -35,6 +43,8 @@ class Borrowed:
 
     def __getattr__(self, name: str) -> Any:
         self._check_open()
+        if name not in _LENT:
+            raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
         return getattr(self._connection, name)
 
     def is_closed(self) -> bool:

@@ -50,11 +50,13 @@ def upgrade() -> None:
     everything = ", ".join(f"public.{table}" for table in ("projects", *TABLES, "alembic_version"))
 
     run(sql.read("roles.v1"))
-    run(sql.read("revoke_public.v1", tables=everything))
+    run(sql.read("revoke_public.v1", objects=everything))
+    run(sql.read("revoke_temporary.v1"))
     run(sql.read("scope_key.v1"))
     run(sql.read("grants.v1"))
     if not distributed:
         run(sql.read("scope_sealed.v1"))
+        run(sql.read("revoke_public.v1", objects="FUNCTION public.derwin_open(text), public.derwin_scope()"))
     run(sql.read(f"projects_policies_{form}.v1"))
     for table in TABLES:
         run(sql.read(f"table_policies_{form}.v1", table=table))

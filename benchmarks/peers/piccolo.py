@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
-from piccolo.columns import JSONB, UUID as Uuid, DoublePrecision, Integer, Numeric, Text, Timestamptz
+from piccolo.columns import JSONB, DoublePrecision, Integer, Numeric, Text, Timestamptz
+from piccolo.columns import UUID as Uuid
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.query.functions import Sum
 from piccolo.table import Table

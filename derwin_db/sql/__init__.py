@@ -4,6 +4,7 @@
 import this module and nothing else of the package. `{{table}}` in a file is filled in by `read`.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def split(script: str) -> list[str]:
             statements.append(pending.strip())
             pending = ""
     return statements
+
+
+def function_bodies(entity: str, **names: str) -> dict[str, str]:
+    """Return the body of each function that the entity creates, by name, as the server keeps it."""
+    text = "\n".join(read(entity, **names))
+    found = re.findall(r"CREATE FUNCTION [a-z_]+\.([a-z0-9_]+)\(.*?\bAS \$\$(.*?)\$\$;", text, re.DOTALL)
+    return dict(found)
 
 
 class ColumnType(UserDefinedType[Any]):

@@ -3,7 +3,7 @@
 -- deletion: inside a trigger (depth), and with the project gone.
 CREATE FUNCTION public.derwin_refuse_change() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND pg_trigger_depth() > 1 THEN

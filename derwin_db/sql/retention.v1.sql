@@ -2,7 +2,7 @@
 -- arrives meanwhile would be lost). Before its time a row goes only with its whole project, and its time is only raised.
 CREATE FUNCTION public.derwin_keep_evidence() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN

@@ -15,7 +15,7 @@ COMMENT ON TABLE derwin.scope_key IS 'Seals the project scope of a transaction. 
 
 CREATE FUNCTION derwin.rotate_scope_key() RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     key bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));

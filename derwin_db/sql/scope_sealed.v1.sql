@@ -1,9 +1,11 @@
 -- The sealed scope. A unit of work opens with derwin_open(token), token = <project>.<mac of project and backend pid>,
 -- which only a holder of the key can make. It stores <project>.<mac of project, pid and transaction start> as the scope:
 -- that value is readable in the session, and worth nothing in any other transaction.
+-- Both run as the owner: pg_temp stands last in their search_path, or a temporary type that is called uuid would run its
+-- CHECK as the owner.
 CREATE FUNCTION public.derwin_open(token text) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL RESTRICTED
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     project text := left(token, 36);
@@ -12,8 +14,9 @@ DECLARE
     outer_block bytea;
 BEGIN
     SELECT inner_pad, outer_pad INTO inner_block, outer_block FROM derwin.scope_key;
-    IF encode(sha256(outer_block || sha256(inner_block || message)), 'hex') IS DISTINCT FROM substr(token, 38) THEN
-        RAISE 'the project scope is not sealed by this database' USING ERRCODE = '42501';
+    IF token IS NULL OR encode(sha256(outer_block || sha256(inner_block || message)), 'hex') IS DISTINCT FROM substr(token, 38)
+    THEN
+        RAISE 'the project scope is not sealed with the key of this database' USING ERRCODE = 'DW004';
     END IF;
     IF NOT EXISTS (SELECT FROM public.projects WHERE id = project::uuid) THEN
         RAISE 'no such project' USING ERRCODE = 'DW003';
@@ -30,7 +33,7 @@ COMMENT ON FUNCTION public.derwin_open(text) IS 'Opens the transaction for one p
 
 CREATE FUNCTION public.derwin_scope() RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     sealed text := current_setting('derwin.project_id', true);
@@ -52,5 +55,4 @@ END
 $$;
 COMMENT ON FUNCTION public.derwin_scope() IS 'The project of this transaction; NULL without one, an error for a forged one';
 
-REVOKE ALL ON FUNCTION public.derwin_open(text), public.derwin_scope() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.derwin_open(text), public.derwin_scope() TO derwin_app;

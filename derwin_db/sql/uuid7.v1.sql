@@ -2,7 +2,7 @@
 -- 48 bits of Unix milliseconds, then the version, then random bits of a version 4 UUID with its variant.
 CREATE FUNCTION public.derwin_uuid7() RETURNS uuid
     LANGUAGE sql VOLATILE PARALLEL SAFE
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
 AS $$
     WITH source AS (
         SELECT uuid_send(gen_random_uuid()) AS random,

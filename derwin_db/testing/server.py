@@ -76,6 +76,12 @@ class TestServer:
         asyncio.run(self._create(name, self._template))
         return self._described(name)
 
+    def clone(self, database: TestDatabase) -> TestDatabase:
+        """Make a copy of a database that nobody is connected to."""
+        name = self._new_name()
+        asyncio.run(self._create(name, database.owner.database))
+        return self._described(name)
+
     def drop(self, database: TestDatabase) -> None:
         """Remove a database, whoever is connected."""
         asyncio.run(self._administer(f'DROP DATABASE IF EXISTS "{database.owner.database}" WITH (FORCE)'))
@@ -116,8 +122,7 @@ class TestServer:
                     operator_password=self._password,
                 )
             await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
-            if template is not None:  # privileges on the database itself are not copied with it
-                await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')
+            await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')  # a template does not hand it on
         finally:
             await connection.close()
 

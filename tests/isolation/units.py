@@ -1,0 +1,355 @@
+"""Attacks by what happens to units of work: ends, cancellation, concurrency, poolers, killed backends (families 17 to 21, 25).
+
+Each is a script on the shared world; it raises AssertionError where a unit of one project meets anything of another.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+
+from derwin_db import Database, ProjectSession, repos
+from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, ProjectNotFound, ScopeError
+from derwin_db.models import QARunCreate
+from derwin_db.settings import Settings
+from derwin_db.testing.examples import example
+from derwin_db.testing.filling import Filled
+from derwin_db.testing.server import url_of
+from tests.isolation.arena import Arena
+from tests.isolation.pooler import pooled
+
+Run = Callable[[Arena, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Script:
+    """An attack that needs more than one call in one session."""
+
+    family: int
+    name: str
+    run: Callable[[Arena], Awaitable[None]]
+
+    @property
+    def title(self) -> str:
+        return f"{self.family}. {self.name}"
+
+
+SCRIPTS: list[tuple[int, str, Run]] = []
+
+
+def script(family: int) -> Callable[[Run], Run]:
+    """Register a script that is run for each repository."""
+
+    def register(function: Run) -> Run:
+        SCRIPTS.append((family, function.__name__.replace("_", " "), function))
+        return function
+
+    return register
+
+
+def unit_scripts() -> Iterator[Script]:
+    for family, name, function in SCRIPTS:
+        for table in repos.__all__:
+
+            async def run(arena: Arena, function: Run = function, table: str = table) -> None:
+                await function(arena, getattr(repos, table))
+
+            yield Script(family, f"{name}: {table}", run)
+
+
+async def only(session: ProjectSession, repository: Any, project: Filled) -> None:
+    """See to it that the session reads all rows of this project and no others."""
+    rows = (await repository.list(session, limit=500)).items
+    assert {row.id for row in rows} == set(project.ids(repository.model.__tablename__)), "not the rows of its own project"
+
+
+async def refused(call: Callable[[], Awaitable[Any]], *kinds: type[BaseException]) -> BaseException:
+    try:
+        got = await call()
+    except kinds as error:
+        return error
+    raise AssertionError(f"not refused: {got!r}")
+
+
+# --- family 17: the same session again --------------------------------------------------------------------------------
+
+
+@script(17)
+async def after_a_commit(arena, repository):
+    async with arena.shared.narrow.project(arena.a.project_id) as session:
+        await only(session, repository, arena.a)
+    await refused(lambda: repository.list(session), ScopeError)
+    async with arena.shared.narrow.project(arena.b.project_id) as other:
+        await only(other, repository, arena.b)
+        await refused(lambda: repository.list(session), ScopeError)
+
+
+@script(17)
+async def after_an_exception(arena, repository):
+    with contextlib.suppress(KeyError):
+        async with arena.shared.narrow.project(arena.a.project_id) as session:
+            await only(session, repository, arena.a)
+            raise KeyError
+    await refused(lambda: repository.list(session), ScopeError)
+    async with arena.shared.narrow.project(arena.b.project_id) as other:
+        await only(other, repository, arena.b)
+
+
+@script(17)
+async def after_a_failed_statement(arena, repository):
+    with contextlib.suppress(ScopeError):
+        async with arena.shared.narrow.project(arena.a.project_id) as session:
+            await refused(lambda: session.sql.execute(sa.text("SELECT 1 / 0")), Exception)
+            await refused(lambda: repository.list(session), DerwinError)
+    async with arena.shared.narrow.project(arena.b.project_id) as other:
+        await only(other, repository, arena.b)
+
+
+@script(17)
+async def after_a_savepoint_that_is_rolled_back(arena, repository):
+    async with arena.shared.narrow.project(arena.a.project_id) as session:
+        await refused(lambda: failing_savepoint(session), KeyError)
+        await only(session, repository, arena.a)
+        async with session.savepoint():
+            await only(session, repository, arena.a)
+        await only(session, repository, arena.a)
+
+
+async def failing_savepoint(session):
+    async with session.savepoint():
+        await session.sql.execute(sa.text("SELECT 1"))
+        raise KeyError
+
+
+@script(17)
+async def after_a_deleted_project_elsewhere(arena, repository):
+    await refused(lambda: reading(arena.shared.wide, "no-such-project", repository), ProjectNotFound)
+    await refused(lambda: reading(arena.alone.wide, arena.b.project_id, repository), ProjectNotFound)
+
+
+async def reading(database, project, repository):
+    async with database.project(project) as session:
+        return await repository.list(session)
+
+
+# --- family 18: left in the middle ------------------------------------------------------------------------------------
+
+STEPS = tuple(range(0, 200, 7))
+
+
+async def busy(database, project, repository):
+    """A unit that begins, reads, writes, streams and uses SQL of its own."""
+    async with database.project(project) as session:
+        await repository.list(session)
+        await repos.qa_runs.enqueue(session, example(QARunCreate, marker="leaving"))
+        async with session.savepoint():
+            await session.sql.execute(sa.text("SELECT set_config('derwin.left', 'behind', false), pg_advisory_lock(1234567)"))
+        async for _row in repos.raw_signals.stream(session):
+            await asyncio.sleep(0)
+        raise KeyError
+
+
+@script(18)
+async def cancelled_at_any_step(arena, repository):
+    for step in STEPS:
+        task = asyncio.ensure_future(busy(arena.shared.narrow, arena.a.project_id, repository))
+        for _ in range(step):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(KeyError, asyncio.CancelledError):
+            await task
+        await clean_for_b(arena, repository)
+
+
+@script(18)
+async def timed_out(arena, repository):
+    with contextlib.suppress(TimeoutError, KeyError):
+        async with asyncio.timeout(0.004):
+            await busy(arena.shared.narrow, arena.a.project_id, repository)
+    await clean_for_b(arena, repository)
+
+
+@script(18)
+async def an_abandoned_stream(arena, repository):
+    async with arena.shared.narrow.project(arena.a.project_id) as session:
+        rows = repository.stream(session)
+        await anext(rows)
+    await clean_for_b(arena, repository)
+    with contextlib.suppress(ScopeError):  # what was fetched already is A's; there is no more
+        async for row in rows:
+            assert row.id in arena.a.ids(repository.model.__tablename__)
+
+
+async def clean_for_b(arena, repository):
+    """Check out for B on the same connection: B only, and nothing left of the unit before."""
+    async with arena.shared.narrow.project(arena.b.project_id) as session:
+        await only(session, repository, arena.b)
+        left = await session._connection.fetchrow(
+            "SELECT nullif(current_setting('derwin.left', true), '') AS setting, "
+            "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks, "
+            "(SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors"
+        )
+        assert tuple(left) == (None, 0, 0), f"left behind: {left}"
+    assert arena.shared.narrow.connections_in_use() == 0
+
+
+# --- family 19: tasks -------------------------------------------------------------------------------------------------
+
+
+@script(19)
+async def one_session_in_two_tasks(arena, repository):
+    with contextlib.suppress(ScopeError):
+        async with arena.shared.wide.project(arena.a.project_id) as session:
+            answers = await asyncio.gather(*(repository.list(session, limit=500) for _ in range(4)), return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    assert isinstance(answer, ScopeError), answer
+                else:
+                    assert {row.id for row in answer.items} == set(arena.a.ids(repository.model.__tablename__))
+            assert any(isinstance(answer, ConcurrentUse) for answer in answers)
+
+
+@script(19)
+async def two_projects_in_two_tasks(arena, repository):
+    async def turn(project):
+        for _ in range(5):
+            async with arena.shared.wide.project(project.project_id) as session:
+                await only(session, repository, project)
+                await asyncio.sleep(0)
+                await only(session, repository, project)
+
+    await asyncio.gather(turn(arena.a), turn(arena.b), turn(arena.a), turn(arena.b))
+
+
+@script(19)
+async def a_task_that_outlives_its_block(arena, repository):
+    """Whatever A kept of its unit of work, it does not reach the unit of B that has the connection now."""
+    table = repository.model.__tablename__
+    async with arena.shared.narrow.project(arena.a.project_id) as session:
+        await only(session, repository, arena.a)
+        sql = session.sql
+        connection = await sql.connection()
+        raw = (await connection.get_raw_connection()).driver_connection
+        prepared = await raw.prepare(f"SELECT id FROM public.{table}")
+        cursor = await raw.cursor(f"SELECT id FROM public.{table}")
+        fetch = raw.fetch
+    async with arena.shared.narrow.project(arena.b.project_id) as other:
+        await only(other, repository, arena.b)
+        late = {
+            "the session": lambda: repository.list(session),
+            "session.sql": lambda: sql.execute(sa.text(f"SELECT id FROM public.{table}")),
+            "the connection": lambda: connection.execute(sa.text(f"SELECT id FROM public.{table}")),
+            "the driver's connection": lambda: raw.fetch(f"SELECT id FROM public.{table}"),
+            "its bound method": lambda: fetch(f"SELECT id FROM public.{table}"),
+            "a prepared statement": prepared.fetch,
+            "a cursor": lambda: cursor.fetch(1),
+        }
+        for name, call in late.items():
+            try:
+                got = await call()
+            except Exception:  # of its own, SQLAlchemy's or the driver's
+                continue
+            rows = getattr(got, "all", lambda got=got: got)()
+            assert not set(arena.b.ids(table)) & {row[0] for row in rows}, f"{name} reads rows of B"
+        await only(other, repository, arena.b)
+
+
+@script(19)
+async def nested_units(arena, repository):
+    async with arena.shared.wide.project(arena.a.project_id) as outer, arena.shared.wide.project(arena.b.project_id) as inner:
+        await only(inner, repository, arena.b)
+        await only(outer, repository, arena.a)
+        await only(inner, repository, arena.b)
+
+
+# --- family 20: two clients on one server connection ------------------------------------------------------------------
+
+
+@script(20)
+async def behind_a_pooler_in_transaction_mode(arena, repository):
+    async with pooled(arena.shared.database.service) as (pooler, info):
+        rest = {name: url for name, url in arena.shared.database.urls.items() if name != "url"}
+        url = url_of(info) + "&pgbouncer=true"
+        async with Database(url, **rest) as one, Database(url, **rest) as two:
+
+            async def turn(database, project):
+                backends = set()
+                for _ in range(3):
+                    async with database.project(project.project_id) as session:
+                        await only(session, repository, project)
+                        await session.sql.execute(sa.text("SELECT 1"))
+                        backends.add(await session._connection.fetchval("SELECT pg_backend_pid()"))
+                        await only(session, repository, project)
+                return backends
+
+            used = await asyncio.gather(turn(one, arena.a), turn(two, arena.b), turn(one, arena.b), turn(two, arena.a))
+            assert len(set.union(*used)) == 1, "the clients did not share a server connection"
+            assert pooler.turns >= 12
+
+
+# --- family 21: backends that die -------------------------------------------------------------------------------------
+
+
+@script(21)
+async def a_backend_that_is_killed(arena, repository):
+    world = arena.shared
+    with contextlib.suppress(DerwinError, asyncpg.InterfaceError):  # how it ends is a matter of tests/faults
+        async with world.narrow.project(arena.a.project_id) as session:
+            await only(session, repository, arena.a)
+            pid = await session._connection.fetchval("SELECT pg_backend_pid()")
+            await world.owner.execute("SELECT pg_terminate_backend($1)", pid)
+            await refused(lambda: repository.list(session), DatabaseUnavailable, ScopeError)
+    async with world.narrow.project(arena.b.project_id) as session:
+        await only(session, repository, arena.b)
+
+
+@script(21)
+async def idle_backends_that_are_killed(arena, repository):
+    world = arena.shared
+    await reading(world.narrow, arena.a.project_id, repository)
+    await world.owner.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND datname = current_database()",
+        world.database.service.user,
+    )
+    for project in (arena.b, arena.a, arena.b):
+        with contextlib.suppress(DatabaseUnavailable, ConcurrentUse):  # whether the first one fails is a matter of tests/faults
+            async with world.narrow.project(project.project_id) as session:
+                await only(session, repository, project)
+    async with world.narrow.project(arena.a.project_id) as session:
+        await only(session, repository, arena.a)
+
+
+@script(21)
+async def a_pool_that_is_exhausted(arena, repository):
+    world = arena.shared
+    url = url_of(world.database.service) + "&connection_limit=1"
+    rest = {name: value for name, value in world.database.urls.items() if name != "url"}
+    settings = Settings(pool_timeout=0.2)
+    async with Database(url, settings=settings, **rest) as database, database.project(arena.a.project_id) as session:
+        await only(session, repository, arena.a)
+        await refused(lambda: reading(database, arena.b.project_id, repository), DatabaseUnavailable)
+        await only(session, repository, arena.a)
+
+
+# --- family 25: statements that are prepared already ------------------------------------------------------------------
+
+
+@script(25)
+async def one_statement_for_two_projects(arena, repository):
+    ids = {project.project_id: project.ids(repository.model.__tablename__) for project in (arena.a, arena.b)}
+    for turn in range(ROUNDS):
+        project = (arena.a, arena.b)[turn % 2]
+        foreign = (arena.b, arena.a)[turn % 2]
+        async with arena.shared.narrow.project(project.project_id) as session:
+            await only(session, repository, project)
+            assert await repository.find(session, ids[foreign.project_id][0]) is None
+            assert not await repository.exists(session, ids[foreign.project_id][-1])
+            assert await repository.count(session) == len(ids[project.project_id])
+
+
+ROUNDS = 80
+"""How often a statement changes hands; over all repositories this is more than a thousand times."""
