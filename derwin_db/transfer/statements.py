@@ -9,6 +9,7 @@ from sqlmodel import SQLModel
 
 from derwin_db.guard import PROJECT
 from derwin_db.repository import scope_of
+from derwin_db.sql import ColumnType
 from derwin_db.statement import Statement, command, scalars
 
 
@@ -19,7 +20,7 @@ def _table(name: str) -> sa.Table:
 def _given(name: str) -> Any:
     """The rows of the parameter, read by the database as rows of the table."""
     table = _table(name)
-    shape: sa.ColumnElement[Any] = sa.literal_column(f"NULL::public.{name}")
+    shape = sa.cast(sa.null(), ColumnType(f"public.{name}"))
     rows = sa.cast(sa.bindparam("rows", type_=sa.Text()), JSONB)
     columns = [sa.column(column.name, column.type) for column in table.columns]
     return sa.func.jsonb_populate_recordset(shape, rows).table_valued(*columns, name="given")
@@ -53,7 +54,9 @@ def import_statement(name: str) -> Statement[None]:
     table, given = _table(name), _given(name)
     names = [column.name for column in table.columns if column.name not in ("project_id", "duplicate_of_id")]
     query: Any = insert(table).from_select(["project_id", *names], sa.select(PROJECT, *(_raw(given.c[n]) for n in names)))
-    return command("import", query.on_conflict_do_nothing() if name == "spend_ledger" else query)
+    return command(
+        "import", query.on_conflict_do_nothing(index_elements=["project_id", "id"]) if name == "spend_ledger" else query
+    )
 
 
 def _raw(column: Any) -> Any:
