@@ -97,9 +97,7 @@ class ProfileRules(Base):
         version = (len(world.profile) or 1) + off
         change = {"change": ProfileChange.LEARNED, "expected_version": version, "doc_id": doc_id, **WHO}
         data = ProjectProfileUpdate(summary=summary)
-        done, row = self.act(
-            world, lambda session: repos.project_profiles.evolve(session, data, **change), expected, kept=kept
-        )
+        done, row = self.act(world, lambda session: repos.project_profiles.evolve(session, data, **change), expected, kept=kept)
         if done and summary != world.profile[-1]:
             world.profile.append(summary)
             if doc_id is not None:

@@ -61,9 +61,7 @@ class RunRules(Base):
     def requeue_stalled(self, which: int, older_than: timedelta, kept: bool) -> None:
         world, _ = self.take(which)
         stalled = world.where("qa_runs", status=RunStatus.RUNNING) if older_than < timedelta(days=1) else []
-        done, count = self.act(
-            world, lambda session: repos.qa_runs.requeue_stalled(session, older_than=older_than), kept=kept
-        )
+        done, count = self.act(world, lambda session: repos.qa_runs.requeue_stalled(session, older_than=older_than), kept=kept)
         if done:
             assert count == len(stalled)
             for id in stalled:

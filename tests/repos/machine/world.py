@@ -79,9 +79,7 @@ class World:
 
     def where(self, table: str, **values: Any) -> list[UUID]:
         """Return the ids of the rows that have these values."""
-        return [
-            id for id, row in self.tables[table].items() if all(row.get(name) == value for name, value in values.items())
-        ]
+        return [id for id, row in self.tables[table].items() if all(row.get(name) == value for name, value in values.items())]
 
     def total(self) -> Decimal:
         return sum((row["amount_usd"] for row in self.tables["spend_ledger"].values()), Decimal(0))
