@@ -45,7 +45,11 @@ class Projects(
                 self.ingest_doc(which, content, kept=True)
             self.create_profile(which, "one", kept=True)
             self.record(which, 2, "ticket_id", kept=True)
-            self.age(which)
+            for is_held in (True, False):
+                self.age(which)
+                self.hold_or_release(which, 3 - is_held, is_held=is_held, kept=True)
+            self.attach(which, [2, 3], 5, kept=True)
+            self.mark_duplicate(which, 7, 5, kept=True)
             self.remember(which, 0.5, kept=True)
             self.append(which, "a", "1.5", None, kept=True)
 

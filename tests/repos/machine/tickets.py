@@ -121,6 +121,18 @@ class TicketRules(Base):
         if done and ticket is not None:
             ticket |= {"status": TicketStatus.DUPLICATE, "duplicate_of_id": of, "version": ticket["version"] + 1}
 
+    @rule(which=WHICH, number=st.integers(0, 5))
+    def close_a_circle(self, which: int, number: int) -> None:
+        """From the end of a chain back to one of its members: always refused."""
+        world, _ = self.take(which)
+        tickets = world.tables["qa_tickets"]
+        members = [id for id, row in tickets.items() if row["duplicate_of_id"] is not None]
+        if members:
+            member = members[number % len(members)]
+            (end,) = [id for id in _chain(world, member) if tickets[id]["duplicate_of_id"] is None]
+            expected = Conflict if tickets[end]["status"] in OPEN else IllegalTransition
+            self.act(world, lambda session: repos.qa_tickets.mark_duplicate(session, end, member), expected)
+
     @rule(which=WHICH, pick=PICK, kept=KEPT)
     def delete_ticket(self, which: int, pick: int, kept: bool) -> None:
         world, other = self.take(which)

@@ -1,0 +1,177 @@
+"""Every statement of every repository, EXPLAINed on a filled database under the policies: an index, and no sequential scan.
+
+The statements are those that calls send: nothing is listed by hand but how to call a verb (verbs.py).
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+from uuid import UUID
+
+import pytest
+
+from derwin_db import Database, ProjectSession, repos
+from derwin_db.sql import PROJECT_TABLES
+from derwin_db.statement import Statement
+from derwin_db.testing import TestDatabase, TestServer
+from tests.contract.bulk import LARGE, MIDDLE, fill
+from tests.contract.verbs import PROJECT_CALLS, SINCE, UNTIL, Call
+from tests.repos.filling import REPOSITORIES
+from tests.repos.test_projects import a_project
+
+Sent = tuple[Statement[Any], list[Any]]
+ITS_PROJECT = object()
+"""Stands in recorded arguments for the project: a statement is looked at for projects of several sizes."""
+
+
+@dataclass
+class Plans:
+    """A filled database, and what EXPLAIN says of it."""
+
+    db: Database
+    projects: dict[int, UUID]
+
+    async def explain(self, size: int, sent: list[Sent], *, is_generic: bool) -> list[dict[str, Any]]:
+        """Return the plans of these statements for the project of this size."""
+        plans = []
+        async with self.db.project(self.projects[size]) as session:
+            for number, (statement, arguments) in enumerate(sent):
+                given = [session.project_id if value is ITS_PROJECT else value for value in arguments]
+                if is_generic:
+                    name, nulls = f"plan_{number}", ", ".join(["NULL"] * len(given))
+                    await session._driver(
+                        "execute", f"SET LOCAL plan_cache_mode = force_generic_plan; PREPARE {name} AS {statement.sql}"
+                    )
+                    execute = f"EXECUTE {name}({nulls})" if given else f"EXECUTE {name}"
+                    (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {execute}")
+                    await session._driver("execute", f"DEALLOCATE {name}")
+                else:
+                    (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {statement.sql}", *given)
+                plans.append(json.loads(row[0])[0]["Plan"])
+        return plans
+
+    async def check(self, sent: list[Sent], *, is_generic: bool = True) -> None:
+        """Fail for a plan that scans a project table from end to end, or enters it by no index that begins with its project."""
+        assert sent
+        for size in (LARGE, MIDDLE):
+            for generic in (False, True) if is_generic else (False,):
+                for (statement, _), plan in zip(sent, await self.explain(size, sent, is_generic=generic), strict=True):
+                    for node in nodes(plan):
+                        assert is_by_index(node), f"{statement.name}: {json.dumps(node, indent=1)}\n{statement.sql}"
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {key: value for key, value in plan.items() if key != "Plans"}
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def is_by_index(node: dict[str, Any]) -> bool:
+    kind = node["Node Type"]
+    if node.get("Relation Name") in PROJECT_TABLES and kind in {"Seq Scan", "Sample Scan", "Tid Scan"}:
+        return False
+    if kind in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"} and node["Index Name"] != "ix_rag_corpus_embedding":
+        column = "(id = " if "_projects" in node["Index Name"] else "(project_id = "
+        return column in node.get("Index Cond", "")
+    return True
+
+
+@contextmanager
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sent]]:
+    """Note every statement that a session of a project hands to the driver, with its arguments."""
+    sent: list[Sent] = []
+    original = ProjectSession._arguments
+
+    def note(self: ProjectSession, statement: Any, values: Any) -> Any:
+        arguments = original(self, statement, values)
+        sent.append((statement, [ITS_PROJECT if value == self.project_id else value for value in arguments]))
+        return arguments
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProjectSession, "_arguments", note)
+        yield sent
+
+
+@pytest.fixture(scope="module")
+async def bulk(server: TestServer) -> AsyncIterator[TestDatabase]:
+    database = await asyncio.to_thread(server.migrated)
+    yield database
+    await asyncio.to_thread(server.drop, database)
+
+
+@pytest.fixture(scope="module")
+async def plans(bulk: TestDatabase) -> AsyncIterator[Plans]:
+    projects = await fill(bulk.owner)
+    async with Database(**bulk.urls) as db:
+        yield Plans(db, projects)
+
+
+def filters_of(repo: Any, row: Any) -> list[dict[str, Any]]:
+    """Return no filter, each filter alone, each with both bounds, and all at once, with the values of a row."""
+    hints = get_type_hints(repo.filters)
+    bounds = {"since": SINCE, "until": UNTIL}
+    own = {name: getattr(row, name) for name in hints if name not in bounds}
+    singles = [{name: value} for name, value in (own | bounds).items() if value is not None]
+    return [{}, *singles, bounds, *(single | bounds for single in singles), own | bounds]
+
+
+class TestReads:
+    @pytest.mark.parametrize("table", sorted(REPOSITORIES))
+    async def test_every_read_with_every_filter(self, plans: Plans, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        repo = REPOSITORIES[table]
+        async with plans.db.project(plans.projects[LARGE], read_only=True) as session:
+            rows = (await repo.list(session, limit=20)).items
+            row = next((row for row in rows if getattr(row, "duplicate_of_id", row) is not None), rows[0])
+        with recorded(monkeypatch) as sent:
+            async with plans.db.project(plans.projects[LARGE], read_only=True) as session:
+                for read in (repo.get, repo.find, repo.exists):
+                    await read(session, row.id)
+                for filters in filters_of(repo, row):
+                    page = await repo.list(session, limit=1, **filters)
+                    if page.next_cursor:
+                        await repo.list(session, limit=1, cursor=page.next_cursor, **filters)
+                    async for _ in repo.stream(session, **filters):
+                        break
+                    await repo.count(session, **filters)
+        following = [statement for statement, _ in sent if "after_id" in [name for _, name, _ in statement._given]]
+        assert following or table in {"projects", "project_profiles"}
+        await plans.check(list({statement.sql: (statement, arguments) for statement, arguments in sent}.values()))
+
+
+class TestVerbs:
+    @pytest.mark.parametrize("call", PROJECT_CALLS, ids=str)
+    async def test_every_statement(self, plans: Plans, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with plans.db.admin(reason="a test") as admin:
+            project = await repos.projects.create(admin, a_project())
+        async with plans.db.project(project.id) as session:
+            made = await call.prepare(session)
+        with recorded(monkeypatch) as sent:
+            async with plans.db.project(project.id) as session:
+                await call.run(session, made)
+        await plans.check(sent, is_generic=call.verb != "rag_corpus.search")
+
+
+class TestIsByIndex:
+    """What the tests above stand on: they see a plan that is none."""
+
+    async def test_a_sequential_scan_is_seen(self, plans: Plans) -> None:
+        statement = repos.qa_tickets._list_statement(("fingerprint",), follows=False)
+        async with plans.db.project(plans.projects[MIDDLE]) as session:
+            await session._driver("execute", "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
+            arguments = statement.arguments({"project_id": session.project_id, "fingerprint": "x", "limit": 2})
+            (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {statement.sql}", *arguments)
+        assert not all(map(is_by_index, nodes(json.loads(row[0])[0]["Plan"])))
+
+    @pytest.mark.parametrize("condition", [{"Index Cond": "(id = '1')"}, {}])
+    def test_an_index_that_is_entered_without_the_project_is_seen(self, condition: dict[str, str]) -> None:
+        assert not is_by_index({"Node Type": "Index Scan", "Index Name": "ix_qa_runs_x", **condition})
+
+    async def test_the_data_is_large_enough_to_tell(self, plans: Plans) -> None:
+        for size in (LARGE, MIDDLE):
+            async with plans.db.project(plans.projects[size], read_only=True) as session:
+                counts = {table: await repo.count(session) for table, repo in REPOSITORIES.items()}
+            assert set(counts.values()) == {1, size}
+            assert [table for table, count in counts.items() if count == 1] == ["project_profiles", "projects"]
