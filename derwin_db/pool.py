@@ -106,8 +106,8 @@ class Pool:
         if not self._used:
             self._drained.set()
 
-    def drop_unanswered(self, connection: PooledConnection) -> None:
-        """End a connection on which the server did not answer in time, and the idle ones, which lead the same way."""
+    def drop_all_like(self, connection: PooledConnection) -> None:
+        """End a connection that is not to be used again, and the idle ones, which are likely no better."""
         self.drop(connection)
         self.forget_idle()
 
