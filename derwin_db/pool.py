@@ -296,9 +296,10 @@ def _end(connection: PooledConnection) -> None:
     try:
         connection.terminate()
     except RuntimeError:  # its event loop is closed, and nobody else closes the socket
-        transport: Any = connection._transport
-        if getattr(transport, "_sock", None) is not None:
-            transport._sock.close()
+        transport = getattr(connection, "_transport", None)
+        raw = getattr(transport, "_sock", None)
+        if transport is not None and raw is not None:
+            raw.close()
             transport._sock = None
 
 
