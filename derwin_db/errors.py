@@ -358,7 +358,7 @@ def translate(error: BaseException) -> DerwinError | None:
     origin = _driver_error(error)
     state = sqlstate_of(origin)
     if state is None:
-        return _from_builtin(origin)
+        return _from_builtin(origin) or (None if origin is error else _from_sqlalchemy(error))
     result = _from_sqlstate(origin, state)
     result.sqlstate = state
     if isinstance(result, DatabaseUnavailable):

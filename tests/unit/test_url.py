@@ -202,7 +202,9 @@ class TestOptions:
         assert parse("postgresql://app@db.example:6543/qa").is_pooled
         assert not parse("postgresql://app@db.example:5432/qa").is_pooled
 
-    @pytest.mark.parametrize(("text", "mode"), [("ssl=true", "require"), ("ssl=false", "disable"), ("ssl=verify-ca", "verify-ca")])
+    @pytest.mark.parametrize(
+        ("text", "mode"), [("ssl=true", "require"), ("ssl=false", "disable"), ("ssl=verify-ca", "verify-ca")]
+    )
     def test_ssl(self, text, mode):
         assert parse(f"postgresql://app@db.example/qa?{text}").sslmode == mode
 
