@@ -104,7 +104,7 @@ class TestPasswords:
         except ConfigurationError:
             return
         assert (seen.host, seen.user, seen.database) == ("db.example", "app", "qa")
-        assert seen.password in {password, None if not password else password} or "%" in password
+        assert seen.password == password or "%" in password
 
     def test_a_plus_is_a_plus(self):
         assert parse("postgresql://app:a+b@db.example/qa?application_name=a+b").password == "a+b"
@@ -250,11 +250,12 @@ class TestSecrecy:
 
     @given(st.text(max_size=60))
     def test_no_refusal_shows_anything(self, text):
+        sentence = ""
         try:
             parse(f"postgresql://{text}")
         except ConfigurationError as error:
-            words = [word for word in text.split() if len(word) > 12]
-            assert not any(word in str(error) for word in words)
+            sentence = str(error)
+        assert not any(word in sentence for word in text.split() if len(word) > 12)
 
 
 class TestTls:
