@@ -345,6 +345,14 @@ def sqlstate_of(error: BaseException) -> str | None:
     return state if isinstance(state, str) else None
 
 
+def breaks_connections(error: BaseException) -> bool:
+    """Tell whether the connection, and others like it, should not be used again though it is open.
+
+    The server did not answer in time, or the driver holds statements that were prepared for another schema.
+    """
+    return isinstance(error, TimeoutError) or type(error).__name__ in _OUTDATED
+
+
 def translate(error: BaseException) -> DerwinError | None:
     """Return this package's error for what a driver, SQLAlchemy or the network raised; None for anything else.
 
@@ -355,7 +363,7 @@ def translate(error: BaseException) -> DerwinError | None:
     origin = _driver_error(error)
     state = sqlstate_of(origin)
     if state is None:
-        return _from_builtin(origin)
+        return _from_builtin(origin) or (None if origin is error else _from_sqlalchemy(error))
     result = _from_sqlstate(origin, state)
     result.sqlstate = state
     if isinstance(result, DatabaseUnavailable):

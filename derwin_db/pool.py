@@ -106,8 +106,8 @@ class Pool:
         if not self._used:
             self._drained.set()
 
-    def drop_unanswered(self, connection: PooledConnection) -> None:
-        """End a connection on which the server did not answer in time, and the idle ones, which lead the same way."""
+    def drop_all_like(self, connection: PooledConnection) -> None:
+        """End a connection that is not to be used again, and the idle ones, which are likely no better."""
         self.drop(connection)
         self.forget_idle()
 
@@ -296,9 +296,10 @@ def _end(connection: PooledConnection) -> None:
     try:
         connection.terminate()
     except RuntimeError:  # its event loop is closed, and nobody else closes the socket
-        transport: Any = connection._transport
-        if getattr(transport, "_sock", None) is not None:
-            transport._sock.close()
+        transport = getattr(connection, "_transport", None)
+        raw = getattr(transport, "_sock", None)
+        if transport is not None and raw is not None:
+            raw.close()
             transport._sock = None
 
 

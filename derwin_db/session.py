@@ -25,6 +25,7 @@ from derwin_db.errors import (
     DerwinError,
     OutcomeUnknown,
     ScopeError,
+    breaks_connections,
     translate,
     translate_any,
 )
@@ -220,7 +221,7 @@ class UnitOfWork:
     def _fail(self, error: BaseException) -> NoReturn:
         """Let nothing further run in this unit, and raise what came out of the driver."""
         self._has_failed = True
-        self._is_lost = self._is_lost or isinstance(error, TimeoutError)  # the server does not answer: no ROLLBACK for it
+        self._is_lost = self._is_lost or breaks_connections(error)
         _raise_translated(error)
 
     async def _connected(self) -> Any:
@@ -254,8 +255,8 @@ class UnitOfWork:
             try:
                 await self._open(connection, opening)
             except BaseException as error:
-                if isinstance(error, TimeoutError):
-                    pool.drop_unanswered(connection)
+                if breaks_connections(error):
+                    pool.drop_all_like(connection)
                     raise
                 await self._in_background(_end(pool, connection, self._backend.cleanup_timeout))
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
@@ -392,7 +393,7 @@ class UnitOfWork:
         if pool is None:
             return
         if self._is_lost:
-            pool.drop_unanswered(connection)
+            pool.drop_all_like(connection)
             return
         await self._in_background(self._rollback(pool, connection))
 

@@ -20,7 +20,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import sqlalchemy as sa
 import uuid_utils.compat
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Strict
 from pydantic_core import PydanticCustomError, to_json
 from sqlmodel import Field
 
@@ -36,6 +36,7 @@ LONG_TEXT_LENGTH = 1_000_000
 JSON_BYTES = 1024 * 1024
 JSON_DEPTH = 64
 JSON_INTEGER = 2**53
+LONGEST_WINDOW = timedelta(days=36_525)
 INT4_MAX = 2**31 - 1
 INT8_MAX = 2**63 - 1
 
@@ -44,6 +45,7 @@ _UUID_TEXT = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CLASSIFICATION = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
+_TOO_FINE = re.compile(r"[.,][0-9]{7}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _URL_FORBIDDEN = re.compile(r"[\x00-\x20\x7f<>\"\\^`{}|]|%00")
 
@@ -129,23 +131,27 @@ def _text(length: int, **bounds: Any) -> Any:
     return _stored(sa.Text, f"char_length({{0}}) BETWEEN 1 AND {length}", **bounds)
 
 
-ShortText = Annotated[str, _text(SHORT_TEXT_LENGTH, min_length=1, max_length=SHORT_TEXT_LENGTH), AfterValidator(check_text)]
+ShortText = Annotated[
+    str, Strict(), _text(SHORT_TEXT_LENGTH, min_length=1, max_length=SHORT_TEXT_LENGTH), AfterValidator(check_text)
+]
 """1 to 500 characters."""
 
-LongText = Annotated[str, AfterValidator(_long), Field(sa_type=sa.Text)]
+LongText = Annotated[str, Strict(), AfterValidator(_long), Field(sa_type=sa.Text)]
 """Up to 1,000,000 characters."""
 
-Fingerprint = Annotated[str, _text(128, min_length=1, max_length=128), AfterValidator(check_text)]
+Fingerprint = Annotated[str, Strict(), _text(128, min_length=1, max_length=128), AfterValidator(check_text)]
 """1 to 128 characters that say what makes two findings the same."""
 
 Slug = Annotated[
     str,
+    Strict(),
     AfterValidator(_slug),
     _stored(sa.Text, "{0} ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND char_length({0}) <= 63"),
 ]
 
 Classification = Annotated[
     str,
+    Strict(),
     _matching(_CLASSIFICATION, "A classification has 1 to 64 of a-z, 0-9 and underscore"),
     _stored(sa.Text, "{0} ~ '^[a-z0-9_]+$' AND char_length({0}) <= 64"),
 ]
@@ -153,6 +159,7 @@ Classification = Annotated[
 
 Sha256 = Annotated[
     str,
+    Strict(),
     _matching(_SHA256, "A SHA-256 digest has 64 lower-case hexadecimal digits"),
     _stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
 ]
@@ -190,10 +197,10 @@ def _any_uri(value: str) -> str:
     return _address(value, schemes=None, forbidden=frozenset({"javascript", "data", "file"}))
 
 
-WebUrl = Annotated[str, AfterValidator(_web_url), _text(SHORT_TEXT_LENGTH)]
+WebUrl = Annotated[str, Strict(), AfterValidator(_web_url), _text(SHORT_TEXT_LENGTH)]
 """http or https, a host, no credentials, up to 500 characters."""
 
-AnyUri = Annotated[str, AfterValidator(_any_uri), _text(SHORT_TEXT_LENGTH)]
+AnyUri = Annotated[str, Strict(), AfterValidator(_any_uri), _text(SHORT_TEXT_LENGTH)]
 """Any scheme but javascript, data and file; no credentials, up to 500 characters."""
 
 
@@ -263,8 +270,14 @@ Cost = Annotated[
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The driver stores these two as -infinity and infinity."""
+
+
 def _timestamp(value: object) -> datetime:
     if isinstance(value, str):
+        if _TOO_FINE.search(value):
+            raise refuse("timestamp", "A time has at most 6 digits of a second: the database keeps microseconds")
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
@@ -274,26 +287,26 @@ def _timestamp(value: object) -> datetime:
     if value.utcoffset() is None:
         raise refuse("timestamp", "A time has an offset from UTC; a naive one is ambiguous")
     try:
-        return value.astimezone(UTC)
+        moment = value.astimezone(UTC)
     except OverflowError:
-        raise refuse("timestamp", "The time lies outside of years 1 to 9999 in UTC") from None
+        moment = _LAST
+    if moment in (_FIRST, _LAST):
+        raise refuse("timestamp", "The time lies outside of years 1 to 9999 in UTC, or is its first or last moment")
+    return moment
 
 
 Timestamp = Annotated[datetime, BeforeValidator(_timestamp), Field(sa_type=sa.DateTime(timezone=True))]
 """A point in time, kept in UTC. A naive time is refused."""
 
 
-_LONGEST_WINDOW = timedelta(days=36_500)
-
-
 def _window(value: object) -> timedelta:
-    if not isinstance(value, timedelta) or not timedelta(0) < value <= _LONGEST_WINDOW:
-        raise refuse("window", "A window is a timedelta above 0 and of at most 36,500 days")
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= LONGEST_WINDOW:
+        raise refuse("window", "A window is a timedelta above 0, of at most a hundred years")
     return value
 
 
 Window = Annotated[timedelta, BeforeValidator(_window)]
-"""A length of time above zero."""
+"""A length of time above zero, up to a hundred years."""
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -317,8 +330,8 @@ def _walk_json(value: Any, depth: int) -> None:
         if abs(value) > JSON_INTEGER:
             raise refuse("json", "An integer in JSON lies within 2^53")
     elif kind is float:
-        if not math.isfinite(value):
-            raise refuse("json", "A number in JSON is finite")
+        if not -JSON_INTEGER <= value <= JSON_INTEGER:  # NaN neither
+            raise refuse("json", "A number in JSON is finite and lies within 2^53: beyond, jsonb makes it another integer")
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
@@ -346,7 +359,10 @@ def check_json_size(value: Any) -> Any:
 
 
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
-"""A JSON object whose shape belongs to the caller: at most 1 MiB and 64 levels."""
+"""A JSON object whose shape belongs to the caller: at most 1 MiB and 64 levels.
+
+Of a key that a JSON text has twice the last one stays, in every parser on the way: nothing here sees the first.
+"""
 
 
 # --- vectors --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Fixtures of the fault tests: a server to torment, `Database`s on it, a proxy before it, and a watch over all of it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -42,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def base() -> Iterator[tuple[Victim, TestDatabase]]:
     """A stopped cluster with a migrated database, to copy."""
     victim, database = make_base()
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collections after each test need not look at it
     yield victim, database
     victim.remove()
 
@@ -104,10 +107,25 @@ async def make_db(database: TestDatabase) -> AsyncIterator[MakeDatabase]:
         await db.close()
 
 
+@pytest.fixture(scope="session")
+async def steady(base: tuple[Victim, TestDatabase], tormented: Victim) -> AsyncIterator[Database]:
+    """One `Database` that lives through all tests of this session, and what they do to its server."""
+    async with Database(**tormented.moved(base[1]).urls, settings=settings()) as database:
+        yield database
+
+
 @pytest.fixture
-def db(make_db: MakeDatabase) -> Database:
-    """A `Database` on the server."""
-    return make_db()
+async def db(steady: Database, victim: Victim) -> AsyncIterator[Database]:
+    """A `Database` on the server; at the end of the test none of its connections is checked out."""
+    yield steady
+    await load.settled(steady)
+
+
+@pytest.fixture
+async def alone(steady: Database, victim: Victim, database: TestDatabase) -> None:
+    """Nobody else is connected as the service."""
+    await steady.close()
+    assert await victim.until_quiet(database.service.user) == 0
 
 
 @pytest.fixture

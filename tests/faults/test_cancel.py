@@ -114,7 +114,7 @@ class TestDuringCommit:
 
 
 class TestDuringConnect:
-    async def test_the_pool_warms_although_everybody_is_cancelled(self, make_db, victim: Victim, database, project):
+    async def test_the_pool_warms_although_everybody_is_cancelled(self, make_db, victim: Victim, database, project, alone):
         db = make_db(pool_size=4)
         await db.start()
         rounds = 0
@@ -142,7 +142,7 @@ class TestDuringConnect:
                 break
         assert db._app is not None
 
-    async def test_no_backend_is_left_by_a_scope_that_ends_while_connecting(self, make_db, victim, database, project):
+    async def test_no_backend_is_left_by_a_scope_that_ends_while_connecting(self, make_db, victim, database, project, alone):
         db = make_db()
         await db.start()
         for number in range(30):

@@ -125,6 +125,7 @@ class TestColumnTypeChanged:
             assert results == [None] * 4
         finally:
             await owner.execute(f"ALTER TABLE {TABLE} ALTER COLUMN title TYPE text")
+            await db.close()
 
 
 class TestBehindALongReader:

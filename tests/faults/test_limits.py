@@ -74,16 +74,12 @@ class TestPoolExhausted:
 
 class TestServerFull:
     @pytest.fixture
-    async def narrow(self, victim: Victim, database):
+    async def narrow(self, project, alone, victim: Victim, database):
         """The service's login may have two connections."""
         user = database.service.user
-        await self._until_gone(victim, user)
         await victim.fetch(f"ALTER ROLE {user} CONNECTION LIMIT 2")
         yield
         await victim.fetch(f"ALTER ROLE {user} CONNECTION LIMIT -1")
-
-    async def _until_gone(self, victim: Victim, user: str) -> None:
-        assert await victim.until_quiet(user) == 0
 
     async def test_says_unavailable_after_waiting(self, make_db, narrow, project):
         db, other = make_db(pool_timeout=0.4), make_db(pool_timeout=0.4)
@@ -206,15 +202,15 @@ class TestDeadlock:
 
 class TestSerialization:
     @pytest.fixture
-    async def strict(self, victim: Victim, database):
-        """Transactions of the service's login are serializable."""
+    async def strict(self, victim: Victim, database, make_db):
+        """A `Database` whose transactions are serializable."""
         where = f"ROLE {database.service.user} IN DATABASE {database.owner.database}"
         await victim.fetch(f"ALTER {where} SET default_transaction_isolation = 'serializable'")
-        yield
+        yield make_db()
         await victim.fetch(f"ALTER {where} RESET default_transaction_isolation")
 
-    async def test_is_run_again_and_no_increment_is_lost(self, strict, db: Database, project):
-        async with db.project(project) as session:
+    async def test_is_run_again_and_no_increment_is_lost(self, strict: Database, project):
+        async with strict.project(project) as session:
             id = (await make_ticket(session)).id
             await repos.qa_tickets.update(session, id, QATicketUpdate(title="0"))
         tries = 0
@@ -229,18 +225,18 @@ class TestSerialization:
 
         for _ in range(5):
             tries, met = 0, asyncio.Barrier(2)
-            await asyncio.gather(db.run(project, increment, met), db.run(project, increment, met))
+            await asyncio.gather(strict.run(project, increment, met), strict.run(project, increment, met))
             assert tries == 3
-        async with db.project(project) as session:
+        async with strict.project(project) as session:
             assert (await repos.qa_tickets.get(session, id)).title == "10"
 
-    async def test_without_run_it_says_so(self, strict, db: Database, project):
-        async with db.project(project) as session:
+    async def test_without_run_it_says_so(self, strict: Database, project):
+        async with strict.project(project) as session:
             id = (await make_ticket(session)).id
         met = asyncio.Barrier(2)
 
         async def change(name):
-            async with db.project(project) as session:
+            async with strict.project(project) as session:
                 await repos.qa_tickets.get(session, id)
                 await met.wait()
                 await repos.qa_tickets.update(session, id, QATicketUpdate(title=name))

@@ -524,7 +524,7 @@ class TestClose:
             await db.close()
         assert len(await keys_of(db, project)) == 3
 
-    async def test_leaves_nothing_on_the_server(self, make_db, victim, database, project):
+    async def test_leaves_nothing_on_the_server(self, make_db, victim, database, project, alone):
         db = make_db()
         await asyncio.gather(*(spend(db, project, f"{name}") for name in range(10)))
         await db.close()
@@ -532,7 +532,7 @@ class TestClose:
 
 
 class TestConnectionLife:
-    async def test_a_connection_that_is_old_is_replaced(self, make_db, victim, database, project):
+    async def test_a_connection_that_is_old_is_replaced(self, make_db, victim, database, project, alone):
         db = make_db(pool_size=2, connection_life=0.4)
         seen = set()
         for number in range(8):
@@ -541,7 +541,7 @@ class TestConnectionLife:
             await asyncio.sleep(0.15)
         assert len(seen) >= 3
 
-    async def test_what_is_idle_is_ended_in_its_time(self, make_db, victim, database, project):
+    async def test_what_is_idle_is_ended_in_its_time(self, make_db, victim, database, project, alone):
         db = make_db(connection_life=0.4)
         await asyncio.gather(*(spend(db, project, f"{name}") for name in range(5)))
         assert await victim.until_quiet(database.service.user, seconds=3) == 0
