@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.data import Workload
-from benchmarks.peers.driver import GET, LIST, SPEND, Reference, Wire
 from benchmarks.peers.base import month_ago
+from benchmarks.peers.driver import GET, LIST, SPEND, Reference, Wire
 from derwin_db import repos
 from derwin_db.models import Severity, TicketStatus
 from derwin_db.testing import TestDatabase

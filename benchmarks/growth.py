@@ -106,9 +106,7 @@ async def run(small: TestDatabase, large: TestDatabase, signals: int, projects: 
     sides = []
     for database, count in ((small, 10), (large, projects)):
         began = time.perf_counter()
-        size = Size(
-            projects=count, tickets=count * TICKETS, signals=count * each, entries=count * TICKETS, vectors=0, runs=1
-        )
+        size = Size(projects=count, tickets=count * TICKETS, signals=count * each, entries=count * TICKETS, vectors=0, runs=1)
         workload = await load(database, size, is_even=True)
         _say(f"{count} projects with {each} signals each: loaded in {time.perf_counter() - began:.0f} s")
         sides.append((database, workload))
@@ -167,11 +165,13 @@ async def _pages(side: Side, rounds: int, pages: int = 1000) -> dict[str, Any]:
 async def _add_long_project(database: TestDatabase, tickets: int) -> UUID:
     project_id, connection = project_id_of("growth-long"), await connect(database.owner)
     try:
-        await connection.execute("INSERT INTO public.projects (id, slug, name, type) VALUES ($1, 'growth-long', 'Long', 'ERP')", project_id)
+        insert = "INSERT INTO public.projects (id, slug, name, type) VALUES ($1, 'growth-long', 'Long', 'ERP')"
+        await connection.execute(insert, project_id)
         await connection.execute(
             "INSERT INTO public.qa_tickets (project_id, created_at, title, description, steps_to_reproduce, severity, "
             "classification, confidence, risk_score) SELECT $1, now() - n * interval '1 second', 'Totals drift ' || n, "
-            "repeat('The total differs from its lines. ', 9), '[]', 'HIGH', 'ui_bug', 0.5, 0.5 FROM generate_series(1, $2) AS n",
+            "repeat('The total differs from its lines. ', 9), '[]', 'HIGH', 'ui_bug', 0.5, 0.5 "
+            "FROM generate_series(1, $2) AS n",
             project_id,
             tickets,
         )

@@ -179,7 +179,9 @@ async def _load(owner: Any, projects: dict[int, UUID], source: VectorSource) -> 
     await owner.execute("DROP INDEX public.ix_rag_corpus_embedding")
     for size, project_id in projects.items():
         await owner.execute(
-            "INSERT INTO public.projects (id, slug, name, type) VALUES ($1, $2, 'Vectors', 'ERP')", project_id, f"vectors-{size}"
+            "INSERT INTO public.projects (id, slug, name, type) VALUES ($1, $2, 'Vectors', 'ERP')",
+            project_id,
+            f"vectors-{size}",
         )
         await copy_vectors(owner, project_id, source, size)
     await owner.execute("VACUUM (ANALYZE) public.rag_corpus")
