@@ -311,7 +311,8 @@ class TestColumnsLeftOut:
         assert stored.embedding is not None
 
     async def test_assigning_it_sets_it_on_this_row_alone(self, session, entry):
+        one = await repos.rag_corpus.get(session, entry.id)
         other = await repos.rag_corpus.get(session, entry.id)
-        entry.embedding = [0.5] * 1536
-        assert "embedding" in entry.model_fields_set
+        one.embedding = [0.5] * 1536
+        assert "embedding" in one.model_fields_set
         assert "embedding" not in other.model_fields_set
