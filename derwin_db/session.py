@@ -70,7 +70,6 @@ class UnitOfWork:
         self._is_busy = False
         self._has_failed = False
         self._savepoints = 0
-        self._settings: set[str] = set()
         self._options: dict[str, Any] = {}
 
     # --- the block ----------------------------------------------------------------------------------------------------
@@ -129,11 +128,9 @@ class UnitOfWork:
         await self._driver("executemany", statement.sql, [self._arguments(statement, row) for row in rows])
 
     async def set_for_unit(self, settings: str) -> None:
-        """Send `SET LOCAL` commands, once in this unit: they end with the transaction."""
-        if settings not in self._settings:
-            self._check_usable()
-            await self._driver("execute", settings)
-            self._settings.add(settings)
+        """Send `SET LOCAL` commands: they end with the transaction."""
+        self._check_usable()
+        await self._driver("execute", settings)
 
     async def stream(self, statement: Statement[R], values: Mapping[str, Any]) -> AsyncIterator[R]:
         """Yield the rows through a cursor on the server: constant memory. Other statements may run in between."""
