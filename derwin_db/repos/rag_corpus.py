@@ -247,7 +247,7 @@ def _nearest(distance: sa.ColumnElement[float], *, by_name: bool, bounded: bool)
 @cache
 def _exact_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
     """The function does what the operator does, but no index serves it."""
-    distance = sa.func.cosine_distance(_CORPUS.c.embedding, _WANTED, type_=sa.Double())
+    distance: sa.ColumnElement[float] = sa.func.cosine_distance(_CORPUS.c.embedding, _WANTED, type_=sa.Double())
     query = _nearest(distance, by_name=by_name, bounded=bounded).order_by(_CORPUS.c.id).limit(_LIMIT)
     return _matches(query)
 
