@@ -54,7 +54,7 @@ async def _run(database: TestDatabase, options: argparse.Namespace) -> dict[str,
     chosen = await open_peers(options.peers, database, workload)
     results: dict[str, Any] = {"run": await _circumstances(database, size, rounds), "missing": chosen.missing, "ops": {}}
     try:
-        effort = measure.Effort(rounds, *((0.2, 0.12) if options.quick else (0.45, 0.3)))
+        effort = measure.Effort(rounds, *((0.15, 0.08) if options.quick else (0.45, 0.3)))
         for operation in OPERATIONS:
             if operation in options.ops:
                 samples = await measure.run(operation, chosen.peers, workload, effort)

@@ -49,7 +49,8 @@ def shares(count: int, total: int) -> list[int]:
 
 
 _PROJECT = """
-INSERT INTO public.projects (id, slug, name, type) SELECT id, slug, slug, 'ERP' FROM unnest($1::uuid[], $2::text[]) AS p (id, slug)
+INSERT INTO public.projects (id, slug, name, type)
+SELECT id, slug, slug, 'ERP' FROM unnest($1::uuid[], $2::text[]) AS p (id, slug)
 """
 
 _RUNS = """
@@ -59,9 +60,10 @@ FROM unnest($1::uuid[]) AS p (id), generate_series(1, $2)
 """
 
 _TICKETS = """
-INSERT INTO public.qa_tickets (project_id, id, created_at, updated_at, title, description, steps_to_reproduce, expected, actual,
-    severity, classification, status, initial_bucket, final_bucket, confidence, risk_score, fingerprint, external_ref)
-SELECT p.id, public.derwin_uuid7(), t.at, t.at, 'Totals drift on invoice ' || n, repeat('The total differs from its lines. ', 9),
+INSERT INTO public.qa_tickets (project_id, id, created_at, updated_at, title, description, steps_to_reproduce, expected,
+    actual, severity, classification, status, initial_bucket, final_bucket, confidence, risk_score, fingerprint, external_ref)
+SELECT p.id, public.derwin_uuid7(), t.at, t.at, 'Totals drift on invoice ' || n,
+    repeat('The total differs from its lines. ', 9),
     '["Open the invoice", "Add a line with a discount", "Save it", "Compare the total with the lines"]',
     'The total is the sum of the lines.', 'The total is off by the discount of the last line.',
     (ARRAY['CRITICAL', 'HIGH', 'MEDIUM', 'LOW'])[1 + n % 4],

@@ -31,6 +31,9 @@ OUT = Path(__file__).resolve().parent / "out"
 TICKETS = 100
 """Tickets, and ledger entries, of each project in both databases."""
 
+PROJECTS_ASKED, CALLS = 200, 60
+"""How many tickets, each of another project where there are that many, are asked for in turn; calls in each round."""
+
 Operation = Callable[[ProjectSession, UUID, UUID, int], Awaitable[Any]]
 """Takes the session, a ticket and a run of its project, and a number that no other call has."""
 
@@ -78,7 +81,7 @@ class Side:
 
     async def call(self, operation: Operation, number: int) -> float:
         """Run the operation in another project each time. Return its seconds."""
-        project_id, ticket_id = self.workload.targets[number % len(self.workload.targets)]
+        project_id, ticket_id = self.workload.targets[number % PROJECTS_ASKED]
         began = time.perf_counter()
         async with self.db.project(project_id) as session:
             await operation(session, ticket_id, self.workload.runs[project_id], number)
@@ -124,15 +127,13 @@ async def run(small: TestDatabase, large: TestDatabase, signals: int, projects: 
 async def _compare(left: Side, right: Side, operation: Operation, rounds: int) -> dict[str, Any]:
     ratios, number = [], 0
     for turn in range(rounds + 1):
-        seconds: dict[Side, float] = {}
-        for side in (left, right) if turn % 2 else (right, left):
-            taken = []
-            for _ in range(40):
-                number += 1
-                taken.append(await side.call(operation, number))
-            seconds[side] = statistics.median(taken)
-        if turn:  # the first one warms
-            ratios.append(seconds[right] / seconds[left])
+        seconds: dict[Side, list[float]] = {left: [], right: []}
+        for _ in range(CALLS if turn else PROJECTS_ASKED):  # the first turn warms: every project that is asked, once
+            number += 1
+            for side in (left, right) if number % 2 else (right, left):
+                seconds[side].append(await side.call(operation, number))
+        if turn:
+            ratios.append(statistics.median(seconds[right]) / statistics.median(seconds[left]))
     is_same = await left.plans(operation, 10**7) == await right.plans(operation, 10**7)
     ratio = round(statistics.median(ratios), 2)
     return {"ratio": ratio, "same_plan": is_same, "is_met": ratio <= 1.5 and is_same}
@@ -165,13 +166,13 @@ async def _pages(side: Side, rounds: int, pages: int = 1000) -> dict[str, Any]:
 async def _add_long_project(database: TestDatabase, tickets: int) -> UUID:
     project_id, connection = project_id_of("growth-long"), await connect(database.owner)
     try:
-        await connection.execute(
-            "INSERT INTO public.projects (id, slug, name, type) VALUES ($1, 'growth-long', 'Long', 'ERP')", project_id
-        )
+        insert = "INSERT INTO public.projects (id, slug, name, type) VALUES ($1, 'growth-long', 'Long', 'ERP')"
+        await connection.execute(insert, project_id)
         await connection.execute(
             "INSERT INTO public.qa_tickets (project_id, created_at, title, description, steps_to_reproduce, severity, "
             "classification, confidence, risk_score) SELECT $1, now() - n * interval '1 second', 'Totals drift ' || n, "
-            "repeat('The total differs from its lines. ', 9), '[]', 'HIGH', 'ui_bug', 0.5, 0.5 FROM generate_series(1, $2) AS n",
+            "repeat('The total differs from its lines. ', 9), '[]', 'HIGH', 'ui_bug', 0.5, 0.5 "
+            "FROM generate_series(1, $2) AS n",
             project_id,
             tickets,
         )

@@ -100,6 +100,7 @@ async def run(operation: str, peers: Sequence[Peer], workload: Workload, effort:
     samples = {peer.name: Samples() for peer in peers}
     number = 0
     for order in rotated(peers, effort.rounds):
+        gc.collect()
         for peer in order:
             found = samples[peer.name]
             if found.failure is not None:
@@ -107,7 +108,6 @@ async def run(operation: str, peers: Sequence[Peer], workload: Workload, effort:
             unit = unit_of(peer, operation, workload)
             try:
                 await throughput(unit, effort.throughput / 5, number)  # warm: connections, prepared statements, caches
-                gc.collect()
                 found.seconds.append(await latency(unit, effort.latency, number + 500_000))
                 found.rates.append(await throughput(unit, effort.throughput, number + 1_000_000))
             except Unsupported as reason:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.server import bench_database
 from derwin_db import Database, repos
@@ -36,7 +36,7 @@ def resident() -> float:
 class Watch:
     """Looks at the resident memory every 10 ms, from a thread of its own."""
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         gc.collect()
         self.idle = self.highest = resident()
         self._is_over = threading.Event()

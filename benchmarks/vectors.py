@@ -76,8 +76,10 @@ SCANS = (
     ("relaxed_order", 64),
     ("relaxed_order", 100),
     ("relaxed_order", 200),
+    ("forced", 100),
+    ("forced", 200),
 )
-"""hnsw.iterative_scan and hnsw.ef_search."""
+"""hnsw.iterative_scan and hnsw.ef_search; forced is a relaxed scan without leaving the choice to the planner."""
 
 
 def query(distance: str, candidates: int) -> str:
@@ -91,9 +93,10 @@ def query(distance: str, candidates: int) -> str:
 
 def settings(scan: str, ef_search: int) -> str:
     """Return the settings of one try."""
+    forced = "SET LOCAL enable_sort = off; " if scan == "forced" else ""
     return (
-        "SET LOCAL plan_cache_mode = force_custom_plan; "
-        f"SET LOCAL hnsw.iterative_scan = {scan}; SET LOCAL hnsw.ef_search = {ef_search}"
+        f"{forced}SET LOCAL plan_cache_mode = force_custom_plan; "
+        f"SET LOCAL hnsw.iterative_scan = {scan.replace('forced', 'relaxed_order')}; SET LOCAL hnsw.ef_search = {ef_search}"
     )
 
 
@@ -150,7 +153,9 @@ class Trial:
         return await self.measure(search)
 
 
-async def run(database: TestDatabase, sizes: tuple[int, ...], count: int, *, is_separated: bool) -> dict[str, Any]:
+async def run(
+    database: TestDatabase, sizes: tuple[int, ...], indexes: tuple[Index, ...], count: int, *, is_separated: bool
+) -> dict[str, Any]:
     """Load, then measure each index on each project."""
     owner, peer = await connect(database.owner), Reference()
     await peer.open(database, None)  # type: ignore[arg-type]
@@ -160,7 +165,7 @@ async def run(database: TestDatabase, sizes: tuple[int, ...], count: int, *, is_
     try:
         await _load(owner, projects, source)
         trials = [await _trial(peer, projects[size], size, source.points(count).tolist()) for size in sizes]
-        for index in INDEXES:
+        for index in indexes:
             cost = await index.build(owner)
             _say(f"{index.name}: {cost}")
             results["indexes"][index.name] = {**cost, "projects": await _scans(index, trials)}
@@ -235,12 +240,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vectors", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="projects up to 20,000 entries")
     parser.add_argument("--separated", action="store_true", help="clusters that have nothing in common")
+    parser.add_argument("--last-index", action="store_true", help="only the index that the migrations make")
     parser.add_argument("--queries", type=int, default=40)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     with bench_database() as database:
         sizes = QUICK if options.quick else FULL
-        results = asyncio.run(run(database, sizes, options.queries, is_separated=options.separated))
+        indexes = INDEXES[-1:] if options.last_index else INDEXES
+        results = asyncio.run(run(database, sizes, indexes, options.queries, is_separated=options.separated))
     OUT.mkdir(exist_ok=True)
     name = "vectors-separated" if options.separated else "vectors"
     (OUT / f"{name}.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

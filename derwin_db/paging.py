@@ -29,7 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class Page(BaseModel, Generic[T]):
     """One page of a list. `next_cursor` is None on the last one."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)  # annotations alone make 14 classes at import
 
     items: list[T]
     next_cursor: str | None = None

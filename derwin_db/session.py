@@ -82,7 +82,6 @@ class UnitOfWork:
         self._is_lost = False
         self._outcome: Outcome = "rolled back"
         self._savepoints = 0
-        self._settings: set[str] = set()
         self._options: dict[str, Any] = {}
         self._is_pooled = False
 
@@ -159,11 +158,9 @@ class UnitOfWork:
         await self._driver("executemany", statement.sql, [self._arguments(statement, row) for row in rows])
 
     async def set_for_unit(self, settings: str) -> None:
-        """Send `SET LOCAL` commands, once in this unit: they end with the transaction."""
-        if settings not in self._settings:
-            self._check_usable()
-            await self._driver("execute", settings)
-            self._settings.add(settings)
+        """Send `SET LOCAL` commands: they end with the transaction."""
+        self._check_usable()
+        await self._driver("execute", settings)
 
     async def stream(self, statement: Statement[R], values: Mapping[str, Any]) -> AsyncIterator[R]:
         """Yield the rows through a cursor on the server: constant memory. Other statements may run in between."""

@@ -190,9 +190,9 @@ def _value(column: sa.ColumnElement[Any], position: int, scope: dict[str, Any]) 
     if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
         scope[name] = {None: None, **{member.value: member for member in column.type.enum_class}}
         return f"{name}[{value}]"
-    is_json = isinstance(column.type, AsJson)
-    scope[name] = column.type.adapter.validator.validate_json if is_json else _result_processor(column)
-    return value if scope[name] is None else f"None if {value} is None else {name}({value})"
+    process = column.type.adapter.validator.validate_json if isinstance(column.type, AsJson) else _result_processor(column)
+    scope[name] = process
+    return value if process is None else f"None if {value} is None else {name}({value})"
 
 
 class LoadedFields(set[str]):

@@ -16,9 +16,9 @@ SEARCH_LIMIT = 10
 STEPS = ["Open the invoice", "Add a line with a discount", "Save it", "Compare the total with the lines"]
 
 COLUMNS = (
-    "project_id", "id", "created_at", "updated_at", "run_id", "title", "description", "steps_to_reproduce", "expected", "actual",
-    "severity", "classification", "confidence", "risk_score", "fingerprint", "external_ref", "status", "initial_bucket",
-    "final_bucket", "duplicate_of_id", "resolved_at", "version",
+    "project_id", "id", "created_at", "updated_at", "run_id", "title", "description", "steps_to_reproduce", "expected",
+    "actual", "severity", "classification", "confidence", "risk_score", "fingerprint", "external_ref", "status",
+    "initial_bucket", "final_bucket", "duplicate_of_id", "resolved_at", "version",
 )  # fmt: skip
 """The columns of a ticket."""
 

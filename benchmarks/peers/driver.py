@@ -141,7 +141,7 @@ class Wire(_Driver):
         return database.owner
 
     @asynccontextmanager
-    async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:  # noqa: ARG002
+    async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:
         async with self._pool.acquire() as connection:
             if settings:
                 await connection.execute(settings.replace("SET LOCAL", "SET"))

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
+from piccolo import columns
 from piccolo.columns import JSONB, DoublePrecision, Integer, Numeric, Text, Timestamptz
-from piccolo.columns import UUID as Uuid
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.query.functions import Sum
 from piccolo.table import Table
@@ -18,11 +18,11 @@ from derwin_db.types import new_id
 
 
 class Ticket(Table, tablename="qa_tickets", schema="public"):
-    project_id = Uuid()
-    id = Uuid(primary_key=True)
+    project_id = columns.UUID()
+    id = columns.UUID(primary_key=True)
     created_at = Timestamptz()
     updated_at = Timestamptz()
-    run_id = Uuid(null=True, default=None)
+    run_id = columns.UUID(null=True, default=None)
     title = Text()
     description = Text()
     steps_to_reproduce = JSONB()
@@ -37,15 +37,15 @@ class Ticket(Table, tablename="qa_tickets", schema="public"):
     status = Text(default="OPEN")
     initial_bucket = Text(null=True, default=None)
     final_bucket = Text(null=True, default=None)
-    duplicate_of_id = Uuid(null=True, default=None)
+    duplicate_of_id = columns.UUID(null=True, default=None)
     resolved_at = Timestamptz(null=True, default=None)
     version = Integer(default=1)
 
 
 class Signal(Table, tablename="raw_signals", schema="public"):
-    project_id = Uuid()
-    id = Uuid(primary_key=True)
-    run_id = Uuid()
+    project_id = columns.UUID()
+    id = columns.UUID(primary_key=True)
+    run_id = columns.UUID()
     route = Text()
     title = Text()
     fingerprint = Text()
@@ -56,8 +56,8 @@ class Signal(Table, tablename="raw_signals", schema="public"):
 
 
 class Spend(Table, tablename="spend_ledger", schema="public"):
-    project_id = Uuid()
-    id = Uuid(primary_key=True)
+    project_id = columns.UUID()
+    id = columns.UUID(primary_key=True)
     amount_usd = Numeric((14, 6))
     occurred_at = Timestamptz()
 

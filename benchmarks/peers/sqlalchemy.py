@@ -116,7 +116,7 @@ class Unscoped(_SQLAlchemy):
 
     name: ClassVar[str] = "sqlmodel_unscoped"
 
-    def session(self, project_id: UUID) -> AsyncSession:  # noqa: ARG002  # the scoped peer needs it
+    def session(self, project_id: UUID) -> AsyncSession:  # the scoped peer needs it
         return AsyncSession(self.engine, expire_on_commit=False)
 
     async def get(self, project_id: UUID, ticket_id: UUID) -> Any:

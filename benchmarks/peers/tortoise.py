@@ -41,6 +41,8 @@ class Ticket(Model):
     version = fields.IntField(default=1)
 
     class Meta:
+        """Where the tickets are."""
+
         table = "qa_tickets"
 
 
@@ -57,6 +59,8 @@ class Signal(Model):
     observed_at = fields.DatetimeField()
 
     class Meta:
+        """Where the signals are."""
+
         table = "raw_signals"
 
 
@@ -67,6 +71,8 @@ class Spend(Model):
     occurred_at = fields.DatetimeField()
 
     class Meta:
+        """Where the entries are."""
+
         table = "spend_ledger"
 
 

@@ -159,7 +159,8 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         if before == after and json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
             return row
         written = await project_session(session).fetch(
-            self._update_statement(frozenset(changed), guarded=True), {**changed, "id": row.id, "expected_version": row.version}
+            self._update_statement(frozenset(changed), guarded=True),
+            {**changed, "id": row.id, "expected_version": row.version},
         )
         await _log(session, row.id, why, before, after, to_version=row.version + 1, doc_id=doc_id, who=who)
         return written[0]

@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.dialects.postgresql import ARRAY, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
 from derwin_db.errors import ConfigurationError, InvalidInput, NotFound
 from derwin_db.guard import PROJECT
@@ -27,22 +27,31 @@ from derwin_db.repository import (
     table_of,
 )
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, hydrator, tuples
+from derwin_db.statement import Statement, command, entities, hydrator, scalars, tuples
 from derwin_db.types import Classification, Embedding, new_id
 
 _CORPUS = table_of(RAGCorpus)
 _WITHOUT_EMBEDDING = tuple(column for column in _CORPUS.c if column.name != "embedding")
 _BATCH = 500
 
-_SETTINGS = {"plan_cache_mode": "force_custom_plan", "hnsw.iterative_scan": "relaxed_order", "hnsw.ef_search": "64"}
+_SETTINGS = {
+    "plan_cache_mode": "force_custom_plan",
+    "enable_sort": "off",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.ef_search": "200",
+}
+"""In force while the vector index is searched, and no longer.
+
+A generic plan may leave the index, and so does the planner where it thinks a search this wide dearer than sorting; a
+narrower one does not reach every cluster. A scan that ends early returns too few rows, a strict one drops what it meets out
+of order. Source: each measured, docs/performance.md.
+"""
 
 SEARCH_SETTINGS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _SETTINGS.items())
-"""What a search sets for its unit of work.
+_DEFAULTS = "; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)
 
-A generic plan no longer uses the vector index. A scan that ends early returns too few rows of a small project; a relaxed one
-finds more than a strict one, which drops what it meets out of order. A wider search makes the planner read projects exactly
-that the index serves five times faster. Source: each measured, docs/performance.md.
-"""
+EXACT_ROWS = 1000
+"""Up to here, and to the square root of four times the limit times the rows of all projects, reading them all is faster."""
 
 _EMBEDDING: TypeAdapter[Any] = TypeAdapter(Embedding)
 _NAME: TypeAdapter[str] = TypeAdapter(Classification)
@@ -147,19 +156,27 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Shape: 1,536 numbers. Units: cosine similarity, -1..1. Order: most similar first. Entries come without embeddings,
         and those that have none are not found. Small projects are searched exactly, large ones through the HNSW index.
-        Errors: InvalidInput; ConfigurationError where pgvector is older than 0.8. Cost: two round trips, the first for the
-        settings that keep the plan.
+        Errors: InvalidInput; ConfigurationError where pgvector is older than 0.8. Cost: two statements, four where the
+        index is searched.
         """
         session = project_session(session)
-        values: dict[str, Any] = {"embedding": checked(_EMBEDDING, embedding, "embedding"), "limit": check_limit(limit)}
+        values: dict[str, Any] = {
+            "embedding": checked(_EMBEDDING, embedding, "embedding"),
+            "limit": check_limit(limit),
+            "exact_rows": EXACT_ROWS,
+        }
         if classification is not None:
             values["classification"] = checked(_NAME, classification, "classification")
         if min_similarity is not None:
             values["max_distance"] = 1 - _similarity(min_similarity)
+        shape = {"by_name": classification is not None, "bounded": min_similarity is not None}
+        [is_large] = await session.fetch(_is_large_statement(by_name=shape["by_name"]), values)
+        if not is_large:
+            return await session.fetch(_exact_statement(**shape), values)
         await session.set_for_unit(SEARCH_SETTINGS)
-        statement = _search_statement(by_name=classification is not None, bounded=min_similarity is not None)
-        matches = await session.fetch(statement, values)
+        matches = await session.fetch(_indexed_statement(**shape), values)
         await self._check_settings(session)
+        await session.set_for_unit(_DEFAULTS)
         return matches
 
     async def _check_settings(self, session: ProjectSession) -> None:
@@ -205,17 +222,55 @@ def _settings_statement() -> Statement[tuple[Any, ...]]:
 
 
 @cache
-def _search_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
-    wanted = sa.cast(sa.bindparam("embedding", type_=ARRAY(REAL)), _CORPUS.c.embedding.type)
-    distance: sa.ColumnElement[float] = _CORPUS.c.embedding.op("<=>", return_type=sa.Double())(wanted)
-    query = scoped(RAGCorpus, *_WITHOUT_EMBEDDING, distance.label("distance")).where(_CORPUS.c.embedding.is_not(None))
+def _is_large_statement(*, by_name: bool) -> Statement[bool]:
+    """Whether the index is worth it: its price falls with the project's share of all rows, that of reading rises with them."""
+    tables = sa.table("pg_class", sa.column("oid"), sa.column("reltuples", sa.Float), schema="pg_catalog")
+    break_even = sa.func.sqrt(4 * sa.bindparam("limit", type_=sa.Integer()) * sa.func.greatest(tables.c.reltuples, 0))
+    most = sa.cast(sa.func.greatest(sa.bindparam("exact_rows", type_=sa.Integer()), break_even), sa.Integer)
+    this = sa.cast(sa.literal_column(f"'{_CORPUS.fullname}'"), REGCLASS)
+    exact_rows = sa.select(most).where(tables.c.oid == this).scalar_subquery()
+    rows = _entries(sa.literal(1).label("one"), by_name=by_name).order_by(_CORPUS.c.created_at.desc(), _CORPUS.c.id.desc())
+    return scalars(
+        "rag_corpus.search", sa.select(sa.func.count() > exact_rows).select_from(rows.limit(exact_rows + 1).subquery())
+    )
+
+
+def _entries(*columns: sa.ColumnElement[Any], by_name: bool) -> sa.Select[Any]:
+    query = scoped(RAGCorpus, *columns)
     if by_name:
         query = query.where(_CORPUS.c.classification == param("classification", _CORPUS.c.classification))
+    return query
+
+
+_WANTED = sa.cast(sa.bindparam("embedding", type_=ARRAY(REAL)), _CORPUS.c.embedding.type)
+_LIMIT = sa.bindparam("limit", type_=sa.Integer())
+
+
+def _nearest(distance: sa.ColumnElement[float], *, by_name: bool, bounded: bool) -> sa.Select[Any]:
+    query = _entries(*_WITHOUT_EMBEDDING, distance.label("distance"), by_name=by_name)
+    query = query.where(_CORPUS.c.embedding.is_not(None))
     if bounded:
         query = query.where(distance <= sa.bindparam("max_distance", type_=sa.Double()))
-    limit = sa.bindparam("limit", type_=sa.Integer())
-    nearest = query.order_by(distance).limit(limit * 2).subquery("nearest")  # a relaxed scan is nearly in order: sort again
-    query = sa.select(*nearest.c).order_by(nearest.c.distance, nearest.c.id).limit(limit)
+    return query.order_by(distance)
+
+
+@cache
+def _exact_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
+    """The function does what the operator does, but no index serves it."""
+    distance: sa.ColumnElement[float] = sa.func.cosine_distance(_CORPUS.c.embedding, _WANTED, type_=sa.Double())
+    query = _nearest(distance, by_name=by_name, bounded=bounded).order_by(_CORPUS.c.id).limit(_LIMIT)
+    return _matches(query)
+
+
+@cache
+def _indexed_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
+    """A relaxed scan is nearly in order: twice as many as wanted are sorted again."""
+    distance: sa.ColumnElement[float] = _CORPUS.c.embedding.op("<=>", return_type=sa.Double())(_WANTED)
+    nearest = _nearest(distance, by_name=by_name, bounded=bounded).limit(_LIMIT * 2).subquery("nearest")
+    return _matches(sa.select(*nearest.c).order_by(nearest.c.distance, nearest.c.id).limit(_LIMIT))
+
+
+def _matches(query: sa.Select[Any]) -> Statement[Match]:
     entries = hydrator(RAGCorpus, _WITHOUT_EMBEDDING)
 
     def matches(records: Sequence[Sequence[Any]]) -> list[Match]:

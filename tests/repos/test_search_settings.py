@@ -1,4 +1,7 @@
-"""What a search sets is in force: a server takes a mistyped or unknown setting of an extension without a word."""
+"""Small projects are searched exactly, large ones through the index, and what that needs is in force, and no longer.
+
+A server takes a mistyped or unknown setting of an extension without a word.
+"""
 
 import math
 from importlib import import_module
@@ -8,70 +11,117 @@ from sqlalchemy import text
 
 from derwin_db import Database, repos
 from derwin_db.errors import DerwinError
-from derwin_db.models import RAGCorpusCreate
+from derwin_db.models import ProjectCreate, RAGCorpusCreate
 from derwin_db.repos.rag_corpus import _SETTINGS, RAGCorpora
+
+MODULE = import_module("derwin_db.repos.rag_corpus")
+ROWS = 300
 
 
 def direction(angle: float) -> list[float]:
     return [math.cos(angle), math.sin(angle), *[0.0] * 1534]
 
 
-def fix(angle: float) -> RAGCorpusCreate:
-    return RAGCorpusCreate(classification="ui_bug", problem=str(angle), fix_summary="f", diff="d", embedding=direction(angle))
+def fix(number: int) -> RAGCorpusCreate:
+    return RAGCorpusCreate(
+        classification="ui_bug" if number % 2 else "data_integrity",
+        problem=str(number),
+        fix_summary="f",
+        diff="d",
+        embedding=direction(number / 200),
+    )
 
 
 @pytest.fixture
-async def filled(session):
-    await repos.rag_corpus.add_many(session, [fix(number / 100) for number in range(60)])
-    return session
+async def filled(own_db):
+    """A database of one's own, with one project that is large as soon as EXACT_ROWS is 0."""
+    async with own_db.admin(reason="a test") as admin:
+        await repos.projects.create(admin, ProjectCreate(slug="filled", name="Filled", type="OTHER"))
+    async with own_db.project("filled") as session:
+        await repos.rag_corpus.add_many(session, [fix(number) for number in range(ROWS)])
+    return own_db
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Makes projects count as large."""
+    monkeypatch.setattr(MODULE, "EXACT_ROWS", 0)
+
+
+async def sent_by(db, corpus, **options) -> list[str]:
+    """The statements of one search."""
+    sent = []
+    async with db.project("filled") as unit:
+        connection = await unit._connected()
+        with connection.query_logger(lambda record: sent.append(record.query)):
+            await corpus.search(unit, direction(0.3), **options)
+    return sent
+
+
+class TestWay:
+    async def test_small_is_exact_without_settings(self, filled):
+        sent = await sent_by(filled, RAGCorpora())
+        assert any("cosine_distance" in query for query in sent)
+        assert not any("SET LOCAL" in query or "<=>" in query for query in sent)
+
+    async def test_large_goes_through_the_index(self, filled, large):
+        sent = await sent_by(filled, RAGCorpora())
+        [query] = [query for query in sent if "<=>" in query]
+        async with filled.project("filled") as unit:
+            connection = await unit._connected()
+            await unit.set_for_unit(MODULE.SEARCH_SETTINGS)
+            plan = await connection.fetch(f"EXPLAIN {query}", direction(0.3), unit.project_id, 10, 2)
+        assert "ix_rag_corpus_embedding" in str(plan)
+
+    async def test_a_rare_classification_of_a_large_project_is_exact(self, filled, monkeypatch):
+        monkeypatch.setattr(MODULE, "EXACT_ROWS", ROWS // 2 + 10)
+        assert any("<=>" in query for query in await sent_by(filled, RAGCorpora()))
+        assert not any("<=>" in query for query in await sent_by(filled, RAGCorpora(), classification="ui_bug"))
+
+    @pytest.mark.parametrize("limit", [1, 7, ROWS, 500])
+    @pytest.mark.parametrize("exact_rows", [0, 1000], ids=["index", "exact"])
+    async def test_both_return_the_nearest_in_order(self, filled, monkeypatch, exact_rows, limit):
+        monkeypatch.setattr(MODULE, "EXACT_ROWS", exact_rows)
+        async with filled.project("filled") as session:
+            found = await repos.rag_corpus.search(session, direction(0.30125), limit=limit)
+        near = sorted(range(ROWS), key=lambda number: abs(number / 200 - 0.30125))
+        assert [int(match.entry.problem) for match in found] == near[:limit]
+        assert found[0].similarity == pytest.approx(math.cos(0.00125), abs=1e-6)
+
+    @pytest.mark.parametrize("exact_rows", [0, 1000], ids=["index", "exact"])
+    async def test_both_take_all_conditions(self, filled, monkeypatch, exact_rows):
+        monkeypatch.setattr(MODULE, "EXACT_ROWS", exact_rows)
+        async with filled.project("filled") as session:
+            found = await repos.rag_corpus.search(
+                session, direction(0.3), limit=50, classification="ui_bug", min_similarity=math.cos(0.0501)
+            )
+        assert sorted(int(match.entry.problem) for match in found) == list(range(51, 71, 2))
 
 
 class TestSettings:
-    async def test_are_in_force_after_a_search(self, filled):
-        await repos.rag_corpus.search(filled, direction(0.3))
-        found = await filled.sql.execute(
-            text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names)"), {"names": [*_SETTINGS]}
-        )
-        assert dict(found.all()) == _SETTINGS
-
-    async def test_end_with_the_unit(self, db, project, filled):
-        await repos.rag_corpus.search(filled, direction(0.3))
-        async with db.project(project.id) as other:
-            assert await other.sql.scalar(text("SELECT current_setting('plan_cache_mode')")) == "auto"
+    async def test_end_with_the_search(self, filled, large):
+        async with filled.project("filled") as session:
+            await repos.rag_corpus.search(session, direction(0.3))
+            found = await session.sql.execute(
+                text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names)"), {"names": [*_SETTINGS]}
+            )
+            assert dict(found.all()) == {
+                "plan_cache_mode": "auto",
+                "enable_sort": "on",
+                "hnsw.iterative_scan": "off",
+                "hnsw.ef_search": "40",
+            }
 
     @pytest.mark.parametrize("name", ["hnsw.iterativ_scan", "hnsw.efsearch", "derwin.anything"])
-    async def test_one_that_the_server_does_not_know_is_found(self, filled, monkeypatch, name):
-        module = import_module("derwin_db.repos.rag_corpus")
+    async def test_one_that_the_server_does_not_know_is_found(self, filled, large, monkeypatch, name):
         monkeypatch.setitem(_SETTINGS, name, "64")
-        monkeypatch.setattr(module, "SEARCH_SETTINGS", f"{module.SEARCH_SETTINGS}; SET LOCAL {name} = 64")
-        with pytest.raises(DerwinError):  # once the extension is loaded, the server itself refuses a name that begins with hnsw
-            await RAGCorpora().search(filled, direction(0.3))
+        monkeypatch.setattr(MODULE, "SEARCH_SETTINGS", f"{MODULE.SEARCH_SETTINGS}; SET LOCAL {name} = 64")
+        with pytest.raises(DerwinError):  # once the extension is loaded, the server itself refuses a name of hnsw
+            await sent_by(filled, RAGCorpora())
 
-    async def test_are_looked_at_once_for_each_database(self, db, project, migrated):
+    async def test_are_looked_at_once_for_each_database(self, filled, own_database, large):
         corpus = RAGCorpora()
-        assert await looks(db, project, corpus)
-        assert not await looks(db, project, corpus)
-        async with Database(**migrated.urls) as another:
-            assert await looks(another, project, corpus)
-
-
-async def looks(db, project, corpus) -> bool:
-    """Whether a search asks for the settings in force."""
-    sent = []
-    async with db.project(project.id) as unit:
-        connection = await unit._connected()
-        with connection.query_logger(lambda record: sent.append(record.query)):
-            await corpus.search(unit, direction(0.3))
-    return any("pg_settings" in query for query in sent)
-
-
-class TestOrder:
-    async def test_is_by_similarity(self, filled):
-        found = await repos.rag_corpus.search(filled, direction(0.305), limit=20)
-        similarities = [match.similarity for match in found]
-        assert similarities == sorted(similarities, reverse=True)
-        assert {match.entry.problem for match in found[:2]} == {"0.3", "0.31"}
-
-    @pytest.mark.parametrize("limit", [1, 7, 60, 500])
-    async def test_returns_as_many_as_there_are(self, filled, limit):
-        assert len(await repos.rag_corpus.search(filled, direction(0.3), limit=limit)) == min(limit, 60)
+        assert any("pg_settings" in query for query in await sent_by(filled, corpus))
+        assert not any("pg_settings" in query for query in await sent_by(filled, corpus))
+        async with Database(**own_database.urls) as another:
+            assert any("pg_settings" in query for query in await sent_by(another, corpus))
