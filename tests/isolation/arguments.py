@@ -184,7 +184,9 @@ def _embedding(filled: Filled, _: Filled) -> Any:
 
 def _references(model: type[BaseModel]) -> dict[str, str]:
     known = targets()
-    return {name: known[name] for name, field in model.model_fields.items() if name in known and _plain(field.annotation) is UUID}
+    return {
+        name: known[name] for name, field in model.model_fields.items() if name in known and _plain(field.annotation) is UUID
+    }
 
 
 def _build(model: type[Input], filled: Filled, *, word: str = "new", **given: Any) -> Any:
@@ -219,9 +221,7 @@ def _inputs(table: str, model: type[Input]) -> Argument:
 
     return Argument(
         lambda own, other: batch(own, single.own(own, other)),
-        {
-            label: lambda own, other, attack=attack: batch(own, attack(own, other)) for label, attack in single.attacks.items()
-        },
+        {label: lambda own, other, attack=attack: batch(own, attack(own, other)) for label, attack in single.attacks.items()},
     )
 
 

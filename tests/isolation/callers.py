@@ -58,9 +58,7 @@ def handing_in(method: Method, name: str) -> Attack:
     async def attack(world: World, _session: ProjectSession, brought: list[Any]) -> Any:
         brought.append(world.b)
         given = an_admin_session(world) if name == "the admin door" else not_sessions(world)[name]
-        arguments = {
-            one: candidates(method.table, one, method.hints[one])[0].own(world.a, world.b) for one in method.required
-        }
+        arguments = {one: candidates(method.table, one, method.hints[one])[0].own(world.a, world.b) for one in method.required}
         return await refusal(ScopeError, lambda: method.call(given, arguments))
 
     return attack
@@ -99,9 +97,7 @@ def session_cases() -> Iterator[Case]:
 def through_the_wrong_door(method: Method) -> Attack:
     async def attack(world: World, session: ProjectSession, brought: list[Any]) -> Any:
         brought.append(world.b)
-        arguments = {
-            one: candidates(method.table, one, method.hints[one])[0].own(world.b, world.b) for one in method.required
-        }
+        arguments = {one: candidates(method.table, one, method.hints[one])[0].own(world.b, world.b) for one in method.required}
         return await refusal(ScopeError, lambda: method.call(session, arguments))
 
     return attack
@@ -244,7 +240,9 @@ def assigning(kind: type[Input], name: str) -> Attack:
         for make in (
             lambda: example(kind, marker="own", **{name: value}),
             lambda: kind.model_validate({**fields_of(plain), name: value}),
-            lambda: kind.model_validate_json(plain.model_copy(update={name: str(value)}).model_dump_json()[:-1] + f',"{name}":1}}'),
+            lambda: kind.model_validate_json(
+                plain.model_copy(update={name: str(value)}).model_dump_json()[:-1] + f',"{name}":1}}'
+            ),
             lambda: setattr(plain, name, value),
         ):
             try:
@@ -287,5 +285,3 @@ def caller_cases() -> Iterator[Case]:
     yield from session_cases()
     yield from copy_cases()
     yield from assignment_cases()
-
-

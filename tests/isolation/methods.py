@@ -86,7 +86,9 @@ async def own_call(arena: Arena, method: Method) -> tuple[dict[str, Argument], b
     """
     required = {name: candidates(method.table, name, method.hints[name]) for name in method.required}
     refusals: dict[str, None] = {}
-    for in_empty, chosen in itertools.islice(itertools.product((False, True), itertools.product(*required.values())), _MOST_TRIES):
+    for in_empty, chosen in itertools.islice(
+        itertools.product((False, True), itertools.product(*required.values())), _MOST_TRIES
+    ):
         arguments = dict(zip(required, chosen, strict=True))
         try:
             async with arena.alone.wide.project(arena.alone.empty if in_empty else arena.a.project_id) as session:
@@ -191,5 +193,3 @@ def not_a_session(arena: Arena) -> dict[str, Any]:
         "a session that is closed": closed,
         "a session that is not open": unopened,
     }
-
-

@@ -239,7 +239,10 @@ PREPARATIONS = {
     "the role with an empty scope": ("SET ROLE derwin_app", "SET derwin.project_id = ''"),
     "the role with garbage": ("SET ROLE derwin_app", "SET derwin.project_id = 'garbage'"),
     "the role with the id of B": ("SET ROLE derwin_app", "SET derwin.project_id = '{B}'"),
-    "the role with a made-up seal": ("SET ROLE derwin_app", "SELECT set_config('derwin.project_id', '{B}.' || repeat('0', 64), false)"),
+    "the role with a made-up seal": (
+        "SET ROLE derwin_app",
+        "SELECT set_config('derwin.project_id', '{B}.' || repeat('0', 64), false)",
+    ),
     "the admin's role": ("SET ROLE derwin_admin",),
     "everything in a transaction": ("BEGIN", "SET LOCAL ROLE derwin_app", "SET LOCAL derwin.project_id = '{B}'"),
 }

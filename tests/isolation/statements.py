@@ -56,7 +56,9 @@ READS = {
     "by place": "SELECT id FROM {t} WHERE ctid > '(0,0)'",
     "locked": "SELECT id FROM {t} FOR KEY SHARE SKIP LOCKED",
     "an error for a row of B": "SELECT 1 / (CASE WHEN {p} = '{B}' THEN 0 ELSE 1 END) FROM {t}",
-    "an error with a value of B": "SELECT * FROM {t} WHERE CASE WHEN {p} <> '{A}' THEN t::text::int = 1 END".replace("{t}", "{t} t"),
+    "an error with a value of B": "SELECT * FROM {t} WHERE CASE WHEN {p} <> '{A}' THEN t::text::int = 1 END".replace(
+        "{t}", "{t} t"
+    ),
     "a block that tells": (
         "DO $$ DECLARE r record; BEGIN FOR r IN SELECT * FROM {t} LOOP IF r.{p} <> '{A}' THEN RAISE '%', r; END IF; END LOOP; END $$"
     ),

@@ -353,4 +353,3 @@ async def one_statement_for_two_projects(arena, repository):
 
 ROUNDS = 80
 """How often a statement changes hands; over all repositories this is more than a thousand times."""
-
