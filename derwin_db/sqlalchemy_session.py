@@ -28,7 +28,7 @@ _LENT = frozenset(
     | {"copy_from_query", "copy_from_table", "copy_records_to_table", "copy_to_table"}
     | {"get_server_pid", "get_server_version", "get_settings", "is_in_transaction", "is_closed", "reload_schema_state"}
 )
-"""What of the driver's connection ends with the unit. Listeners, loggers and codecs would stay, and see or change other units."""
+"""What of the driver's connection ends with the unit. Listeners, loggers and codecs would stay, and see other units."""
 
 
 class Borrowed:

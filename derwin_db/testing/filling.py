@@ -161,8 +161,10 @@ async def _fix(session: ProjectSession, marker: str) -> None:
     signals = (await repos.raw_signals.list(session)).items
     await repos.raw_signals.attach(session, [signals[0].id, signals[1].id], tickets[0].id)
     await repos.raw_signals.discard(session, [signals[2].id])
-    names = {"model": f"{marker} model", "branch": f"{marker} branch"}
-    attempts = [await repos.qa_fix_attempts.dispatch(session, tickets[1].id, **names) for _ in range(6)]
+    attempts = [
+        await repos.qa_fix_attempts.dispatch(session, tickets[1].id, model=f"{marker} model", branch=f"{marker} branch")
+        for _ in range(6)
+    ]
     for attempt in attempts[1:]:
         await repos.qa_fix_attempts.start(session, attempt.id)
     outcomes = (FixOutcome.MERGED, FixOutcome.PR_OPENED, FixOutcome.TESTS_FAILED)

@@ -328,7 +328,7 @@ async def a_pool_that_is_exhausted(arena, repository):
     world = arena.shared
     url = url_of(world.database.service) + "&connection_limit=1"
     rest = {name: value for name, value in world.database.urls.items() if name != "url"}
-    settings = Settings(pool_timeout=0.2)
+    settings = Settings(pool_timeout=1.0)
     async with Database(url, settings=settings, **rest) as database, database.project(arena.a.project_id) as session:
         await only(session, repository, arena.a)
         await refused(lambda: reading(database, arena.b.project_id, repository), DatabaseUnavailable)

@@ -1,0 +1,73 @@
+"""Is everything in place? Server, schema, logins and fences, looked at one by one, each with what mends it.
+
+    report = await examine()                    # the environment's URLs, as a service has them
+    report = await examine(service, owner=owner)  # logins of one's own
+    report.ok, [check.name for check in report.checks if not check.ok]
+
+It changes nothing and needs no privilege: what the service's login can see is enough. `derwin-db doctor` prints it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from derwin_db.database import Urls
+from derwin_db.doctor.fences import look_inside
+from derwin_db.doctor.report import Check, Report
+from derwin_db.doctor.server import look_at_server, look_for_poolers
+from derwin_db.errors import DerwinError, translate
+from derwin_db.server import connection_error
+from derwin_db.settings import ConnectionInfo, Settings
+
+__all__ = ["Check", "Report", "examine"]
+
+
+async def examine(
+    service: ConnectionInfo | None = None, settings: Settings | None = None, *, owner: ConnectionInfo | None = None
+) -> Report:
+    """Examine the database that units of work use, through the service's login, and through the owner's if there is one.
+
+    Without a login it takes those of the environment (or the embedded server). Errors: ConfigurationError for URLs that
+    can't be understood; what is wrong with the database itself is in the report.
+    """
+    settings = settings or Settings.load()
+    if service is None:
+        urls = await Urls.choose(settings, None, None, None, None).resolved(settings)
+        service, owner = urls.service, urls.direct
+    checks: list[Check] = []
+    try:
+        async with _connected(service, settings) as opened:
+            checks += await look_at_server(opened, service)
+            if all(check.ok for check in checks if check.name in ("server", "schema")):
+                if owner is None:
+                    checks += await look_inside(opened, service.user)
+                else:
+                    async with _connected(owner, settings) as as_owner:
+                        checks += await look_inside(as_owner, service.user)
+            checks += await look_for_poolers(filter(None, (service, owner)))
+    except DerwinError as error:
+        checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))
+    return Report(all(check.ok for check in checks), tuple(checks))
+
+
+@asynccontextmanager
+async def _connected(connection: ConnectionInfo, settings: Settings) -> AsyncIterator[Any]:
+    """Yield a connection inside a read-only transaction, with names resolved in pg_catalog alone."""
+    try:
+        opened = await asyncpg.connect(
+            **connection.connect_arguments(),
+            timeout=connection.connect_timeout or settings.connect_timeout,
+            command_timeout=settings.command_timeout,
+            statement_cache_size=0,
+        )
+    except Exception as error:
+        raise connection_error(error, connection) from None
+    try:
+        await opened.execute("BEGIN READ ONLY; SET LOCAL search_path = pg_catalog")
+        yield opened
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise translate(error) or error from None
+    finally:
+        opened.terminate()

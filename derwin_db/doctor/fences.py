@@ -1,0 +1,169 @@
+"""Logins, policies, grants, keys and functions: does isolation stand?"""
+
+from typing import Any
+
+from sqlmodel import SQLModel
+
+import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
+from derwin_db import sql
+from derwin_db.catalog import code, grants, keys, policies
+from derwin_db.catalog.logins import Login, look_at_login
+from derwin_db.doctor.report import RESTORE, Check, verdict
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
+
+_LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
+
+
+async def look_inside(opened: Any, login: str) -> list[Check]:
+    """Check logins, roles and fences, in a transaction whose search_path is pg_catalog."""
+    facts = await opened.fetchrow(
+        """
+        SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
+               EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS is_distributed,
+               (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size
+        """
+    )
+    is_sealed = facts["is_sealed"]
+    return [
+        *_look_at_logins(await look_at_login(opened, login)),
+        await _look_at_roles(opened),
+        *await _look_at_policies(opened, is_sealed=is_sealed),
+        *await _look_at_grants(opened, login),
+        *await _look_at_keys(opened),
+        *await _look_at_code(opened, login, is_sealed=is_sealed, is_distributed=facts["is_distributed"]),
+        *_look_at_seal(is_sealed=is_sealed, is_distributed=facts["is_distributed"], size=facts["activity_size"]),
+        Check(
+            "statistics",
+            ok=True,
+            detail="visible to every session, and telling of all projects together: row estimates and counts in EXPLAIN, "
+            "sizes of tables, pg_stat views",
+        ),
+    ]
+
+
+def _look_at_logins(login: Login | None) -> list[Check]:
+    if login is None:
+        return [Check("login-role", ok=False, detail="the login is not in pg_roles", fix=_LOGINS)]
+    may_app = APP_ROLE in login.held or login.is_superuser
+    named = {
+        "login-superuser": ("is no superuser", ["it is a superuser: policies and grants do not bind it"] * login.is_superuser),
+        "login-bypassrls": ("does not bypass policies", ["it has BYPASSRLS"] * login.bypasses_policies),
+        "login-owner": ("owns nothing here", ["it owns the database, a schema, a table or a function"] * login.is_owner),
+        "login-member": ("can become no privileged role", [f"it can become {role}" for role in login.privileged]),
+        "login-admin": (
+            "can't become derwin_admin",
+            ["it can become derwin_admin, from inside a project's session too"] * (ADMIN_ROLE in login.held),
+        ),
+        "login-attributes": ("makes no roles or databases", [f"it has {extra}" for extra in login.extras]),
+        "login-inherits": ("is nothing by itself", ["it has the rights of derwin_app without taking it"] * login.inherits),
+        "login-role": ("may become derwin_app", ["it may not become derwin_app"] * (not may_app)),
+    }
+    return [verdict(name, wrong, well=f"{login.name} {well}", fix=_LOGINS) for name, (well, wrong) in named.items()]
+
+
+async def _look_at_roles(opened: Any) -> Check:
+    wrong = []
+    for name in (APP_ROLE, ADMIN_ROLE):
+        role = await look_at_login(opened, name)
+        if role is None:
+            wrong.append(f"{name} is missing")
+            continue
+        held = [f"{name} can become {other}" for other in role.held]
+        flags = {"is a superuser": role.is_superuser, "has BYPASSRLS": role.bypasses_policies, "owns something": role.is_owner}
+        wrong += [
+            *(f"{name} {what}" for what, is_so in flags.items() if is_so),
+            *(f"{name} has {e}" for e in role.extras),
+            *held,
+        ]
+    fix = "as an administrator: ALTER ROLE ... NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION; REVOKE what it holds"
+    return verdict("roles", wrong, well="derwin_app and derwin_admin hold nothing but their grants", fix=fix)
+
+
+async def _look_at_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
+    off, unforced = await policies.row_security(opened)
+    wrong, foreign = await policies.policies(opened, is_sealed=is_sealed)
+    unfenced = await policies.unfenced_tables(opened, is_sealed=is_sealed)
+    return [
+        verdict("rls-enabled", off, well="on for every table", fix="ALTER TABLE ... ENABLE ROW LEVEL SECURITY"),
+        verdict("rls-forced", unforced, well="forced upon the owner", fix="ALTER TABLE ... FORCE ROW LEVEL SECURITY"),
+        verdict("policies", wrong, well="as the migrations make them", fix=RESTORE),
+        verdict("foreign-policies", foreign, well="none", fix="DROP POLICY, or write down why it is there"),
+        verdict(
+            "unfenced-tables",
+            unfenced,
+            well="every table with a project_id is fenced",
+            fix="fence it in the revision that makes it: sql.read('table_policies_sealed.v1', table=...)",
+        ),
+    ]
+
+
+async def _look_at_grants(opened: Any, login: str) -> list[Check]:
+    extra, missing = await grants.grants(opened)
+    outer = await grants.outer_grants(opened, login)
+    seal = await grants.function_grants(opened)
+    return [
+        verdict("grants", extra, well="none beyond ours", fix="REVOKE it"),
+        verdict("grants-missing", missing, well="all are there", fix=RESTORE),
+        verdict(
+            "outer-grants", outer, well="no temporary tables, nothing to create",
+            fix="REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC; REVOKE CREATE ... FROM the role",
+        ),
+        verdict("seal-grants", seal, well="the key and the seal are closed", fix="REVOKE it, then `derwin-db roles rotate`"),
+    ]  # fmt: skip
+
+
+async def _look_at_keys(opened: Any) -> list[Check]:
+    constraints, references = expected_keys()
+    return [
+        verdict("keys", await keys.keys(opened, constraints), well="project_id comes first in every one", fix=RESTORE),
+        verdict("foreign-keys", await keys.foreign_keys(opened, references), well="all bind the project", fix=RESTORE),
+        verdict("indexes", await keys.invalid_indexes(opened), well="all are valid", fix="REINDEX INDEX CONCURRENTLY"),
+    ]
+
+
+def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Return (table, name) of the primary keys and unique constraints, and of the foreign keys, that the models have."""
+    unique: set[tuple[str, str]] = set()
+    references: set[tuple[str, str]] = set()
+    for name in sql.PROJECT_TABLES:
+        table = SQLModel.metadata.tables[f"public.{name}"]
+        references.update((name, str(key.name)) for key in table.foreign_key_constraints)
+        unique.update((name, str(item.name)) for item in table.indexes if item.unique)
+        unique.update(
+            (name, str(item.name))
+            for item in table.constraints
+            if type(item).__name__ in ("PrimaryKeyConstraint", "UniqueConstraint")
+        )
+    return unique, references
+
+
+async def _look_at_code(opened: Any, login: str, *, is_sealed: bool, is_distributed: bool) -> list[Check]:
+    changed = await code.changed_functions(opened, is_sealed=is_sealed, is_distributed=is_distributed)
+    definers = await code.definer_functions(opened, login)
+    views = await code.open_views(opened)
+    return [
+        verdict(
+            "triggers",
+            await code.triggers(opened),
+            well="all in place, ALWAYS",
+            fix="ALTER TABLE ... ENABLE ALWAYS TRIGGER ...",
+        ),
+        verdict("functions", changed, well="as the migrations make them", fix=RESTORE),
+        verdict("definer-functions", definers, well="none but ours", fix="REVOKE EXECUTE, or make them SECURITY INVOKER"),
+        verdict("views", views, well="none reads with its owner's rights", fix="ALTER VIEW ... SET (security_invoker = true)"),
+    ]
+
+
+def _look_at_seal(*, is_sealed: bool, is_distributed: bool, size: int) -> list[Check]:
+    plain = [] if is_sealed else ["SQL in a session can set another project"]
+    large = [f"it is {size}"] if is_sealed and size > LONGEST_PAD else []
+    return [
+        verdict(
+            "scope-sealed", plain, well="the scope is sealed",
+            fix="Citus takes no sealed policies: let no SQL of others into sessions" if is_distributed else RESTORE,
+        ),
+        verdict(
+            "activity-size", large, well=f"track_activity_query_size is {size}: the opening of a unit hides its token",
+            fix=f"at {LONGEST_PAD} or below, a unit of work opens with one round trip less",
+        ),
+    ]  # fmt: skip

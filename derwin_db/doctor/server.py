@@ -1,0 +1,74 @@
+"""The server, the schema, and what stands between."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+
+from derwin_db import sql
+from derwin_db.doctor.report import MIGRATE, Check, verdict
+from derwin_db.errors import ConfigurationError
+from derwin_db.migrations import refuse_transaction_pooler
+from derwin_db.scope import APP_ROLE
+from derwin_db.settings import ConnectionInfo
+
+OLDEST_VERSION = 15
+
+
+async def look_at_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
+    """Check what the server is and which schema it has."""
+    version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
+    old = [f"PostgreSQL {version // 10000} is too old"] if version < OLDEST_VERSION * 10000 else []
+    has_vector = await opened.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')")
+    return [
+        Check("server", ok=True, detail=f"PostgreSQL {version // 10000}, {connection.place}"),
+        verdict("server-version", old, well=f"{OLDEST_VERSION} or newer", fix=f"PostgreSQL {OLDEST_VERSION} or newer"),
+        await _look_at_schema(opened),
+        verdict(
+            "pgvector",
+            [] if has_vector else ["the extension vector is not there"],
+            well="the extension is there",
+            fix="install pgvector on the server, CREATE EXTENSION vector as an administrator, then migrate",
+        ),
+    ]
+
+
+async def _look_at_schema(opened: Any) -> Check:
+    """The revision is readable for the owner, and for derwin_app."""
+    if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
+        return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
+    revision = "unreadable"
+    for role in (None, APP_ROLE):
+        await opened.execute("SAVEPOINT reading")
+        try:
+            if role is not None:
+                await opened.execute(f"SET LOCAL ROLE {role}")
+            revision = str(await opened.fetchval("SELECT version_num FROM public.alembic_version"))
+        except asyncpg.PostgresError:
+            await opened.execute("ROLLBACK TO reading")
+            continue
+        await opened.execute("ROLLBACK TO reading")
+        break
+    if revision == sql.HEAD_REVISION:
+        return Check("schema", ok=True, detail=f"at {revision}, the newest revision")
+    return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=MIGRATE)
+
+
+async def look_for_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
+    """A transaction pooler is fine for the service if its URL says so, and never for migrations."""
+    wrong = []
+    for connection in connections:
+        try:
+            await refuse_transaction_pooler(replace(connection, is_pooled=False))
+        except ConfigurationError:
+            if not connection.is_pooled:
+                wrong.append(f"the login {connection.user} goes through a transaction pooler, and its URL does not say so")
+    return [
+        verdict(
+            "pooler",
+            wrong,
+            well="none that is not declared",
+            fix="add pgbouncer=true to DATABASE_URL; DIRECT_URL leads to the server itself",
+        )
+    ]
