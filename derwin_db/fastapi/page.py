@@ -30,7 +30,7 @@ def _whole_number(value: object) -> int:
 
 def _paging(
     limit: Annotated[
-        int, BeforeValidator(_whole_number), Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")
+        int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most."), BeforeValidator(_whole_number)
     ] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
 ) -> PagingArguments:

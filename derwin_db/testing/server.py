@@ -6,15 +6,19 @@ production: what a superuser sees proves nothing.
 
 import asyncio
 import contextlib
+import functools
+import gc
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import asyncpg
 
@@ -22,7 +26,22 @@ from derwin_db import migrations, roles
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
+
+
+def apart(function: Callable[P, T]) -> Callable[P, T]:
+    """Have the function run in a thread of its own: it starts event loops, and those of the tests stay as they are."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            return executor.submit(function, *args, **kwargs).result()
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,14 @@ class TestServer:
         """The administrator's login, in the maintenance database."""
         return self._owner
 
+    @apart
     def empty(self) -> TestDatabase:
         """Make an empty database: no schema, but the logins."""
         name = self._new_name()
         asyncio.run(self._create(name, None))
         return self._described(name)
 
+    @apart
     def migrated(self) -> TestDatabase:
         """Make a database at the newest revision: a clone of the template, which is migrated at the first call."""
         if self._template is None:
@@ -74,10 +95,12 @@ class TestServer:
         asyncio.run(self._create(name, self._template))
         return self._described(name)
 
+    @apart
     def drop(self, database: TestDatabase) -> None:
         """Remove a database, whoever is connected."""
         asyncio.run(self._administer(f'DROP DATABASE IF EXISTS "{database.owner.database}" WITH (FORCE)'))
 
+    @apart
     def close(self) -> None:
         """Remove all that was made."""
         drops = [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in self._made]
@@ -155,8 +178,8 @@ def _embedded() -> Iterator[ConnectionInfo]:
 
     folder = Path(tempfile.mkdtemp(prefix="derwin-test-"))
     try:
-        owner = embedded.start(folder).owner
-        asyncio.run(_hurry(owner))
+        owner = apart(embedded.start)(folder).owner
+        apart(asyncio.run)(_hurry(owner))
         yield replace(owner, database="postgres")
     finally:
         with contextlib.suppress(ConfigurationError):
@@ -174,13 +197,18 @@ def _docker() -> Iterator[ConnectionInfo]:
 
 def docker_answers() -> bool:
     """Tell whether a Docker engine runs here and testcontainers is installed."""
-    try:
-        import docker  # comes with testcontainers
-        import testcontainers.community.postgres  # noqa: F401
-
-        docker.from_env(timeout=2).ping()
-    except Exception:
+    if "DOCKER_HOST" not in os.environ and not _DOCKER_SOCKET.exists():
         return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Docker's client leaves its socket open when nobody answers
+        try:
+            import docker  # comes with testcontainers
+            import testcontainers.community.postgres  # noqa: F401
+
+            docker.from_env(timeout=2).ping()
+        except Exception:
+            gc.collect()
+            return False
     return True
 
 

@@ -1,7 +1,6 @@
 """A service on the tests' database, called in this process: requests go through ASGI, without a socket."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import httpx
 import pytest
@@ -11,9 +10,6 @@ from fastapi.security import HTTPBearer
 from derwin_db import Database, ProjectSession
 from derwin_db.fastapi import install_error_handlers, scoped
 
-Client = httpx.AsyncClient
-NewClient = Callable[[FastAPI], Client]
-
 bearer = HTTPBearer(auto_error=False)
 
 
@@ -22,14 +18,22 @@ def may_access(project: str, _: Annotated[Any, Depends(bearer)]) -> str:
     return project
 
 
-@pytest.fixture
-def scopes(db: Database) -> dict[str, Any]:
+class Scopes(NamedTuple):
     """The annotations of a service's sessions."""
-    return {
-        "write": Annotated[ProjectSession, scoped(db, authorize=may_access)],
-        "read": Annotated[ProjectSession, scoped(db, authorize=may_access, read_only=True)],
-        "stream": Annotated[ProjectSession, scoped(db, authorize=may_access, read_only=True, streaming=True)],
-    }
+
+    write: Any
+    read: Any
+    stream: Any
+
+
+@pytest.fixture
+def scopes(db: Database) -> Scopes:
+    """Sessions of the tests' database."""
+    return Scopes(
+        Annotated[ProjectSession, scoped(db, authorize=may_access)],
+        Annotated[ProjectSession, scoped(db, authorize=may_access, read_only=True)],
+        Annotated[ProjectSession, scoped(db, authorize=may_access, read_only=True, streaming=True)],
+    )
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Sessions as dependencies: one unit of work a request, committed before the response, behind the authorization."""
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -36,11 +37,9 @@ async def tickets_of(db: Database, project: Project) -> int:
 
 
 class TestCommit:
-    async def test_comes_before_the_response(
-        self, app: FastAPI, scopes: dict[str, Any], db: Database, project: Project
-    ) -> None:
+    async def test_comes_before_the_response(self, app: FastAPI, scopes: Any, db: Database, project: Project) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> str:
+        async def create(session: scopes.write) -> str:
             await repos.qa_tickets.create(session, TICKET)
             return "created"
 
@@ -81,14 +80,14 @@ class TestCommit:
         assert await tickets_of(own_db, project) == 0
 
     async def test_does_not_happen_after_a_statement_failed_unnoticed(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> str:
+        async def create(session: scopes.write) -> str:
             await repos.qa_tickets.create(session, TICKET)
             try:
                 await repos.qa_tickets.create(session, TICKET.model_copy(update={"run_id": UUID(int=1)}))
-            except Exception:  # noqa: BLE001  # a service that hides it
+            except Exception:  # a service that hides it
                 return "created"
             return "both"
 
@@ -104,14 +103,14 @@ class TestRollback:
         self,
         app: FastAPI,
         client: httpx.AsyncClient,
-        scopes: dict[str, Any],
+        scopes: Any,
         db: Database,
         project: Project,
         error: Exception,
         status: int,
     ) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> str:
+        async def create(session: scopes.write) -> str:
             await repos.qa_tickets.create(session, TICKET)
             raise error
 
@@ -120,22 +119,22 @@ class TestRollback:
         assert db.connections_in_use() == 0
 
     async def test_follows_an_answer_that_does_not_serialize(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> int:
+        async def create(session: scopes.write) -> int:
             return await repos.qa_tickets.create(session, TICKET)  # type: ignore[return-value]
 
         assert (await client.post(f"/{project.slug}")).status_code == 500
         assert await tickets_of(db, project) == 0
 
     async def test_follows_a_cancelled_request(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         written = asyncio.Event()
 
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> None:
+        async def create(session: scopes.write) -> None:
             await repos.qa_tickets.create(session, TICKET)
             written.set()
             await asyncio.sleep(60)
@@ -150,10 +149,10 @@ class TestRollback:
         assert await tickets_of(db, project) == 0
 
     async def test_follows_a_request_cancelled_at_any_time(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["write"]) -> str:
+        async def create(session: scopes.write) -> str:
             await repos.qa_tickets.create(session, TICKET)
             return "created"
 
@@ -162,10 +161,8 @@ class TestRollback:
             request = asyncio.create_task(client.post(f"/{project.slug}"))
             await asyncio.sleep(step * 0.0002)
             request.cancel()
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 answered += (await request).status_code == 200
-            except asyncio.CancelledError:
-                pass
         await db.close()
         assert db.connections_in_use() == 0
         assert answered <= await tickets_of(db, project) <= 40
@@ -197,25 +194,25 @@ class TestUnit:
         assert (await client.get(f"/{project.slug}")).json() == [1, 1]
 
     async def test_of_reads_is_another_one(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, project: Project
     ) -> None:
         @app.get("/{project}")
-        async def look(session: scopes["write"], reads: scopes["read"]) -> list[bool]:
+        async def look(session: scopes.write, reads: scopes.read) -> list[bool]:
             return [session is reads, session.is_read_only, reads.is_read_only]
 
         assert (await client.get(f"/{project.slug}")).json() == [False, False, True]
 
     async def test_takes_no_connection_before_its_first_statement(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         @app.get("/{project}")
-        async def look(session: scopes["write"]) -> int:
+        async def look(session: scopes.write) -> int:
             return db.connections_in_use()
 
         assert (await client.get(f"/{project.slug}")).json() == 0
 
     async def test_does_not_outlive_its_request_in_a_background_task(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         errors: list[BaseException | int] = []
 
@@ -227,7 +224,7 @@ class TestUnit:
             errors.append(db.connections_in_use())
 
         @app.post("/{project}")
-        async def create(session: scopes["write"], tasks: BackgroundTasks) -> None:
+        async def create(session: scopes.write, tasks: BackgroundTasks) -> None:
             await repos.qa_tickets.create(session, TICKET)
             tasks.add_task(later, session)
 
@@ -237,10 +234,10 @@ class TestUnit:
         assert await tickets_of(db, project) == 1
 
     async def test_that_reads_refuses_a_write(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, project: Project
     ) -> None:
         @app.post("/{project}")
-        async def create(session: scopes["read"]) -> None:
+        async def create(session: scopes.read) -> None:
             await repos.qa_tickets.create(session, TICKET)
 
         assert (await client.post(f"/{project.slug}")).status_code == 500
@@ -296,18 +293,18 @@ class TestAuthorize:
         "project", ["nobody", "No-Slug", "a--b", "%00", "x" * 64, "0" * 32, "0a0a0a0a-0000-7000-8000-00000000000a"]
     )
     async def test_that_hands_on_what_names_no_project_is_not_found(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], project: str
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, project: str
     ) -> None:
         @app.get("/{project}")
-        async def look(session: scopes["write"]) -> int:
+        async def look(session: scopes.write) -> int:
             return await repos.qa_tickets.count(session)
 
         answer = await client.get(f"/{project}")
         assert answer.status_code == 404
 
-    async def test_shows_its_parameters_and_security_in_the_description(self, app: FastAPI, scopes: dict[str, Any]) -> None:
+    async def test_shows_its_parameters_and_security_in_the_description(self, app: FastAPI, scopes: Any) -> None:
         @app.get("/{project}/tickets")
-        async def look(session: scopes["read"]) -> int:
+        async def look(session: scopes.read) -> int:
             return 0
 
         operation = app.openapi()["paths"]["/{project}/tickets"]["get"]

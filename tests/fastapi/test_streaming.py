@@ -70,12 +70,12 @@ class Exchange:
 
 class TestStream:
     async def test_lives_as_long_as_its_response(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, filled: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, filled: Project
     ) -> None:
         in_use: list[int] = []
 
         @app.get("/{project}")
-        async def export(session: scopes["stream"]) -> AsyncIterator[QATicket]:
+        async def export(session: scopes.stream) -> AsyncIterator[QATicket]:
             async for ticket in repos.qa_tickets.stream(session):
                 in_use.append(db.connections_in_use())
                 yield ticket
@@ -89,10 +89,10 @@ class TestStream:
         assert db.connections_in_use() == 0
 
     async def test_sends_events(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], db: Database, filled: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, db: Database, filled: Project
     ) -> None:
         @app.get("/{project}", response_class=EventSourceResponse)
-        async def events(session: scopes["stream"]) -> AsyncIterator[QATicket]:
+        async def events(session: scopes.stream) -> AsyncIterator[QATicket]:
             async for ticket in repos.qa_tickets.stream(session):
                 yield ticket
 
@@ -103,12 +103,12 @@ class TestStream:
 
     @pytest.mark.parametrize("kind", [None, EventSourceResponse])
     async def test_ends_when_the_client_goes_away(
-        self, app: FastAPI, scopes: dict[str, Any], db: Database, filled: Project, kind: Any
+        self, app: FastAPI, scopes: Any, db: Database, filled: Project, kind: Any
     ) -> None:
         options = {} if kind is None else {"response_class": kind}
 
         @app.get("/{project}", **options)
-        async def export(session: scopes["stream"]) -> AsyncIterator[QATicket]:
+        async def export(session: scopes.stream) -> AsyncIterator[QATicket]:
             async for ticket in repos.qa_tickets.stream(session):
                 yield ticket
 
@@ -126,10 +126,10 @@ class TestStream:
         assert db.connections_in_use() == 0
 
     async def test_leaves_its_connection_clean_for_the_next_unit(
-        self, app: FastAPI, scopes: dict[str, Any], db: Database, filled: Project, other_project: Project
+        self, app: FastAPI, scopes: Any, db: Database, filled: Project, other_project: Project
     ) -> None:
         @app.get("/{project}")
-        async def export(session: scopes["stream"]) -> AsyncIterator[QATicket]:
+        async def export(session: scopes.stream) -> AsyncIterator[QATicket]:
             async for ticket in repos.qa_tickets.stream(session):
                 yield ticket
 
@@ -142,10 +142,10 @@ class TestStream:
         assert db.connections_in_use() == 0
 
     async def test_of_an_unknown_project_is_not_found_instead_of_broken_off(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any]
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any
     ) -> None:
         @app.get("/{project}")
-        async def export(session: scopes["stream"]) -> AsyncIterator[QATicket]:
+        async def export(session: scopes.stream) -> AsyncIterator[QATicket]:
             async for ticket in repos.qa_tickets.stream(session):
                 yield ticket
 
@@ -159,12 +159,12 @@ class TestStream:
 
 class TestOtherSessions:
     async def test_are_closed_when_an_endpoint_yields(
-        self, app: FastAPI, client: httpx.AsyncClient, scopes: dict[str, Any], project: Project
+        self, app: FastAPI, client: httpx.AsyncClient, scopes: Any, project: Project
     ) -> None:
         errors: list[BaseException] = []
 
         @app.get("/{project}", response_class=StreamingResponse)
-        async def export(session: scopes["read"]) -> AsyncIterator[str]:
+        async def export(session: scopes.read) -> AsyncIterator[str]:
             try:
                 await repos.qa_tickets.count(session)
             except ScopeError as error:
