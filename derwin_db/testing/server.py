@@ -6,19 +6,17 @@ production: what a superuser sees proves nothing.
 
 import asyncio
 import contextlib
-import functools
 import gc
 import os
 import secrets
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypedDict
 
 import asyncpg
 
@@ -26,22 +24,15 @@ from derwin_db import migrations, roles
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
-_DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
-def apart(function: Callable[P, T]) -> Callable[P, T]:
-    """Have the function run in a thread of its own: it starts event loops, and those of the tests stay as they are."""
+class DatabaseUrls(TypedDict):
+    """The logins of one database, as the keyword arguments of `Database`."""
 
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            return executor.submit(function, *args, **kwargs).result()
-
-    return run
+    url: str
+    admin_url: str
+    direct_url: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ class TestDatabase:
     operator: ConnectionInfo
 
     @property
-    def urls(self) -> dict[str, str]:
+    def urls(self) -> DatabaseUrls:
         """The keyword arguments of `Database`."""
         return {"url": url_of(self.service), "admin_url": url_of(self.operator), "direct_url": url_of(self.owner)}
 
@@ -77,14 +68,12 @@ class TestServer:
         """The administrator's login, in the maintenance database."""
         return self._owner
 
-    @apart
     def empty(self) -> TestDatabase:
         """Make an empty database: no schema, but the logins."""
         name = self._new_name()
         asyncio.run(self._create(name, None))
         return self._described(name)
 
-    @apart
     def migrated(self) -> TestDatabase:
         """Make a database at the newest revision: a clone of the template, which is migrated at the first call."""
         if self._template is None:
@@ -95,12 +84,16 @@ class TestServer:
         asyncio.run(self._create(name, self._template))
         return self._described(name)
 
-    @apart
+    def clone(self, database: TestDatabase) -> TestDatabase:
+        """Make a copy of a database that nobody is connected to."""
+        name = self._new_name()
+        asyncio.run(self._create(name, database.owner.database))
+        return self._described(name)
+
     def drop(self, database: TestDatabase) -> None:
         """Remove a database, whoever is connected."""
         asyncio.run(self._administer(f'DROP DATABASE IF EXISTS "{database.owner.database}" WITH (FORCE)'))
 
-    @apart
     def close(self) -> None:
         """Remove all that was made."""
         drops = [f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)' for name in self._made]
@@ -137,8 +130,7 @@ class TestServer:
                     operator_password=self._password,
                 )
             await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
-            if template is not None:  # privileges on the database itself are not copied with it
-                await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')
+            await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')  # a template does not hand it on
         finally:
             await connection.close()
 
@@ -178,8 +170,8 @@ def _embedded() -> Iterator[ConnectionInfo]:
 
     folder = Path(tempfile.mkdtemp(prefix="derwin-test-"))
     try:
-        owner = apart(embedded.start)(folder).owner
-        apart(asyncio.run)(_hurry(owner))
+        owner = embedded.start(folder).owner
+        asyncio.run(_hurry(owner))
         yield replace(owner, database="postgres")
     finally:
         with contextlib.suppress(ConfigurationError):
@@ -197,18 +189,21 @@ def _docker() -> Iterator[ConnectionInfo]:
 
 def docker_answers() -> bool:
     """Tell whether a Docker engine runs here and testcontainers is installed."""
-    if "DOCKER_HOST" not in os.environ and not _DOCKER_SOCKET.exists():
-        return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Docker's client leaves its socket open when nobody answers
-        try:
-            import docker  # comes with testcontainers
-            import testcontainers.community.postgres  # noqa: F401
+        warnings.simplefilter("ignore", ResourceWarning)
+        answers = _ping_docker()
+        gc.collect()  # where no engine answers, docker leaves its socket open: a warning at some later moment
+    return answers
 
-            docker.from_env(timeout=2).ping()
-        except Exception:
-            gc.collect()
-            return False
+
+def _ping_docker() -> bool:
+    try:
+        import docker  # comes with testcontainers
+        import testcontainers.community.postgres  # noqa: F401
+
+        docker.from_env(timeout=2).ping()
+    except Exception:
+        return False
     return True
 
 
