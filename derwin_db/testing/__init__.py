@@ -1,5 +1,35 @@
-"""For tests, ours and a consumer's: a server to test on, a migrated template, clones of it."""
+"""For tests, ours and a consumer's: databases to test on, factories, and the fixtures of `derwin_db.testing.plugin`.
 
-from derwin_db.testing.server import TestDatabase, TestServer, choose_server
+Names are loaded at their first use: pytest imports this package in every project that has derwin-db installed.
+"""
 
-__all__ = ["TestDatabase", "TestServer", "choose_server"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from derwin_db.testing import factories
+    from derwin_db.testing.override import override_scoped
+    from derwin_db.testing.server import TestDatabase, TestServer, choose_server
+
+__all__ = ["OTHER_PROJECT", "PROJECT", "TestDatabase", "TestServer", "choose_server", "factories", "override_scoped"]
+
+PROJECT = "test-project"
+"""Slug of the project that `project_session` is of, in every database of the fixtures."""
+
+OTHER_PROJECT = "other-test-project"
+"""Slug of the project that `other_project_session` is of."""
+
+_HOMES = {
+    "TestDatabase": "derwin_db.testing.server",
+    "TestServer": "derwin_db.testing.server",
+    "choose_server": "derwin_db.testing.server",
+    "override_scoped": "derwin_db.testing.override",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name == "factories":
+        return import_module("derwin_db.testing.factories")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import asyncpg
 
@@ -25,6 +25,14 @@ from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
+
+
+class DatabaseUrls(TypedDict):
+    """The logins of one database, as the keyword arguments of `Database`."""
+
+    url: str
+    admin_url: str
+    direct_url: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class TestDatabase:
     operator: ConnectionInfo
 
     @property
-    def urls(self) -> dict[str, str]:
+    def urls(self) -> DatabaseUrls:
         """The keyword arguments of `Database`."""
         return {"url": url_of(self.service), "admin_url": url_of(self.operator), "direct_url": url_of(self.owner)}
 

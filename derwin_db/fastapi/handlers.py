@@ -1,0 +1,72 @@
+"""`install_error_handlers`: one form for every error of a service."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exception_handlers import http_exception_handler, websocket_request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.utils import is_body_allowed_for_status_code
+from starlette.exceptions import HTTPException
+
+from derwin_db.errors import ConfigurationError, DerwinError, ScopeError
+from derwin_db.fastapi.description import describe_problems
+from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
+from derwin_db.fastapi.refusal import refusal
+
+logger = logging.getLogger("derwin_db.fastapi")
+
+_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011
+"""Close codes of a web socket. Source: RFC 6455, section 7.4.1."""
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with application/problem+json, and say so in its OpenAPI description.
+
+    `DerwinError`s by their statuses, with Retry-After on 503; refused requests by fields and rules, without what was sent;
+    `HTTPException`s in the same form; anything else as a 500 without a text (and the server logs it, as ever). Handlers
+    that the app has put in place itself stay.
+    """
+    handlers: dict[Any, Any] = app.exception_handlers  # Starlette's type leaves out those of web sockets
+    handlers[DerwinError] = _derwin_error
+    handlers[RequestValidationError] = _request_validation_error
+    handlers.setdefault(Exception, _unknown_error)
+    if handlers.get(HTTPException) is http_exception_handler:
+        handlers[HTTPException] = _http_exception
+    if handlers.get(WebSocketRequestValidationError) is websocket_request_validation_exception_handler:
+        handlers[WebSocketRequestValidationError] = _web_socket_validation_error
+    describe_problems(app)
+
+
+async def _derwin_error(connection: Request | WebSocket, error: Any) -> Response | None:
+    status = status_of(error)
+    if isinstance(error, ScopeError | ConfigurationError):
+        logger.error("%s: %s", error.code, error.message, exc_info=error)
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.warning("%s: %s", error.code, error.message)
+    if isinstance(connection, WebSocket):
+        is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        await connection.close(_INTERNAL_ERROR if is_ours else _POLICY_VIOLATION, reason=error.code)
+        return None
+    return problem_of(error)
+
+
+async def _request_validation_error(_: Request, error: Any) -> Response:
+    return refusal(error.errors())
+
+
+async def _web_socket_validation_error(socket: WebSocket, _: Any) -> None:
+    await socket.close(_POLICY_VIOLATION, reason="invalid_input")
+
+
+async def _http_exception(_: Request, error: Any) -> Response:
+    if not is_body_allowed_for_status_code(error.status_code):
+        return Response(status_code=error.status_code, headers=error.headers)
+    code = _CODES.get(error.status_code, f"http_{error.status_code}")
+    return problem(error.status_code, code, error.detail, is_plain=True, headers=error.headers)
+
+
+async def _unknown_error(_: Request, __: Exception) -> Response:
+    return problem(500, "internal_error", INTERNAL, is_plain=True)

@@ -1,0 +1,96 @@
+"""The OpenAPI description is what the service does: rows with all their fields, problems for errors."""
+
+from typing import Annotated, Any
+
+import pytest
+from fastapi import FastAPI, Response
+from sqlmodel import SQLModel
+
+from derwin_db import Page, models
+from derwin_db.fastapi import Paging, install_error_handlers
+from derwin_db.models import QATicket, QATicketCreate
+from derwin_db.table import Table
+
+TABLES = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Table)]
+
+
+@pytest.fixture
+def schema(app: FastAPI) -> dict[str, Any]:
+    """The description of an app with one list and one write."""
+
+    @app.get("/tickets")
+    async def tickets(paging: Paging) -> Page[QATicket]:
+        raise NotImplementedError
+
+    @app.post("/tickets", status_code=201)
+    async def create(data: QATicketCreate) -> QATicket:
+        raise NotImplementedError
+
+    @app.get("/own", responses={422: {"description": "own"}, "default": {"description": "own"}})
+    async def own(number: int) -> None:
+        raise NotImplementedError
+
+    return app.openapi()
+
+
+class TestRows:
+    @pytest.mark.parametrize("model", TABLES, ids=lambda model: model.__name__)
+    def test_have_all_their_fields_in_an_answer(self, app: FastAPI, model: type[SQLModel]) -> None:
+        @app.get("/", response_model=model)
+        async def look() -> None:
+            raise NotImplementedError
+
+        described = app.openapi()["components"]["schemas"][model.__name__]
+        assert sorted(described["required"]) == sorted(described["properties"]) == sorted(model.model_fields)
+
+    def test_of_14_tables(self) -> None:
+        assert len(TABLES) == 14
+
+    def test_are_typed_in_a_page(self, schema: dict[str, Any]) -> None:
+        answer = schema["paths"]["/tickets"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        page = schema["components"]["schemas"][answer.rpartition("/")[2]]
+        assert page["properties"]["items"]["items"]["$ref"].endswith("/QATicket")
+
+    def test_name_what_is_required_of_an_input(self, schema: dict[str, Any]) -> None:
+        described = schema["components"]["schemas"]["QATicketCreate"]
+        assert sorted(described["required"]) == [
+            *("classification", "confidence", "description", "risk_score", "severity", "steps_to_reproduce", "title"),
+        ]
+        assert described["additionalProperties"] is False
+
+
+class TestProblems:
+    def test_are_the_answer_to_everything_else(self, schema: dict[str, Any]) -> None:
+        for operation in (schema["paths"]["/tickets"]["get"], schema["paths"]["/tickets"]["post"]):
+            assert "422" not in operation["responses"]
+            content = operation["responses"]["default"]["content"]
+            assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+    def test_stand_among_the_schemas_and_fastapis_own_do_not(self, schema: dict[str, Any]) -> None:
+        schemas = schema["components"]["schemas"]
+        assert sorted(schemas["Problem"]["required"]) == ["code", "detail", "status", "title", "type"]
+        assert "Refusal" in schemas
+        assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+
+    def test_leave_what_a_route_describes_itself(self, schema: dict[str, Any]) -> None:
+        responses = schema["paths"]["/own"]["get"]["responses"]
+        assert responses["422"]["description"] == responses["default"]["description"] == "own"
+
+    def test_are_described_for_routes_that_come_later(self, app: FastAPI) -> None:
+        app.openapi()
+
+        @app.get("/later")
+        async def later(number: int) -> Annotated[str, "x"]:
+            raise NotImplementedError
+
+        app.openapi_schema = None
+        assert "default" in app.openapi()["paths"]["/later"]["get"]["responses"]
+
+    def test_are_described_once_however_often_they_are_installed(self, app: FastAPI) -> None:
+        install_error_handlers(app)
+
+        @app.get("/", response_class=Response)
+        async def look() -> None:
+            raise NotImplementedError
+
+        assert app.openapi() is app.openapi()

@@ -1,0 +1,58 @@
+"""The wheel as a consumer gets it: installed with its extras into an environment of its own, from the package index."""
+
+import subprocess
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SETTINGS = """
+    [pytest]
+    asyncio_mode = auto
+    asyncio_default_fixture_loop_scope = function
+"""
+SERVICE = """
+    from typing import Annotated
+
+    import httpx
+    from derwin_db import Database, Page, ProjectSession, repos
+    from derwin_db.fastapi import Paging, install_error_handlers, scoped
+    from derwin_db.models import QATicket
+    from derwin_db.testing.factories import create_ticket
+    from fastapi import FastAPI, HTTPException
+
+    def nobody(project: str) -> str:
+        raise HTTPException(403)
+
+    db = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    ReadScoped = Annotated[ProjectSession, scoped(db, authorize=nobody, read_only=True)]
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/projects/{project}/tickets")
+    async def tickets(session: ReadScoped, paging: Paging) -> Page[QATicket]:
+        return await repos.qa_tickets.list(session, **paging)
+
+    async def test_tickets(project_session, override_scoped):
+        row = await create_ticket(project_session)
+        override_scoped(app, project_session)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+            answer = await client.get("/projects/any/tickets")
+        assert [item["id"] for item in answer.json()["items"]] == [str(row.id)]
+"""
+
+
+@pytest.mark.long
+class TestInstalled:
+    def test_serves_a_project_that_has_nothing_else(self, consume: Run, wheel: Path, tmp_path: Path) -> None:
+        environment = tmp_path / "environment"
+        venv.create(environment, with_pip=True)
+        python = str(environment / "bin" / "python")
+        wanted = [f"{wheel}[embedded,fastapi]", "pytest", "pytest-asyncio", "httpx"]
+        subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+        result = consume(python=python, site="", embedded=True, pytest=SETTINGS, test_service=SERVICE)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "1 passed" in result.stdout

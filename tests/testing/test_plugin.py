@@ -1,0 +1,171 @@
+"""The fixtures, from where a consumer stands."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from derwin_db.testing import TestServer
+
+STRICT = """
+    [pytest]
+    asyncio_mode = strict
+    asyncio_default_fixture_loop_scope = function
+    filterwarnings = error
+"""
+AUTO = """
+    [pytest]
+    asyncio_mode = auto
+    asyncio_default_fixture_loop_scope = session
+    asyncio_default_test_loop_scope = session
+    filterwarnings = error
+"""
+PLAIN = """
+    [pytest]
+    filterwarnings = error
+"""
+
+SESSIONS = """
+    import pytest
+    from derwin_db import repos
+    from derwin_db.testing.factories import create_ticket, ticket
+
+    {mark}
+    class TestSessions:
+        async def test_write_and_read(self, project_session, other_project_session):
+            row = await create_ticket(project_session)
+            assert row.title == "Ticket 1"
+            assert await repos.qa_tickets.count(project_session) == 1
+            assert await repos.qa_tickets.count(other_project_session) == 0
+            assert not await repos.qa_tickets.exists(other_project_session, row.id)
+
+        @pytest.mark.parametrize("time", range(3))
+        async def test_are_empty_each_time(self, project_session, other_project_session, time):
+            assert await repos.qa_tickets.count(project_session) == 0
+            assert await repos.qa_tickets.count(other_project_session) == 0
+            assert (await create_ticket(other_project_session)).title == "Ticket 1"
+
+        async def test_may_fail(self, project_session):
+            with pytest.raises(Exception):
+                await create_ticket(project_session, run_id="00000000-0000-7000-8000-000000000001")
+
+        async def test_may_go_unused(self, project_session, committed_database, derwin_database):
+            pass
+
+    {mark}
+    class TestDatabases:
+        async def test_keeps_what_is_committed_until_the_test_ends(self, committed_database):
+            for _ in range(2):
+                async with committed_database.project("test-project") as session:
+                    await create_ticket(session)
+            async with committed_database.project("test-project") as session:
+                assert await repos.qa_tickets.count(session) == 2
+
+        async def test_is_another_one_in_each_test(self, committed_database):
+            async with committed_database.project("test-project") as session:
+                assert await repos.qa_tickets.count(session) == 0
+
+        async def test_has_unprivileged_logins(self, derwin_database):
+            from derwin_db import Database
+            from sqlalchemy import text
+
+            async with Database(**derwin_database.urls) as db, db.project("other-test-project") as session:
+                query = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = session_user"
+                assert (await session.sql.execute(text(query))).one() == ("derwin_app", False)
+
+    @pytest.fixture
+    def name(derwin_database):
+        return derwin_database.owner.database
+
+    def test_a_database_needs_no_loop(name):
+        assert name.startswith("derwin_test_")
+"""
+MARKED = SESSIONS.format(mark="@pytest.mark.asyncio")
+ANYIO = (
+    SESSIONS.format(mark="@pytest.mark.anyio")
+    + """
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+"""
+)
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def passed(result: subprocess.CompletedProcess[str]) -> int:
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = re.search(r"(\d+) passed", result.stdout)
+    assert found, result.stdout
+    return int(found.group(1))
+
+
+class TestFixtures:
+    def test_under_pytest_asyncio_in_strict_mode(self, consume: Run) -> None:
+        assert passed(consume(pytest=STRICT, test_sessions=MARKED)) == 10
+
+    def test_under_pytest_asyncio_in_auto_mode_with_one_loop(self, consume: Run) -> None:
+        assert passed(consume(pytest=AUTO, test_sessions=SESSIONS.format(mark=""))) == 10
+
+    def test_in_loops_of_other_scopes(self, consume: Run) -> None:
+        scopes = ("class", "module", "package", "session")
+        sources = {f"test_{scope}": SESSIONS.format(mark=f"@pytest.mark.asyncio(loop_scope={scope!r})") for scope in scopes}
+        assert passed(consume(pytest=STRICT, **sources)) == 40
+
+    def test_under_anyio(self, consume: Run) -> None:
+        assert passed(consume("-p", "no:asyncio", pytest=PLAIN, test_sessions=ANYIO)) == 10
+
+    def test_under_anyio_beside_pytest_asyncio(self, consume: Run) -> None:
+        assert passed(consume(pytest=STRICT, test_anyio=ANYIO, test_asyncio=MARKED, test_late=ANYIO)) == 30
+
+    def test_on_workers_of_xdist(self, consume: Run) -> None:
+        assert passed(consume("-n", "2", "--dist", "loadfile", pytest=STRICT, test_one=MARKED, test_two=MARKED)) == 20
+
+    def test_on_a_server_of_their_own(self, consume: Run) -> None:
+        assert passed(consume(pytest=STRICT, test_sessions=MARKED, embedded=True)) == 10
+
+    def test_without_an_async_plugin_say_what_is_missing(self, consume: Run) -> None:
+        source = """
+            def test_sessions(project_session):
+                pass
+        """
+        result = consume("-p", "no:asyncio", "-p", "no:anyio", pytest=PLAIN, test_sessions=source)
+        assert result.returncode == 1
+        assert "install pytest-asyncio, or mark the test with pytest.mark.anyio" in result.stdout
+
+    def test_named_again_by_a_conftest_leave_no_database_and_no_login_behind(self, consume: Run, server: TestServer) -> None:
+        import asyncio
+
+        async def left() -> tuple[int, int]:
+            owner = await server._connect()
+            names = await owner.fetchval("SELECT count(*) FROM pg_database WHERE datname LIKE 'derwin_test_%'")
+            logins = await owner.fetchval("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'derwin_test_%'")
+            await owner.close()
+            return names, logins
+
+        before = asyncio.run(left())
+        conftest = 'pytest_plugins = ["derwin_db.testing.plugin"]  # as a project does that blocks plugins it does not name'
+        passed(consume(pytest=STRICT, conftest=conftest, test_sessions=MARKED))
+        assert asyncio.run(left()) == before
+
+
+class TestCost:
+    def test_of_the_plugin_alone_is_no_import_of_what_it_serves(self, installed: Path) -> None:
+        heavy = ("sqlalchemy", "sqlmodel", "pydantic", "asyncpg", "alembic", "fastapi")
+        script = f"import sys, derwin_db.testing.plugin; print([name for name in {heavy} if name in sys.modules])"
+        result = subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=True
+        )
+        assert result.stdout.strip() == "[]"
+
+    def test_in_a_project_that_uses_no_fixture_is_no_import_and_no_server(self, consume: Run) -> None:
+        source = """
+            import sys
+
+            def test_nothing():
+                assert "derwin_db.testing.plugin" in sys.modules
+                assert not {"sqlalchemy", "asyncpg", "alembic", "derwin_db.testing.server"} & set(sys.modules)
+        """
+        assert passed(consume(pytest=STRICT, test_nothing=source)) == 1
