@@ -1,5 +1,6 @@
 """What was seen of a server: one look with one login, at start. It needs no privilege that the service does not have."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,15 @@ from derwin_db.scope import policy_condition
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES, function_bodies
 
+_OLDEST_VECTOR = (0, 8)
+
 _LOOK = """
 SELECT
     pg_backend_pid() AS backend_pid,
     current_setting('server_version_num')::int AS version,
     (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
     EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS is_distributed,
-    EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector') AS has_vector,
+    (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'vector') AS vector_version,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
     to_regclass('public.alembic_version') IS NOT NULL AS has_schema,
     EXISTS (SELECT FROM pg_catalog.pg_policies WHERE schemaname = 'public' AND policyname = 'derwin_scope') AS has_fences,
@@ -80,7 +83,7 @@ class Server:
     version: int
     activity_query_size: int
     is_distributed: bool
-    has_vector: bool
+    vector_version: str | None
     is_sealed: bool
     revision: str | None
     is_privileged: bool
@@ -97,8 +100,13 @@ class Server:
                 if self.revision is None
                 else None
             )
-        if not self.has_vector:
+        if self.vector_version is None:
             raise ExtensionMissing
+        if tuple(map(int, re.findall(r"\d+", self.vector_version)[:2])) < _OLDEST_VECTOR:
+            raise ExtensionMissing(
+                f"pgvector {self.vector_version} is installed; searching needs 0.8 or newer. As an administrator, update it on the "
+                "server and run `ALTER EXTENSION vector UPDATE` in this database."
+            )
         if self.missing_fences:
             raise IsolationNotEnforced(
                 f"The database does not enforce project isolation: {'; '.join(self.missing_fences)}. "
@@ -200,7 +208,7 @@ def _server(opened: Any, seen: Any, *, revision: str | None, may_become_admin: b
         version=seen["version"],
         activity_query_size=seen["activity_query_size"],
         is_distributed=seen["is_distributed"],
-        has_vector=seen["has_vector"],
+        vector_version=seen["vector_version"],
         is_sealed=seen["is_sealed"],
         revision=revision,
         is_privileged=seen["is_superuser"] or seen["bypasses_policies"] or seen["is_owner"],

@@ -532,7 +532,6 @@ class Savepoint:
         await unit._connected()
         unit._savepoints += 1
         self._name = f"derwin_{unit._savepoints}"
-        self._settings = set(unit._settings)
         await unit._driver("execute", f"SAVEPOINT {self._name}")
 
     async def __aexit__(
@@ -569,7 +568,6 @@ class Savepoint:
             await unit._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
         await unit._driver("execute", f"ROLLBACK TO SAVEPOINT {self._name}; RELEASE SAVEPOINT {self._name}")
         unit._has_failed = unit._is_lost
-        unit._settings = self._settings  # SET LOCAL is undone with the rest
 
 
 async def _end(pool: Pool, connection: Any, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False) -> None:

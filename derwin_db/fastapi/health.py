@@ -12,7 +12,7 @@ from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError, SchemaOutOfDate
 from derwin_db.fastapi.problem import failure
 from derwin_db.pool import Pool
-from derwin_db.scope import APP_ROLE, Opening
+from derwin_db.scope import APP_ROLE, Begin, Opening
 from derwin_db.session import UnitOfWork
 from derwin_db.sql import HEAD_REVISION
 from derwin_db.statement import Statement, scalars
@@ -76,4 +76,4 @@ class _Look(UnitOfWork):
         return await self._backend.app_pool(read_only=False)
 
     async def _open(self, connection: Any, opening: Opening) -> None:
-        await connection.execute(opening._begin(APP_ROLE, read_only=True))
+        await connection.execute(opening._begin(APP_ROLE, Begin.READ_ONLY))

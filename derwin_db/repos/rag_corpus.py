@@ -5,13 +5,12 @@ from functools import cache, cached_property
 from itertools import islice
 from typing import Any, Unpack
 from uuid import UUID
-from weakref import WeakSet
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
-from derwin_db.errors import ConfigurationError, InvalidInput, NotFound
+from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
@@ -27,7 +26,7 @@ from derwin_db.repository import (
     table_of,
 )
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, hydrator, scalars, tuples
+from derwin_db.statement import Statement, command, entities, hydrator, scalars
 from derwin_db.types import Classification, Embedding, new_id
 
 _CORPUS = table_of(RAGCorpus)
@@ -80,7 +79,6 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
     def __init__(self) -> None:
         self._whole = _WithEmbedding()
-        self._seen: WeakSet[Any] = WeakSet()
 
     @cached_property
     def columns(self) -> Sequence[sa.ColumnElement[Any]]:
@@ -156,7 +154,7 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Shape: 1,536 numbers. Units: cosine similarity, -1..1. Order: most similar first. Entries come without embeddings,
         and those that have none are not found. Small projects are searched exactly, large ones through the HNSW index.
-        Errors: InvalidInput; ConfigurationError where pgvector is older than 0.8. Cost: two statements, four where the
+        Errors: InvalidInput. Cost: two statements, four where the
         index is searched.
         """
         session = project_session(session)
@@ -175,17 +173,8 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
             return await session.fetch(_exact_statement(**shape), values)
         await session.set_for_unit(SEARCH_SETTINGS)
         matches = await session.fetch(_indexed_statement(**shape), values)
-        await self._check_settings(session)
         await session.set_for_unit(_DEFAULTS)
         return matches
-
-    async def _check_settings(self, session: ProjectSession) -> None:
-        """See once for each database that the settings are in force: a name that the server does not know is taken as well."""
-        if session._backend not in self._seen:
-            found = dict(await session.fetch(_settings_statement(), {"names": list(_SETTINGS)}))
-            if found != _SETTINGS:
-                raise ConfigurationError("Searching needs pgvector 0.8 or newer: update the extension on the server.")
-            self._seen.add(session._backend)
 
     async def record_use(self, session: ProjectSession, id: UUID) -> RAGCorpus:
         """Note that the entry was shown to a model once more. Errors: NotFound. Cost: one statement."""
@@ -212,13 +201,6 @@ def _record_use_statement() -> Statement[RAGCorpus]:
     query = scoped_update(RAGCorpus).where(_CORPUS.c.id == param("id", _CORPUS.c.id))
     query = query.values(use_count=_CORPUS.c.use_count + 1, last_used_at=sa.func.now())
     return entities("rag_corpus.record_use", query.returning(*_WITHOUT_EMBEDDING), RAGCorpus)
-
-
-@cache
-def _settings_statement() -> Statement[tuple[Any, ...]]:
-    settings = sa.table("pg_settings", sa.column("name", sa.Text), sa.column("setting", sa.Text), schema="pg_catalog")
-    is_meant = settings.c.name == sa.any_(sa.bindparam("names", type_=ARRAY(sa.Text, dimensions=1)))
-    return tuples("rag_corpus.search", sa.select(settings.c.name, settings.c.setting).where(is_meant))
 
 
 @cache
