@@ -209,7 +209,7 @@ def _is_large_statement(*, by_name: bool) -> Statement[bool]:
     tables = sa.table("pg_class", sa.column("oid"), sa.column("reltuples", sa.Float), schema="pg_catalog")
     break_even = sa.func.sqrt(4 * sa.bindparam("limit", type_=sa.Integer()) * sa.func.greatest(tables.c.reltuples, 0))
     most = sa.cast(sa.func.greatest(sa.bindparam("exact_rows", type_=sa.Integer()), break_even), sa.Integer)
-    this = sa.cast(sa.literal_column(f"'{_CORPUS.fullname}'"), REGCLASS)
+    this = sa.cast(sa.literal(_CORPUS.fullname), REGCLASS)
     exact_rows = sa.select(most).where(tables.c.oid == this).scalar_subquery()
     rows = _entries(sa.literal(1).label("one"), by_name=by_name).order_by(_CORPUS.c.created_at.desc(), _CORPUS.c.id.desc())
     return scalars(
