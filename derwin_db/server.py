@@ -104,8 +104,8 @@ class Server:
             raise ExtensionMissing
         if tuple(map(int, re.findall(r"\d+", self.vector_version)[:2])) < _OLDEST_VECTOR:
             raise ExtensionMissing(
-                f"pgvector {self.vector_version} is installed; searching needs 0.8 or newer. As an administrator, update it on the "
-                "server and run `ALTER EXTENSION vector UPDATE` in this database."
+                f"pgvector {self.vector_version} is installed; searching needs 0.8 or newer. As an administrator, update it on "
+                "the server and run `ALTER EXTENSION vector UPDATE` in this database."
             )
         if self.missing_fences:
             raise IsolationNotEnforced(
