@@ -6,6 +6,7 @@ Shared by the repositories whose operations change what the score is computed fr
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -14,9 +15,9 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.qa_fix_attempt import FixOutcome, QAFixAttempt
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.repository import ago, array_param, scope_of, table_of
+from derwin_db.repository import ago, array_param, scope_of, scoped, table_of
 from derwin_db.session import ProjectSession
-from derwin_db.statement import Statement, command, scalars
+from derwin_db.statement import Statement, command, scalars, tuples
 from derwin_db.types import new_id
 
 Z95 = 1.959963984540054
@@ -36,8 +37,12 @@ async def bring_up_to_date(session: ProjectSession, classifications: Iterable[st
     names = sorted(set(classifications))
     if not names:
         return 0
-    await session.execute(_lock_statement(), {"names": names, "ids": [new_id() for _ in names]})
-    return await session.execute(_compute_statement(), {"names": names})
+    windows: dict[int, list[str]] = {}
+    for name, days in await session.fetch(_lock_statement(), {"names": names, "ids": [new_id() for _ in names]}):
+        windows.setdefault(days, []).append(name)
+    for days, same in windows.items():  # in practice one: no verb changes a window
+        await session.execute(_compute_statement(), {"names": same, "days": days})
+    return len(names)
 
 
 async def refresh_all(session: ProjectSession) -> int:
@@ -65,7 +70,7 @@ def _names_statement() -> Statement[str]:
 
 
 @cache
-def _lock_statement() -> Statement[None]:
+def _lock_statement() -> Statement[tuple[Any, ...]]:
     """Insert the missing rows and lock those that are there: an upsert that changes nothing does both."""
     wanted = (
         sa.func.unnest(array_param("names", _TRUST.c.classification), array_param("ids", _TRUST.c.id))
@@ -77,44 +82,45 @@ def _lock_statement() -> Statement[None]:
     query = query.on_conflict_do_update(
         index_elements=["project_id", "classification"], set_={"classification": query.excluded.classification}
     )
-    return command("classification_trust.lock", query)
+    return tuples("classification_trust.lock", query.returning(_TRUST.c.classification, _TRUST.c.window_days))
 
 
 @cache
 def _compute_statement() -> Statement[None]:
-    """From the attempts in the window to their tickets: a classification may have had many tickets before it."""
-    counted = sa.and_(
-        _ATTEMPTS.c.outcome.is_not(None),
-        _ATTEMPTS.c.outcome != FixOutcome.PR_OPENED,
-        _ATTEMPTS.c.concluded_at > ago(sa.func.make_interval(0, 0, 0, _TRUST.c.window_days)),
+    """From the attempts in the window, each by its key, to their tickets: of these there may be very many.
+
+    A join would let the planner read all tickets of the classification instead; the evidence is materialized, or it would
+    be counted anew for each score.
+    """
+    of_ticket = scoped(QATicket, _TICKETS.c.classification).where(_TICKETS.c.id == _ATTEMPTS.c.ticket_id)
+    days = sa.func.make_interval(0, 0, 0, sa.bindparam("days", type_=sa.Integer()))
+    concluded = (
+        scoped(QAFixAttempt, _ATTEMPTS.c.outcome, of_ticket.correlate(_ATTEMPTS).scalar_subquery().label("classification"))
+        .where(_ATTEMPTS.c.concluded_at > ago(days))
+        .where(_ATTEMPTS.c.outcome.is_not(None), _ATTEMPTS.c.outcome != FixOutcome.PR_OPENED)
+        .subquery("concluded")
     )
-    evidence = (
+    found = (
         sa.select(
-            _TRUST.c.id.label("id"),
-            sa.func.count(_ATTEMPTS.c.id).label("attempts"),
-            sa.func.count(_ATTEMPTS.c.id).filter(_ATTEMPTS.c.outcome == FixOutcome.MERGED).label("successes"),
-            sa.func.count(_ATTEMPTS.c.id).filter(_ATTEMPTS.c.outcome == FixOutcome.REVERTED).label("reverts"),
+            concluded.c.classification,
+            sa.func.count().label("attempts"),
+            sa.func.count().filter(concluded.c.outcome == FixOutcome.MERGED).label("successes"),
+            sa.func.count().filter(concluded.c.outcome == FixOutcome.REVERTED).label("reverts"),
         )
-        .select_from(
-            _TRUST.outerjoin(
-                _ATTEMPTS.join(_TICKETS, sa.and_(scope_of(_TICKETS), _TICKETS.c.id == _ATTEMPTS.c.ticket_id)),
-                sa.and_(scope_of(_ATTEMPTS), counted, _TICKETS.c.classification == _TRUST.c.classification),
-            )
-        )
-        .where(scope_of(_TRUST), _TRUST.c.classification == sa.any_(array_param("names", _TRUST.c.classification)))
-        .group_by(_TRUST.c.id)
+        .group_by(concluded.c.classification)
+        .cte("found")
+        .prefix_with("MATERIALIZED")
+    )
+    score = _TRUST.alias("score")
+    numbers = [sa.func.coalesce(found.c[name], 0).label(name) for name in ("attempts", "successes", "reverts")]
+    evidence = (
+        sa.select(score.c.id, *numbers)
+        .select_from(score.outerjoin(found, found.c.classification == score.c.classification))
+        .where(scope_of(score), score.c.classification == sa.any_(array_param("names", _TRUST.c.classification)))
         .subquery("evidence")
     )
-    query = (
-        sa.update(_TRUST)
-        .where(scope_of(_TRUST), _TRUST.c.id == evidence.c.id)
-        .values(
-            attempts=evidence.c.attempts,
-            successes=evidence.c.successes,
-            reverts=evidence.c.reverts,
-            score=wilson_lower_bound(evidence.c.successes, evidence.c.attempts),
-            computed_at=sa.func.now(),
-            updated_at=sa.func.now(),
-        )
-    )
+    values: dict[str, Any] = {number.name: evidence.c[number.name] for number in numbers}
+    values["score"] = wilson_lower_bound(evidence.c.successes, evidence.c.attempts)
+    values.update(computed_at=sa.func.now(), updated_at=sa.func.now())
+    query = sa.update(_TRUST).where(scope_of(_TRUST), _TRUST.c.id == evidence.c.id).values(values)
     return command("classification_trust.compute", query)

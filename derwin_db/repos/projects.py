@@ -8,9 +8,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db import sql
+from derwin_db import deletion
 from derwin_db.enums import ComplianceMode, ProjectMode
-from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked
+from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.project import Project, ProjectCreate, ProjectType, ProjectUpdate
@@ -20,7 +20,7 @@ from derwin_db.paging import Page
 from derwin_db.repository import Repository, TimeFilters, check_id, checked, next_moment, param, scoped, scoped_update, table_of
 from derwin_db.retention import raised, retention_end
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
-from derwin_db.statement import Statement, command, entities, scalars, tuples
+from derwin_db.statement import Statement, command, entities, scalars
 from derwin_db.types import ShortText, Slug, new_id, project_id_of
 
 _PROJECTS = table_of(Project)
@@ -28,7 +28,6 @@ _ARTIFACTS = table_of(AuditArtifact)
 _LEDGER = table_of(SpendLedger)
 _MODE_LOG = table_of(ProjectModeLog)
 _OPERATOR = "derwin_admin"
-_CASCADING = tuple(name for name in sql.PROJECT_TABLES if name != "spend_ledger")
 
 _MODE: TypeAdapter[ProjectMode] = TypeAdapter(ProjectMode)
 _SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
@@ -186,7 +185,7 @@ class Projects:
         values = {name: getattr(data, name) for name in fields}
         if "compliance_mode" in fields:
             await session.allow_long_statements()
-            await session.fetch(_lock_whole_statement(), {"id": project_id})
+            await deletion.lock_whole(session, project_id)
         rows = await session.fetch(_update_statement(fields), {**values, "id": project_id})
         if not rows:
             raise ProjectNotFound
@@ -210,18 +209,7 @@ class Projects:
         nothing is added meanwhile.
         """
         admin_session(session).note("projects.delete")
-        project_id = check_id(id)
-        await session.allow_long_statements()
-        if not await session.fetch(_lock_whole_statement(), {"id": project_id}):
-            raise ProjectNotFound
-        held, kept = (await session.fetch(_kept_statement(), {"id": project_id}))[0]
-        if held:
-            raise RetentionLocked("Evidence of this project is under legal hold. Release it first.")
-        if kept and not despite_retention:
-            raise RetentionLocked("Evidence of this project must still be kept. Delete despite_retention=True, if you may.")
-        counts = (await session.fetch(_counts_statement(), {"id": project_id}))[0]
-        await session.execute(_delete_statement(), {"id": project_id})
-        return {"projects": 1, **dict(zip(_CASCADING, counts, strict=True))}
+        return await deletion.remove(session, check_id(id), despite_retention=despite_retention)
 
 
 # --- statements of a project's own session ----------------------------------------------------------------------------
@@ -290,30 +278,3 @@ def _raise_retention_statement() -> Statement[None]:
         .values(retention_until=raised(_ARTIFACTS.c.retention_until, end), updated_at=sa.func.now())
     )
     return command("projects.update", query, is_scoped=False)
-
-
-@cache
-def _lock_whole_statement() -> Statement[UUID]:
-    """FOR UPDATE: it keeps off every row that would refer to the project."""
-    query = sa.select(_PROJECTS.c.id).where(_PROJECTS.c.id == _ID).with_for_update()
-    return scalars("projects.lock", query, is_scoped=False)
-
-
-@cache
-def _kept_statement() -> Statement[tuple[Any, ...]]:
-    query = sa.select(
-        sa.func.count().filter(_ARTIFACTS.c.legal_hold), sa.func.count().filter(_ARTIFACTS.c.retention_until > sa.func.now())
-    ).where(_ARTIFACTS.c.project_id == _ID)
-    return tuples("projects.delete", query, is_scoped=False)
-
-
-@cache
-def _counts_statement() -> Statement[tuple[Any, ...]]:
-    tables = [Project.metadata.tables[f"public.{name}"] for name in _CASCADING]
-    counts = [sa.select(sa.func.count()).where(table.c.project_id == _ID).scalar_subquery() for table in tables]
-    return tuples("projects.delete", sa.select(*counts), is_scoped=False)
-
-
-@cache
-def _delete_statement() -> Statement[None]:
-    return command("projects.delete", sa.delete(_PROJECTS).where(_PROJECTS.c.id == _ID), is_scoped=False)

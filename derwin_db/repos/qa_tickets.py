@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db import trust
+from derwin_db import duplicates, trust
 from derwin_db.enums import Bucket, Severity
 from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
 from derwin_db.guard import PROJECT
@@ -44,7 +44,6 @@ _ARTIFACTS = table_of(AuditArtifact)
 _SIGNALS = table_of(RawSignal)
 _ID = param("id", _TICKETS.c.id)
 _BATCH = 5000
-_ATTEMPTS_TO_LOCK = 5
 
 _STATUS: TypeAdapter[TicketStatus] = TypeAdapter(TicketStatus)
 _BUCKET: TypeAdapter[Bucket] = TypeAdapter(Bucket)
@@ -159,7 +158,7 @@ class QATickets(WritableRepository[QATicket]):
         session, row_id, other_id = project_session(session), check_id(id), check_id(of, "of")
         if row_id == other_id:
             raise Conflict("A ticket is not a duplicate of itself.")
-        rows, chain = await self._lock_chain(session, row_id, other_id)
+        rows, chain = await duplicates.lock_chain(session, row_id, other_id)
         if row_id not in rows:
             raise NotFound
         if other_id not in rows:
@@ -184,28 +183,21 @@ class QATickets(WritableRepository[QATicket]):
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the ticket and its attempts; its signals and its duplicates stay, without it.
 
-        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept. Locks: the ticket and its
-        attempts, before the look at the evidence, so that none is recorded in between.
+        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept. Locks: the ticket, its duplicates
+        and its attempts, before the look at the evidence, so that none is recorded in between.
         """
         session, row_id = project_session(session), check_id(id)
-        row = await self._lock(session, row_id)
+        row = await duplicates.lock_with_duplicates(session, row_id)
+        if row is None:
+            raise NotFound
         had_attempts = await session.fetch(_lock_attempts_statement(), {"id": row_id})
         if await session.fetch(_has_evidence_statement(), {"id": row_id}):
             raise RetentionLocked
         await session.execute(_clear_signals_statement(), {"id": row_id})
-        await session.execute(_clear_duplicates_statement(), {"id": row_id})
+        await duplicates.release(session, row_id)
         await self._delete(session, row_id)
         if had_attempts:
             await trust.bring_up_to_date(session, (row.classification,))
-
-    async def _lock_chain(self, session: ProjectSession, id: UUID, of: UUID) -> tuple[dict[UUID, QATicket], set[UUID]]:
-        """Lock a ticket and the chain of another one; again, where the chain grew before its end was locked."""
-        for _ in range(_ATTEMPTS_TO_LOCK):
-            rows = {row.id: row for row in await session.fetch(_lock_chain_statement(), {"id": id, "of": of})}
-            chain = set(await session.fetch(_chain_statement(), {"of": of}))
-            if not chain - rows.keys() - {of}:
-                return rows, chain
-        raise Conflict("The other ticket is becoming a duplicate at the same time. Look at it again.")
 
     async def _lock(self, session: ProjectSession, id: UUID) -> QATicket:
         rows = await project_session(session).fetch(_lock_statement(), {"id": check_id(id)})
@@ -255,26 +247,6 @@ def _assign_bucket_statement() -> Statement[QATicket]:
     )
 
 
-def _chain() -> sa.CTE:
-    """The other ticket, and those that it is a duplicate of, one after the other."""
-    chain = sa.select(param("of", _TICKETS.c.id).label("id")).cte("chain", recursive=True)
-    further = _TICKETS.alias("further")
-    step = sa.select(further.c.duplicate_of_id).select_from(further.join(chain, further.c.id == chain.c.id))
-    return chain.union(step.where(scope_of(further), further.c.duplicate_of_id.is_not(None)))
-
-
-@cache
-def _chain_statement() -> Statement[UUID]:
-    return scalars("qa_tickets.mark_duplicate", sa.select(_chain().c.id))
-
-
-@cache
-def _lock_chain_statement() -> Statement[QATicket]:
-    ids = sa.func.array_append(sa.func.array(sa.select(_chain().c.id).scalar_subquery()), _ID)
-    query = scoped(QATicket).where(_TICKETS.c.id == sa.any_(ids)).order_by(_TICKETS.c.id)
-    return entities("qa_tickets.mark_duplicate", query.with_for_update(key_share=True), QATicket)
-
-
 @cache
 def _mark_duplicate_statement() -> Statement[QATicket]:
     query = scoped_update(QATicket).where(_TICKETS.c.id == _ID)
@@ -321,9 +293,3 @@ def _has_evidence_statement() -> Statement[int]:
 @cache
 def _clear_signals_statement() -> Statement[None]:
     return command("qa_tickets.delete", scoped_update(RawSignal).where(_SIGNALS.c.ticket_id == _ID).values(ticket_id=None))
-
-
-@cache
-def _clear_duplicates_statement() -> Statement[None]:
-    query = scoped_update(QATicket).where(_TICKETS.c.duplicate_of_id == _ID).values(duplicate_of_id=None)
-    return command("qa_tickets.delete", query)

@@ -24,7 +24,6 @@ from derwin_db.repository import (
     columnwise,
     iterated,
     param,
-    scope_of,
     scoped,
     scoped_update,
     table_of,
@@ -151,11 +150,13 @@ def _fingerprint_of(signal: RawSignalCreate) -> str:
 
 @cache
 def _ingest_statement() -> Statement[None]:
+    """The run is locked once, as each of its signals would: if it is going, nothing is written, and it is not found."""
+    run = scoped(QARun, _RUNS.c.project_id, _RUNS.c.id).where(_RUNS.c.id == param("run_id", _RUNS.c.id))
+    locked = run.with_for_update(read=True, key_share=True).cte("run")
     given = unnested(_SIGNALS, ("id", *_NAMES))
     source = (
-        sa.select(_RUNS.c.project_id, _RUNS.c.id, given.c.id, *(given.c[name] for name in _NAMES))
-        .select_from(_RUNS.join(given, sa.true()))
-        .where(scope_of(_RUNS), _RUNS.c.id == param("run_id", _RUNS.c.id))
+        sa.select(locked.c.project_id, locked.c.id, given.c.id, *(given.c[name] for name in _NAMES))
+        .select_from(locked.join(given, sa.true()))
         .order_by(given.c.fingerprint.collate("C"))
     )
     query = insert(_SIGNALS).from_select(["project_id", "run_id", "id", *_NAMES], source)

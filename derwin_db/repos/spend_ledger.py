@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
+from derwin_db.guard import PROJECT
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
 from derwin_db.paging import Page
@@ -25,7 +26,6 @@ from derwin_db.repository import (
     columnwise,
     iterated,
     param,
-    scope_of,
     scoped,
     table_of,
     unnested,
@@ -216,13 +216,12 @@ def _append_statement() -> Statement[SpendLedger]:
 @cache
 def _append_many_statement() -> Statement[str]:
     names = ("id", *_NAMES)
+    locked = scoped(Project, _PROJECTS.c.slug).with_for_update(read=True, key_share=True).cte("project")
     given = unnested(_LEDGER, names)
     source = (
-        sa.select(_PROJECTS.c.id, _PROJECTS.c.slug, *(given.c[name] for name in names))
-        .select_from(_PROJECTS.join(given, sa.true()))
-        .where(scope_of(_PROJECTS))
+        sa.select(PROJECT, locked.c.slug, *(given.c[name] for name in names))
+        .select_from(locked.join(given, sa.true()))
         .order_by(given.c.idempotency_key.collate("C"))
-        .with_for_update(read=True, key_share=True, of=_PROJECTS)
     )
     query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])

@@ -65,7 +65,7 @@ def insert_text(table: sa.Table) -> str:
     if "embedding" in table.c:
         names.append("embedding")
         values.append(
-            "CASE WHEN n % 20 = 1 THEN (SELECT array_agg(random() + 0 * (n + g)) FROM generate_series(1, 1536) AS g)::vector END"
+            "CASE n % 20 WHEN 1 THEN (SELECT array_agg(random() + 0 * (n + g)) FROM generate_series(1, 1536) AS g)::vector END"
         )
     return (
         f"INSERT INTO public.{table.name} ({', '.join(names)}) SELECT {', '.join(values)}"
@@ -101,26 +101,27 @@ def expression(table: sa.Table, column: sa.Column[Any]) -> str:
 
 def by_type(table: sa.Table, column: sa.Column[Any]) -> str:
     kind = column.type
-    check = column.info.get("check", "")
     if isinstance(kind, sa.Enum):
         return f"(ARRAY[{', '.join(repr(label) for label in kind.enums)}])[1 + n % {len(kind.enums)}]"
     if isinstance(kind, sa.Text):
-        if "{{64}}" in check:
-            return "md5(project_id || n::text) || md5(n::text)"
-        return "'name' || n" if is_unique(table, column) else "'name' || n % 10"
-    if isinstance(kind, sa.Boolean):
-        return "n = 0"
-    if isinstance(kind, sa.DateTime):
-        return "now() - n * interval '1 minute'"
-    if isinstance(kind, sa.Integer):
-        return "n + 1"
-    if isinstance(kind, sa.Double):
-        return "(n % 10) / 10.0"
-    if isinstance(kind, sa.Numeric):
-        return "n"
+        return text(table, column)
     if isinstance(kind, AsJson):
         return f"'{json.dumps(least(kind.shape))}'::jsonb"
-    return id_of(column.name, "n")
+    by_kind = {
+        sa.Boolean: "n = 0",
+        sa.DateTime: "now() - n * interval '1 minute'",
+        sa.Integer: "n + 1",
+        sa.Double: "(n % 10) / 10.0",
+        sa.Numeric: "n",
+        sa.Uuid: id_of(column.name, "n"),
+    }
+    return next(written for each, written in by_kind.items() if isinstance(kind, each))
+
+
+def text(table: sa.Table, column: sa.Column[Any]) -> str:
+    if "{{64}}" in column.info.get("check", ""):
+        return "md5(project_id || n::text) || md5(n::text)"
+    return "'name' || n" if is_unique(table, column) else "'name' || n % 10"
 
 
 def least(shape: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Fixtures of the tests of repositories: two projects that are filled once, and read only; a look at locks."""
+"""Fixtures of the tests of repositories: two filled projects to read, a look at locks, units of work in tasks."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import asyncpg
 import pytest
 
 from derwin_db import AdminSession, Database, repos
+from derwin_db.errors import DerwinError
 from derwin_db.models import Project, ProjectCreate, ProjectType
 from derwin_db.testing import TestDatabase
 from derwin_db.types import new_id
@@ -81,3 +83,27 @@ def later(db: Database, project: Project) -> Later:
         return asyncio.ensure_future(run())
 
     return start
+
+
+AtOnce = Callable[..., Awaitable[list[Any]]]
+
+
+@pytest.fixture
+def at_once(db: Database, project: Project) -> AtOnce:
+    """Runs `verb(session, *args)` for each of many arguments, all at once; errors of this package are results."""
+
+    async def one(verb: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+        try:
+            async with db.project(project.id) as session:
+                return await verb(session, *args)
+        except DerwinError as error:
+            return error
+
+    async def run(verb: Callable[..., Awaitable[Any]], *calls: tuple[Any, ...]) -> list[Any]:
+        return await asyncio.gather(*(one(verb, args) for args in calls))
+
+    return run
+
+
+def kinds(results: list[Any]) -> Counter[str]:
+    return Counter(type(result).__name__ for result in results)

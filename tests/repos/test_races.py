@@ -57,6 +57,18 @@ class TestAttach:
             await attaching
 
 
+class TestIngest:
+    async def test_into_a_run_that_goes_meanwhile(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
+        async with db.project(project.id) as session:
+            run = await repos.qa_runs.enqueue(session, a_run())
+        async with db.project(project.id) as session:
+            await repos.qa_runs.delete(session, run.id)
+            ingesting = later(repos.raw_signals.ingest, run.id, signals("a", "b"))
+            await locks.until_waiting(ingesting)
+        with pytest.raises(NotFound):
+            await ingesting
+
+
 class TestDeleteDocument:
     async def test_that_the_log_comes_to_name(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         async with db.project(project.id) as session:
