@@ -69,6 +69,11 @@ class Pool:
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311  # spreads load, guards nothing
         connection.expires_at = asyncio.get_running_loop().time() + life
 
+    @property
+    def login(self) -> str:
+        """The database user of these connections."""
+        return self._info.user
+
     async def open(self) -> None:
         """Make the pool usable. No connection is taken."""
         await self._pool
