@@ -31,13 +31,14 @@ class Damage:
     at_start: bool = False
 
 
-def all_damage() -> Iterator[Damage]:
+def all_damage(server_version: int) -> Iterator[Damage]:
+    """Yield all of it, as far as this server knows the words."""
     yield from policy_damage()
     yield from key_damage()
-    yield from grant_damage()
+    yield from grant_damage(has_maintain=server_version >= 170000)
     yield from trigger_damage()
     yield from code_damage()
-    yield from login_damage()
+    yield from login_damage(has_options=server_version >= 160000)
 
 
 def policy_damage() -> Iterator[Damage]:
@@ -122,9 +123,9 @@ def _index_damage(index: sa.Index, table: str) -> Iterator[Damage]:
     yield Damage(f"{index.name} is invalid", (broken,), "indexes")
 
 
-def grant_damage() -> Iterator[Damage]:
+def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
     for table in TABLES:
-        for privilege in ("TRUNCATE", "REFERENCES", "TRIGGER", "MAINTAIN"):
+        for privilege in ("TRUNCATE", "REFERENCES", "TRIGGER", *(["MAINTAIN"] if has_maintain else [])):
             yield Damage(f"derwin_app may {privilege} {table}", (f"GRANT {privilege} ON public.{table} TO derwin_app",), "grants")
         yield Damage(f"everybody may read {table}", (f"GRANT SELECT ON public.{table} TO PUBLIC",), "grants")
         yield Damage(f"the login itself may read {table}", (f"GRANT SELECT ON public.{table} TO {{service}}",), "grants")
@@ -204,7 +205,7 @@ def code_damage() -> Iterator[Damage]:
     yield Damage("a partition is not fenced", (parent, fence, restrictive, part), "unfenced-tables")
 
 
-def login_damage() -> Iterator[Damage]:
+def login_damage(*, has_options: bool) -> Iterator[Damage]:
     for name, check in {"SUPERUSER": "login-superuser", "BYPASSRLS": "login-bypassrls", "CREATEROLE": "login-attributes",
                         "REPLICATION": "login-attributes", "CREATEDB": "login-attributes"}.items():  # fmt: skip
         yield Damage(f"the service's login has {name}", (f"ALTER ROLE {{service}} {name}",), check)
@@ -218,7 +219,7 @@ def login_damage() -> Iterator[Damage]:
     yield Damage("the service's login owns a table", ("ALTER TABLE public.qa_tickets OWNER TO {service}",), "login-owner")
     yield Damage("the service's login owns the database", ("ALTER DATABASE {database} OWNER TO {service}",), "login-owner")
     yield Damage("the service's login owns the seal", ("ALTER FUNCTION public.derwin_scope() OWNER TO {service}",), "login-owner")
-    yield Damage("the service's login inherits", ("ALTER ROLE {service} INHERIT", "GRANT derwin_app TO {service} WITH INHERIT TRUE"), "login-inherits")
+    yield Damage("the service's login inherits", ("ALTER ROLE {service} INHERIT", "GRANT derwin_app TO {service}" + " WITH INHERIT TRUE" * has_options), "login-inherits")
     yield Damage("the service's login may become nothing", ("REVOKE derwin_app FROM {service}",), "login-role")
     yield Damage("derwin_app can become derwin_admin", ("GRANT derwin_admin TO derwin_app",), "roles")
     yield Damage("derwin_app owns a table", ("ALTER TABLE public.qa_tickets OWNER TO derwin_app",), "roles")

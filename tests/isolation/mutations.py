@@ -113,27 +113,22 @@ MUTATIONS = (
 )  # fmt: skip
 
 
-async def attacks_of(arena: Arena, mutation: Mutation) -> list[Attack]:
-    if mutation.attacks == ("own calls",):
-        await method_cases(arena)  # an AssertionError where a method does not succeed with its own
-        return []
-    every = [*await all_attacks(arena), *guard_scripts(), *admin_scripts()]
-    return [attack for attack in every if attack.title.startswith(mutation.attacks)]
+async def every_attack(arena: Arena) -> list[Attack]:
+    """Return what mutations are tried with: attacks do not depend on the arena that they were made in."""
+    return [*await all_attacks(arena), *guard_scripts(), *admin_scripts()]
 
 
-async def caught(server: TestServer, ground: Ground, mutation: Mutation) -> str | None:
+async def caught(server: TestServer, ground: Ground, mutation: Mutation, attacks: Sequence[Attack]) -> str | None:
     """Return the first attack that notices the mutation, or None."""
-    async with _own_arena(server, ground) as healthy:
-        attacks = [] if mutation.attacks == ("own calls",) else await attacks_of(healthy, mutation)
     with mutation.patch():
-        async with _own_arena(server, ground) as arena:
-            if mutation.attacks == ("own calls",):
-                try:
-                    await method_cases(arena)
-                except (AssertionError, DerwinError):
-                    return "own calls: every method succeeds in its own project"
-                return None
-            return await first_failure(arena, attacks)
+        async with own_arena(server, ground) as arena:
+            if mutation.attacks != ("own calls",):
+                return await first_failure(arena, [one for one in attacks if one.title.startswith(mutation.attacks)])
+            try:
+                await method_cases(arena)
+            except (AssertionError, DerwinError):
+                return "own calls: every method succeeds in its own project"
+            return None
 
 
 async def first_failure(arena: Arena, attacks: Sequence[Attack]) -> str | None:
@@ -147,7 +142,7 @@ async def first_failure(arena: Arena, attacks: Sequence[Attack]) -> str | None:
 
 
 @asynccontextmanager
-async def _own_arena(server: TestServer, ground: Ground) -> AsyncIterator[Arena]:
+async def own_arena(server: TestServer, ground: Ground) -> AsyncIterator[Arena]:
     copies = await asyncio.to_thread(copied, server, ground)
     try:
         async with open_arena(copies) as arena:
