@@ -79,6 +79,11 @@ class Pool:
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
 
+    @property
+    def login(self) -> str:
+        """The database user of these connections."""
+        return self._info.user
+
     async def acquire(self) -> PooledConnection:
         """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
         while self._idle:

@@ -475,6 +475,7 @@ class AdminSession(UnitOfWork):
     def __init__(self, backend: Backend, reason: str) -> None:
         super().__init__(backend)
         self.__reason = reason
+        self._login: str | None = None
         self._operations: list[str] = []
 
     @property
@@ -494,7 +495,9 @@ class AdminSession(UnitOfWork):
         self._operations.append(operation)
 
     async def _choose_pool(self) -> tuple[Pool, Opening]:
-        return await self._backend.admin_pool()
+        pool, opening = await self._backend.admin_pool()
+        self._login = pool.login
+        return pool, opening
 
     async def _open(self, connection: Any, opening: Opening) -> None:
         await opening.for_admin(connection)
@@ -506,11 +509,17 @@ class AdminSession(UnitOfWork):
             await super().__aexit__(kind, error, traceback)
         finally:
             admin_log.info(
-                "admin door: %s (%s): %s",
+                "admin door: %s (%s, as %s): %s",
                 self.__reason,
                 self._outcome,
+                self._login or "nobody",
                 ", ".join(self._operations) or "nothing done",
-                extra={"reason": self.__reason, "outcome": self._outcome, "operations": tuple(self._operations)},
+                extra={
+                    "reason": self.__reason,
+                    "outcome": self._outcome,
+                    "login": self._login,
+                    "operations": tuple(self._operations),
+                },
             )
 
 

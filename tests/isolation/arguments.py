@@ -15,8 +15,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from derwin_db import paging
 from derwin_db.models import SpendCap
-from derwin_db.paging import encode_cursor, query_digest
 from derwin_db.repository import table_of
 from derwin_db.table import Input
 from derwin_db.testing.examples import example, value_of
@@ -79,7 +79,7 @@ def candidates(table: str, name: str, kind: Any) -> list[Argument]:
         return _natural_keys(table, column, is_many=iterated is str)
     if kind is UUID:
         target = table if column == "id" else targets()[name]
-        return [_id(target, index) for index in range(12)]
+        return [_id(target, index, "plain id of B" if name in PLAIN_IDS else "id of B") for index in range(12)]
     if isinstance(kind, type) and issubclass(kind, Input):
         return [_input(table, kind)]
     if name == "embedding":
@@ -127,7 +127,7 @@ def cursors(table: str) -> dict[str, Value]:
 
     def minted(own: Filled, other: Filled) -> str:
         row = other.rows[table][0]
-        return encode_cursor(query_digest(own.project_id, table, []), row.created_at, row.id)
+        return paging.encode_cursor(paging.query_digest(own.project_id, table, []), row.created_at, row.id)
 
     return {"cursor of B": lambda _, other: minted(other, other), "cursor forged for A": minted}
 
@@ -141,8 +141,8 @@ def _row(filled: Filled, table: str, index: int) -> Any:
     return rows[index % len(rows)]
 
 
-def _id(table: str, index: int) -> Argument:
-    return Argument(lambda own, _: _row(own, table, index).id, {"id of B": lambda _, other: _row(other, table, index).id})
+def _id(table: str, index: int, label: str) -> Argument:
+    return Argument(lambda own, _: _row(own, table, index).id, {label: lambda _, other: _row(other, table, index).id})
 
 
 def _ids(table: str) -> Argument:

@@ -6,13 +6,13 @@ it, and for nothing else. Then each argument that can name something of another 
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from derwin_db import AdminSession, ProjectSession, repos
-from derwin_db.errors import DerwinError
+from derwin_db.errors import DerwinError, InvalidCursor, InvalidInput, InvalidReference, NotFound, ScopeError
 from tests.isolation.arena import Arena, World
 from tests.isolation.arguments import Argument, Recorder, Value, candidates, cursors, filters
 from tests.isolation.states import STATES, Attack, Case, Undo, collected
@@ -120,7 +120,7 @@ def attacks_on(method: Method, own: Mapping[str, Argument]) -> Iterator[tuple[in
     everything = dict(call)
     for name, argument in arguments.items():
         for label, value in argument.attacks.items():
-            what = f"{label} as {name}" if label == "id of B" else label
+            what = f"{label} as {name}" if label.endswith("id of B") and "_" not in label else label
             yield _family(label), f"{method.title} with {what}", {**call, name: value}
         if argument.attacks:
             everything[name] = next(iter(argument.attacks.values()))
@@ -148,6 +148,28 @@ def _family(label: str) -> int:
     return 6 if "both" in label or "each" in label else 9 if "embedding" in label else 3
 
 
+def promise_of(name: str) -> Callable[[Any], bool]:
+    """Return what the outcome of an attack must be, by what it brings along."""
+    if name.endswith("with its own"):
+        return lambda got: not isinstance(got, BaseException) or "read-only" in str(got)
+    if "cursor of B" in name:
+        return lambda got: isinstance(got, InvalidCursor)
+    if "invented filter" in name:
+        return lambda got: isinstance(got, InvalidInput)
+    if "row of B" in name:
+        return lambda got: isinstance(got, InvalidInput | ScopeError)
+    if " with id of B" in name or " with ids of B" in name or " of both" in name or " id of each" in name:
+        return is_nothing
+    return lambda _: True
+
+
+def is_nothing(got: Any) -> bool:
+    """Tell whether the outcome is that of an id that names nothing; a read-only unit may refuse a write before it looks."""
+    if isinstance(got, BaseException):
+        return isinstance(got, NotFound | InvalidReference) or (isinstance(got, ScopeError) and "read-only" in str(got))
+    return not getattr(got, "items", got)
+
+
 def attack_with(method: Method, call: Call) -> Attack:
     """Return the attack that calls the method with these arguments in a session of A."""
 
@@ -169,7 +191,9 @@ async def method_cases(arena: Arena) -> list[Case]:
         call = {name: argument.own for name, argument in own.items()}
         forms = [(9, f"{method.title} with its own", call), *attacks_on(method, own)]
         cases += [
-            Case(family, name, attack_with(method, call), state, in_empty) for family, name, call in forms for state in STATES
+            Case(family, name, attack_with(method, call), state, in_empty, promise_of(name))
+            for family, name, call in forms
+            for state in STATES
         ]
     return cases
 

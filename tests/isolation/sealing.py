@@ -11,6 +11,7 @@ import asyncpg
 import sqlalchemy as sa
 
 from derwin_db import repos, roles
+from derwin_db.errors import ScopeError
 from derwin_db.repository import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import Arena
@@ -195,12 +196,41 @@ def leaving(name: str, end: str) -> Any:
     return run
 
 
+STAYING = {
+    "a listener": lambda raw: raw.add_listener("spy", print),
+    "a log listener": lambda raw: raw.add_log_listener(print),
+    "a query logger": lambda raw: raw.add_query_logger(print),
+    "a termination listener": lambda raw: raw.add_termination_listener(print),
+    "a codec": lambda raw: raw.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=str),
+    "a reset": lambda raw: raw.reset(),
+    "the pool's proxy": lambda raw: raw._con,
+}
+"""What Python code could leave on the driver's connection, to see or change what later units do."""
+
+
+def leaving_on_the_driver(call: Any) -> Any:
+    async def run(arena: Arena) -> None:
+        async with arena.shared.narrow.project(arena.a.project_id) as session:
+            raw = await raw_connection(session)
+            try:
+                got = call(raw)
+                if asyncio.iscoroutine(got):
+                    await got
+            except ScopeError:
+                return
+        raise AssertionError("it is not refused")
+
+    return run
+
+
 def sealing_scripts() -> Iterator[Script]:
     for function in (
         the_token_of_others_cannot_be_read, its_own_token_cannot_be_read, the_scope_of_an_earlier_unit_is_worth_nothing,
         the_scope_of_another_open_unit_is_worth_nothing, a_token_of_another_backend_is_worth_nothing,
     ):  # fmt: skip
         yield Script(14, function.__name__.replace("_", " "), function)
+    for name, call in STAYING.items():
+        yield Script(15, f"{name} on the driver's connection", leaving_on_the_driver(call))
     for name in LEFTOVERS:
         for end in ENDS:
             yield Script(15, f"{name}, then {end}", leaving(name, end))

@@ -102,6 +102,8 @@ class Case:
     attack: Attack
     state: str = "fresh"
     in_empty: bool = False
+    expects: Callable[[Any], bool] = lambda _: True
+    """What the outcome has to be, beside being the same as without B."""
 
     def seated(self, world: World) -> World:
         """Return the world with the project that this attack comes from."""
@@ -143,7 +145,9 @@ async def judge(arena: Arena, case: Case) -> Verdict:
     if (digest or await arena.shared.digest(arena.b.project_id)) != arena.digest:
         verdict.changed.append("rows of B")
     here, there = (_plain(world, outcome, arena.known) for world, outcome in ((arena.shared, got), (arena.alone, alone)))
-    if here != there:
+    if not case.expects(got):
+        verdict.differs.append("not what is promised")
+    elif here != there:
         verdict.differs = [there[:400], here[:400]]
     return verdict
 

@@ -1,0 +1,170 @@
+"""The long run: `python -m tests.isolation`. Every attack, each fence alone, every mutation. Exit 0 if all of it holds.
+
+`--sample N` takes N attacks of each run instead of all; `--json` prints one object and nothing else; `--verbose` says what
+caught each mutation.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+import warnings
+from collections import Counter
+from typing import Any
+
+import asyncpg
+
+import tests.isolation.expressions as expressions  # first: it keeps what is compiled from now on
+from derwin_db.doctor import examine
+from derwin_db.testing import TestServer, choose_server
+from derwin_db.testing.unfiltered import without_filters
+from tests.isolation.arena import prepare
+from tests.isolation.damage import all_damage
+from tests.isolation.fences import without_policies
+from tests.isolation.looking import noticed
+from tests.isolation.matrix import FAMILIES, Attack, Result, all_attacks, run, sample
+from tests.isolation.methods import method_cases
+from tests.isolation.mutations import MUTATIONS, caught, every_attack, filtered_names, filters_caught, own_arena
+
+LEAST = 10_000
+
+
+class Report:
+    """What the run has found so far."""
+
+    def __init__(self, *, is_quiet: bool, is_verbose: bool) -> None:
+        self.is_quiet, self.is_verbose = is_quiet, is_verbose
+        self.results: dict[str, Result] = {}
+        self.mutations: dict[str, list[str]] = {}
+        self.by_guard: dict[str, int] = {}
+        self.families: Counter[int] = Counter()
+        self.failures: list[str] = []
+
+    def say(self, text: str) -> None:
+        if not self.is_quiet:
+            print(text, flush=True)
+
+    def add(self, title: str, result: Result) -> None:
+        self.results[title] = result
+        self.families.update(result.by_family)
+        self.failures += result.failures
+        self.say(
+            f"{title}: {result.cases} cases in {result.seconds:.0f} s, leaked {len(result.leaked)}, "
+            f"changed {len(result.changed)}, differs {len(result.differs)}"
+        )
+
+    def mutated(self, name: str, by: list[str]) -> None:
+        self.mutations[name] = by
+        if not by:
+            self.failures.append(f"nothing notices: {name}")
+        if self.is_verbose or not by:
+            self.say(f"  {name} -> {', '.join(by) or 'NOTHING'}")
+
+    def as_dict(self) -> dict[str, Any]:
+        caught_ones = sum(1 for by in self.mutations.values() if by)
+        return {
+            "ok": not self.failures,
+            "cases": sum(result.cases for result in self.results.values()),
+            "families": {f"{number}. {FAMILIES[number]}": self.families[number] for number in sorted(FAMILIES)},
+            "leaked": sum(len(result.leaked) for result in self.results.values()),
+            "changed": sum(len(result.changed) for result in self.results.values()),
+            "differs": sum(len(result.differs) for result in self.results.values()),
+            "mutations": len(self.mutations),
+            "mutations_caught": caught_ones,
+            "filters": self.by_guard,
+            "failures": self.failures[:50],
+        }
+
+
+async def attack(server: TestServer, report: Report, size: int | None) -> None:
+    ground = await prepare(server)
+
+    def chosen(attacks: Any) -> list[Attack]:
+        return list(attacks) if size is None else sample(attacks, size, seed=1)
+
+    async with own_arena(server, ground) as arena:
+        attacks = await all_attacks(arena)
+        every = await every_attack(arena)
+        report.add("all fences", await run(arena, chosen(attacks), tell=telling(report, len(chosen(attacks)))))
+        with without_filters():
+            report.add("policies alone", await run(arena, chosen(await method_cases(arena))))
+    async with without_policies(server, ground) as arena:
+        cases = await method_cases(arena)
+        report.add("filters alone", await run(arena, chosen(cases)))
+        await mutate_filters(report, arena, cases)
+    await mutate_database(server, report)
+    for mutation in MUTATIONS:
+        by = await caught(server, ground, mutation, every)
+        report.mutated(mutation.name, [by] if by else [])
+
+
+def telling(report: Report, total: int) -> Any:
+    started = time.monotonic()
+
+    def tell(done: int) -> None:
+        if done % 1000 == 0:
+            left = (time.monotonic() - started) / done * (total - done)
+            report.say(f"  {done} of {total}, {left:.0f} s left")
+
+    return tell
+
+
+async def mutate_filters(report: Report, arena: Any, cases: Any) -> None:
+    """Take each project condition out: the guard refuses the expression, and most the matrix notices by itself."""
+    made = sum(len(expressions.mutants(one)) for many in expressions.recorded.values() for one in many)
+    passed = expressions.survivors()
+    names = filtered_names()
+    by_attack = await filters_caught(arena, cases, names)
+    report.by_guard = {"conditions": made, "refused": made - len(passed), "methods": len(names),
+                       "noticed_without_the_guard": sum(1 for by in by_attack.values() if by)}  # fmt: skip
+    for name in names:
+        by = ["the guard: UnscopedStatement"] if not any(one.startswith(f"{name},") for one in passed) else []
+        report.mutated(f"the filter of {name} is gone", by + [by_attack[name] or ""] * bool(by_attack[name]))
+
+
+async def mutate_database(server: TestServer, report: Report) -> None:
+    database = await asyncio.to_thread(server.migrated)
+    healthy = await examine(database.service, owner=database.owner)
+    bad = [check for check in healthy.checks if not check.ok]
+    report.families[23] += len(healthy.checks)
+    report.failures += [f"doctor finds fault with a healthy database: {check}" for check in bad]
+    owner = await asyncpg.connect(**database.owner.connect_arguments(), statement_cache_size=0)
+    version = await owner.fetchval("SELECT current_setting('server_version_num')::int")
+    for damage in all_damage(version):
+        found = await noticed(owner, database, damage)
+        is_found = damage.check in found and (not damage.at_start or "start" in found)
+        report.mutated(damage.name, [f"doctor: {name}" if name != "start" else "start-up" for name in found] if is_found else [])
+        report.families[24] += 1
+    await owner.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.isolation", description=__doc__)
+    parser.add_argument("--sample", type=int, help="this many attacks of each run, instead of all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--verbose", action="store_true", help="say what caught each mutation")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    report = Report(is_quiet=options.json, is_verbose=options.verbose)
+    started = time.monotonic()
+    with choose_server() as server:
+        asyncio.run(attack(server, report, options.sample))
+    said = report.as_dict()
+    if options.sample is None and said["cases"] < LEAST:
+        said["ok"] = False
+    if options.json:
+        print(json.dumps(said))
+    else:
+        for name, count in said["families"].items():
+            print(f"{count:6} {name}")
+        print(f"\n{said['cases']} cases in {len(FAMILIES)} families, {time.monotonic() - started:.0f} s")
+        print(f"leaked {said['leaked']}, changed {said['changed']}, told apart {said['differs']}")
+        print(f"mutations caught: {said['mutations_caught']} of {said['mutations']}; filters: {said['filters']}")
+        print("\n".join(said["failures"]))
+    return 0 if said["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+

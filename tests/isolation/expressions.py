@@ -1,0 +1,71 @@
+"""Every expression that repositories compile, kept from the first import on, for mutations of their filters.
+
+Import this before any statement is built: `tests/isolation/conftest.py` does.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import BinaryExpression
+
+import derwin_db.statement
+from derwin_db.guard import UnscopedStatement, check_scope
+from derwin_db.statement import Statement
+
+recorded: dict[str, list[sa.ClauseElement]] = {}
+"""Scoped expressions, by the name of their statement."""
+
+_original = Statement.__init__
+
+
+def _recording(self: Any, name: str, expression: Any, *arguments: Any, **options: Any) -> None:
+    _original(self, name, expression, *arguments, **options)
+    if options.get("is_scoped", True):
+        recorded.setdefault(name, []).append(expression)
+
+
+derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
+
+
+def mutants(expression: sa.ClauseElement) -> list[sa.ClauseElement]:
+    """Return the expression once for each project condition in it, without that condition."""
+    conditions = [element for element in visitors.iterate(expression) if _is_condition(element)]
+    made = (_without(expression, index) for index in range(len(conditions)))
+    return [mutant for mutant in made if mutant is not None]
+
+
+def _is_condition(element: Any) -> bool:
+    if not isinstance(element, BinaryExpression):
+        return False
+    sides = (element.left, element.right)
+    return any(isinstance(side, sa.BindParameter) and side.key == "project_id" for side in sides)
+
+
+def _without(expression: sa.ClauseElement, index: int) -> sa.ClauseElement | None:
+    """Return the expression without its n-th condition; None where it has fewer: a CTE is met twice on the way."""
+    count = -1
+
+    def replace(element: Any, **_: Any) -> Any:
+        nonlocal count
+        if _is_condition(element):
+            count += 1
+            return sa.true() if count == index else None
+        return None
+
+    mutant = visitors.replacement_traverse(expression, {}, replace)
+    return mutant if count >= index else None
+
+
+def survivors() -> list[str]:
+    """Return the mutants that the guard lets pass: there shall be none."""
+    passed = []
+    for name, expressions in recorded.items():
+        for expression in expressions:
+            for number, mutant in enumerate(mutants(expression)):
+                try:
+                    check_scope(mutant)
+                except UnscopedStatement:
+                    continue
+                passed.append(f"{name}, condition {number}: {mutant}")
+    return passed

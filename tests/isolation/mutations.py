@@ -1,0 +1,172 @@
+"""Mutations of the code: each guard of this package taken out for a while, and the attacks that notice.
+
+Together with `damage` (the database) these prove that the suite bites: what nothing notices is not guarded.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from derwin_db import pool, repository, scope, session, sqlalchemy_session
+from derwin_db.errors import DerwinError, NotFound
+from derwin_db.testing import TestServer
+from derwin_db.testing.unfiltered import without_filters
+from tests.isolation.admin_door import admin_scripts
+from tests.isolation.arena import Arena, Ground, open_arena
+from tests.isolation.callers import inputs
+from tests.isolation.expressions import mutants, recorded
+from tests.isolation.fences import copied, patched
+from tests.isolation.guarding import guard_scripts
+from tests.isolation.matrix import Attack, Result, _run_one, all_attacks
+from tests.isolation.methods import method_cases
+from tests.isolation.states import Case
+
+Patch = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One guard that is out, and what attacks are tried: titles that begin with one of these."""
+
+    name: str
+    patch: Patch
+    attacks: tuple[str, ...]
+
+
+def everywhere(name: str, value: Any) -> Any:
+    """Replace a function in every module of the package that has it by this name."""
+    stack = contextlib.ExitStack()
+    for module in [module for key, module in sys.modules.items() if key.startswith("derwin_db") and name in vars(module)]:
+        stack.enter_context(patched(module, **{name: value}))
+    return stack
+
+
+def _no_role(self: Any, _role: str, *, read_only: bool) -> str:
+    return f"BEGIN{' READ ONLY' if read_only else ''}"
+
+
+async def _no_scope(self: Any, connection: Any, _project: Any, *, read_only: bool) -> None:
+    await connection.execute(f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE derwin_app")
+
+
+async def _short_preamble(self: Any, connection: Any, project: Any, *, read_only: bool) -> None:
+    token = self.seal.token(project, connection.get_server_pid())
+    begin = f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE derwin_app"
+    await connection.execute(f"/**/{begin}; SELECT public.derwin_open('{token}')")
+
+
+async def _no_cleaning(_connection: Any, **_: Any) -> None:
+    pass
+
+
+async def _telling_get(self: Any, session: Any, id: Any) -> Any:
+    row = await self.find(session, id)
+    if row is None:
+        raise NotFound(f"There is no row {id} here.")
+    return row
+
+
+def _lent(self: Any, name: str) -> Any:
+    return getattr(self._connection, name)
+
+
+def _lenient_inputs() -> Any:
+    stack = contextlib.ExitStack()
+    for kind in inputs().values():
+        kept = kind.model_config["extra"]
+        kind.model_config["extra"] = "ignore"
+        kind.model_rebuild(force=True)
+
+        def back(kind: Any = kind, kept: Any = kept) -> None:
+            kind.model_config["extra"] = kept
+            kind.model_rebuild(force=True)
+
+        stack.callback(back)
+    return stack
+
+
+MUTATIONS = (
+    Mutation("the preamble takes no role", lambda: patched(scope.Opening, _begin=_no_role), ("own calls",)),
+    Mutation("the preamble opens no scope", lambda: patched(scope.Opening, for_project=_no_scope), ("own calls",)),
+    Mutation("the preamble shows its token", lambda: patched(scope.Opening, for_project=_short_preamble), ("14. the token",)),
+    Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. ",)),
+    Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. ",)),
+    Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),
+    Mutation("anything opens the admin door", lambda: everywhere("admin_session", lambda given: given), ("1. ",)),
+    Mutation("a unit goes on after its end", lambda: patched(session.UnitOfWork, _check_usable=lambda _: None), ("1. ", "17. ")),
+    Mutation("sessions commit by hand", lambda: patched(sqlalchemy_session.UnitSession, commit=Session.commit), ("2. ",)),
+    Mutation("sessions roll back by hand", lambda: patched(sqlalchemy_session.UnitSession, rollback=Session.rollback), ("2. ",)),
+    Mutation("sessions are copied", lambda: patched(session.UnitOfWork, __reduce__=object.__reduce__), ("2. ",)),
+    Mutation("the driver's connection is lent whole", lambda: patched(sqlalchemy_session.Borrowed, __getattr__=_lent), ("15. ",)),
+    Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
+    Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=lambda _self, filters: dict(filters)), ("7. ",)),
+    Mutation("errors repeat what was asked for", lambda: patched(repository.Repository, get=_telling_get), ("3. ",)),
+    Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _expression: None), ("24. the guard",)),
+    Mutation("the admin door is not logged", lambda: patched(session, admin_log=logging.getLogger("nowhere")), ("10. admin door",)),
+)  # fmt: skip
+
+
+async def every_attack(arena: Arena) -> list[Attack]:
+    """Return what mutations are tried with: attacks do not depend on the arena that they were made in."""
+    return [*await all_attacks(arena), *guard_scripts(), *admin_scripts()]
+
+
+async def caught(server: TestServer, ground: Ground, mutation: Mutation, attacks: Sequence[Attack]) -> str | None:
+    """Return the first attack that notices the mutation, or None."""
+    with mutation.patch():
+        async with own_arena(server, ground) as arena:
+            if mutation.attacks != ("own calls",):
+                return await first_failure(arena, [one for one in attacks if one.title.startswith(mutation.attacks)])
+            try:
+                await method_cases(arena)
+            except (AssertionError, DerwinError):
+                return "own calls: every method succeeds in its own project"
+            return None
+
+
+async def first_failure(arena: Arena, attacks: Sequence[Attack]) -> str | None:
+    """Return the title of the first attack that gets through, or None where none does."""
+    for attack in attacks:
+        result = Result()
+        await _run_one(arena, attack, result)
+        if result.failures:
+            return attack.title
+    return None
+
+
+@asynccontextmanager
+async def own_arena(server: TestServer, ground: Ground) -> AsyncIterator[Arena]:
+    copies = await asyncio.to_thread(copied, server, ground)
+    try:
+        async with open_arena(copies) as arena:
+            yield arena
+    finally:
+        for database in (copies.alone, copies.shared):
+            await asyncio.to_thread(server.drop, database)
+
+
+# --- the filter of each method ----------------------------------------------------------------------------------------
+
+
+async def filters_caught(arena: Arena, cases: Sequence[Case], names: Sequence[str]) -> dict[str, str | None]:
+    """Take the filter out of each of these methods in turn, with no policies behind it, and return what notices."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        table, _, verb = name.partition(".")
+        own = [case for case in cases if case.state == "fresh" and f"{table}." in case.name]
+        likely = sorted(own, key=lambda case: f"{table}.{verb} " not in case.name)
+        with without_filters(lambda statement, _number, name=name: statement.name == name):
+            found[name] = await first_failure(arena, likely)
+    return found
+
+
+def filtered_names() -> list[str]:
+    """Return the statements that carry a project condition."""
+    return sorted(name for name, expressions in recorded.items() if any(mutants(expression) for expression in expressions))
