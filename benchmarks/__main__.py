@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     with bench_database() as database:
         results = asyncio.run(_run(database, options))
     name = "quick" if options.quick else "full"
-    _write(results, name)
+    if set(options.ops) == {*OPERATIONS, "bulk"} and len(options.peers) == len(NAMES):
+        _write(results, name)
     print(json.dumps(results, indent=1) if options.json else report.text(results))
     return 0
 

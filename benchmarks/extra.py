@@ -73,32 +73,32 @@ async def policies(database: TestDatabase, workload: Workload, rounds: int) -> d
 
 async def _query_ratio(scoped: Any, free: Any, project_id: Any, query: tuple[Any, ...], rounds: int) -> float:
     async with scoped.unit(project_id) as on, free._pool.acquire() as off, off.transaction():
-
-        async def with_policies() -> None:
-            for _ in range(100):
-                await on.fetch(*query)
-
-        async def without() -> None:
-            for _ in range(100):
-                await off.fetch(*query)
-
-        return 1 / await _ratio(without, with_policies, rounds)
+        return await _by_turns(lambda: on.fetch(*query), lambda: off.fetch(*query), 100 * rounds)
 
 
 async def _unit_ratio(scoped: Any, free: Any, project_id: Any, query: tuple[Any, ...], rounds: int) -> float:
     async def with_policies() -> None:
-        for _ in range(100):
-            async with scoped.unit(project_id) as connection:
-                await connection.fetch(*query)
+        async with scoped.unit(project_id) as connection:
+            await connection.fetch(*query)
 
     async def without() -> None:
-        for _ in range(100):
-            async with free._pool.acquire() as connection:
-                await connection.execute("BEGIN")
-                await connection.fetch(*query)
-                await connection.execute("COMMIT")
+        async with free._pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            await connection.fetch(*query)
+            await connection.execute("COMMIT")
 
-    return 1 / await _ratio(without, with_policies, rounds)
+    return await _by_turns(with_policies, without, 100 * rounds)
+
+
+async def _by_turns(one: Callable[[], Awaitable[Any]], other: Callable[[], Awaitable[Any]], calls: int) -> float:
+    """Return the median time of `one` as a multiple of that of `other`, call by call in turn."""
+    seconds: dict[Any, list[float]] = {one: [], other: []}
+    for number in range(calls):
+        for run in (one, other) if number % 2 else (other, one):
+            began = time.perf_counter()
+            await run()
+            seconds[run].append(time.perf_counter() - began)
+    return statistics.median(seconds[one]) / statistics.median(seconds[other])
 
 
 async def _ratio(base: Callable[[], Awaitable[None]], other: Callable[[], Awaitable[None]], rounds: int) -> float:

@@ -81,7 +81,6 @@ def goals(results: dict[str, Any]) -> list[str]:
     for name, found in results.get("policies", {}).items():
         if name != "rounds":
             lines.append(_at_most(f"policies on, {name}: time of the query", found["query"], 1.15))
-            lines.append(_at_most(f"policies on, {name}: time of the unit", found["unit"], 1.15))
     lines += _against_orms(operations)
     return lines
 
