@@ -14,7 +14,8 @@ import pytest
 from derwin_db.fastapi import Problem
 from derwin_db.testing import factories
 
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
+_CONFORMANCE = ("status_code", "content_type", "response_headers", "response_schema")
+CHECKS = ",".join(["not_a_server_error", *(f"{what}_conformance" for what in _CONFORMANCE)])
 STREAMS = ("/projects/{project}/tickets/events", "/projects/{project}/tickets/export")
 
 
