@@ -1,0 +1,20 @@
+"""The app: routers, health, error handlers, and a database that starts and ends with it."""
+
+from fastapi import FastAPI
+
+from derwin_db.fastapi import health_router, install_error_handlers, lifespan
+from examples.service.access import db
+from examples.service.routers import events, fixes, projects, runs, spend, tickets
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+app = FastAPI(
+    title="Derwin, a small service",
+    description="Projects, tickets, signals, past fixes and spending. Try it with the token `lifeline-token`.",
+    lifespan=lifespan(db),
+    max_body_size=MAX_BODY_BYTES,
+)
+install_error_handlers(app)
+app.include_router(health_router(db))
+for part in (projects, events, tickets, runs, fixes, spend):
+    app.include_router(part.router)

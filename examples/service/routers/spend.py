@@ -1,0 +1,48 @@
+"""Spending: entries go into an append-only ledger, under the daily cap of the project's policy."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import AwareDatetime
+
+from derwin_db import Page, repos
+from derwin_db.errors import NotFound
+from derwin_db.fastapi import Paging
+from derwin_db.models import SpendCap, SpendLedger, SpendLedgerCreate
+from examples.service.access import ReadScoped, Scoped
+
+router = APIRouter(prefix="/projects/{project}/spend", tags=["spend"])
+
+DEFAULT_DAILY_CAP = Decimal(50)
+
+
+@router.get("")
+async def list_spend(session: ReadScoped, paging: Paging) -> Page[SpendLedger]:
+    """Return entries, newest first."""
+    return await repos.spend_ledger.list(session, **paging)
+
+
+@router.post("")
+async def append_spend(session: Scoped, data: SpendLedgerCreate) -> SpendLedger:
+    """Book an entry. The same key with the same content is booked once; over the cap it is 409 and nothing is booked."""
+    try:
+        daily = (await repos.policies.active(session)).thresholds.daily_spend_limit_usd
+    except NotFound:
+        daily = None
+    cap = SpendCap(DEFAULT_DAILY_CAP if daily is None else daily, timedelta(days=1))
+    return await repos.spend_ledger.append(session, data, cap=cap)
+
+
+@router.get("/total")
+async def total_spend(session: ReadScoped, since: AwareDatetime | None = None, until: AwareDatetime | None = None) -> Decimal:
+    """Return what was spent, in US dollars, exactly."""
+    return await repos.spend_ledger.total(session, since=since, until=until)
+
+
+@router.get("/by/{key}")
+async def spend_by(session: ReadScoped, key: Literal["source", "model", "day"]) -> dict[str, Decimal]:
+    """Return what was spent by source, model or day (UTC)."""
+    totals = await repos.spend_ledger.totals_by(session, key)
+    return {"-" if name is None else str(name): amount for name, amount in totals.items()}
