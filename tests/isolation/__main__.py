@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncpg
 
-import tests.isolation.expressions as expressions  # first: it keeps what is compiled from now on
 from derwin_db.doctor import examine
 from derwin_db.testing import TestServer, choose_server
 from derwin_db.testing.unfiltered import without_filters
+from tests.isolation import expressions  # first: it keeps what is compiled from now on
 from tests.isolation.arena import prepare
 from tests.isolation.damage import all_damage
 from tests.isolation.fences import without_policies
@@ -134,7 +134,9 @@ async def mutate_database(server: TestServer, report: Report) -> None:
     for damage in all_damage(version):
         found = await noticed(owner, database, damage)
         is_found = damage.check in found and (not damage.at_start or "start" in found)
-        report.mutated(damage.name, [f"doctor: {name}" if name != "start" else "start-up" for name in found] if is_found else [])
+        report.mutated(
+            damage.name, [f"doctor: {name}" if name != "start" else "start-up" for name in found] if is_found else []
+        )
         report.families[24] += 1
     await owner.close()
 
@@ -167,4 +169,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
