@@ -71,6 +71,8 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def is_by_index(node: dict[str, Any]) -> bool:
     kind = node["Node Type"]
+    if node.get("Relation Name") == "pg_class":
+        return True  # the planner's estimate, by its key
     if node.get("Relation Name") in PROJECT_TABLES and kind in {"Seq Scan", "Sample Scan", "Tid Scan"}:
         return False
     if kind in {"Index Scan", "Index Only Scan", "Bitmap Index Scan"} and node["Index Name"] != "ix_rag_corpus_embedding":
@@ -136,7 +138,7 @@ class TestReads:
                     async for _ in repo.stream(session, **filters):
                         break
                     await repo.count(session, **filters)
-        following = [statement for statement, _ in sent if "after_id" in [name for _, name, _ in statement._given]]
+        following = [statement for statement, _ in sent if ") < (" in statement.sql]
         assert following or table in {"projects", "project_profiles"}
         await plans.check(list({statement.sql: (statement, arguments) for statement, arguments in sent}.values()))
 

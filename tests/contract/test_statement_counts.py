@@ -37,7 +37,7 @@ class Counted:
 
     def _round_trips(self) -> int:
         pools = [pool for pool, _ in (self.db._app, self.db._admin) if pool is not None]  # type: ignore[misc]
-        connections = [holder._con for pool in pools for holder in pool._pool._holders if holder._con is not None]
+        connections = [connection for pool in pools for connection in (*pool._idle, *pool._used)]
         return sum(connection._protocol.queries_count for connection in connections)
 
 

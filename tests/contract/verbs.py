@@ -282,6 +282,7 @@ ADMIN_CALLS = (
     Call("projects.delete", 5, repos.projects.delete),
     Call("spend_ledger.totals_by_project", 1, lambda a, _: repos.spend_ledger.totals_by_project(a)),
     Call("audit_artifacts.prune_expired", 2, lambda a, _: repos.audit_artifacts.prune_expired(a), case="of all projects"),
+    Call("audit_artifacts.expired_by_project", 1, lambda a, _: repos.audit_artifacts.expired_by_project(a)),
 )
 """Here `run(admin, project_id)` takes a session of the admin door, and `prepare` makes nothing."""
 
