@@ -1,6 +1,5 @@
 """rag_corpus: remembering fixes, and finding the most similar ones."""
 
-import contextlib
 import math
 import random
 from typing import Any
@@ -207,35 +206,6 @@ class TestSearch:
                 matches = await repos.rag_corpus.search(session, wanted, limit=10)
                 assert [int(match.entry.problem) for match in matches] == exact[:10]
 
-    async def test_keeps_its_plan_after_a_savepoint_was_undone(self, session: ProjectSession) -> None:
-        """SET LOCAL is undone with the savepoint; without the settings a search returns too few rows."""
-        with contextlib.suppress(ZeroDivisionError):
-            async with session.savepoint():
-                await repos.rag_corpus.search(session, axis(1.0))
-                raise ZeroDivisionError
-        await repos.rag_corpus.search(session, axis(1.0))
-        assert await session._driver("fetchval", "SHOW plan_cache_mode") == "force_custom_plan"
-        assert await session._driver("fetchval", "SHOW hnsw.iterative_scan") == "relaxed_order"
-
-    @pytest.mark.parametrize(
-        "bad",
-        [
-            {"embedding": []},
-            {"embedding": [1.0] * 1535},
-            {"embedding": [0.0] * 1536},
-            {"embedding": [math.nan] * 1536},
-            {"embedding": "x" * 1536},
-            {"embedding": None},
-            {"limit": 0},
-            {"limit": 501},
-            {"limit": True},
-            {"classification": "No"},
-            {"min_similarity": 1.1},
-            {"min_similarity": True},
-            {"min_similarity": math.nan},
-            {"min_similarity": "0.5"},
-        ],
-    )
     async def test_bad_input_is_refused_before_any_sql(self, db: Database, project: Project, bad: dict[str, Any]) -> None:
         async with db.project(project.id) as unit:
             with pytest.raises(InvalidInput, match=next(iter(bad))):
