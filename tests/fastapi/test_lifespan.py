@@ -13,14 +13,18 @@ from derwin_db.fastapi import lifespan
 from derwin_db.testing import TestDatabase
 
 
+def is_started(db: Database) -> bool:
+    return db._app is not None
+
+
 class TestLifespan:
     async def test_starts_and_closes_the_database(self, migrated: TestDatabase) -> None:
         db = Database(**migrated.urls)
         app = FastAPI(lifespan=lifespan(db))
         async with app.router.lifespan_context(app) as state:
             assert state is None or state == {}
-            assert db._is_started
-        assert not db._is_started
+            assert is_started(db)
+        assert not is_started(db)
 
     async def test_is_around_the_apps_own(self, migrated: TestDatabase) -> None:
         db = Database(**migrated.urls)
@@ -28,15 +32,15 @@ class TestLifespan:
 
         @asynccontextmanager
         async def own(app: FastAPI) -> AsyncIterator[dict[str, str]]:
-            seen.append(db._is_started)
+            seen.append(is_started(db))
             yield {"greeting": app.title}
-            seen.append(db._is_started)
+            seen.append(is_started(db))
 
         app = FastAPI(title="Service", lifespan=lifespan(db, own))
         async with app.router.lifespan_context(app) as state:
             assert state == {"greeting": "Service"}
         assert seen == [True, True]
-        assert not db._is_started
+        assert not is_started(db)
 
     async def test_closes_when_the_apps_own_fails(self, migrated: TestDatabase) -> None:
         db = Database(**migrated.urls)
@@ -50,7 +54,7 @@ class TestLifespan:
         with pytest.raises(RuntimeError):
             async with app.router.lifespan_context(app):
                 pass
-        assert not db._is_started
+        assert not is_started(db)
 
     async def test_keeps_a_service_down_that_has_no_database(self) -> None:
         app = FastAPI(lifespan=lifespan(Database("postgresql://nobody@127.0.0.1:1/nothing")))

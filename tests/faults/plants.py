@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db import trust
 from derwin_db.models import Project, QARun, TicketStatus
+from derwin_db.models.classification_trust import WINDOW_DAYS
 from derwin_db.models.qa_run import RunStatus
 from derwin_db.pool import Pool
 from derwin_db.repository import WritableRepository, param, scope_of, scoped, scoped_update
@@ -128,7 +129,7 @@ async def a_score_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIt
     """The evidence is counted before the score's row is locked."""
 
     async def bring_up_to_date(session: Any, classifications: Any) -> int:
-        return await session.execute(trust._compute_statement(), {"names": sorted(set(classifications))})
+        return await session.execute(trust._compute_statement(), {"names": sorted(set(classifications)), "days": WINDOW_DAYS})
 
     async def first_with_lock(session: Any, classifications: Any) -> int:
         names = sorted(set(classifications))
@@ -173,7 +174,7 @@ async def a_commit_that_is_cancelled(_: World, patch: pytest.MonkeyPatch) -> Asy
 @asynccontextmanager
 async def a_hold_that_is_forgotten(world: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The sweep does not look at the hold, and the trigger that would stop it is gone."""
-    patch.setattr(artifacts, "_may_go", lambda: artifacts._ARTIFACTS.c.retention_until <= sa.func.now())
+    patch.setattr(artifacts, "_may_go", lambda table=artifacts._ARTIFACTS: table.c.retention_until <= sa.func.now())
     statements = (artifacts._expired_statement, artifacts._turn_statement, artifacts._prune_statement)
     for statement in (*statements, artifacts._remaining_statement):
         statement.cache_clear()

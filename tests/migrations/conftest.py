@@ -94,3 +94,18 @@ def run_sql(connection: ConnectionInfo, *statements: str) -> list[asyncpg.Record
             await opened.close()
 
     return asyncio.run(run())
+
+
+def ordinary_owner(server_of: ServerOf, name: str, *, with_extension: bool) -> MigrationSettings:
+    """Settings of an owner that is no superuser."""
+    server = server_of("18")
+    database = server.empty().owner
+    run_sql(
+        database,
+        f"CREATE ROLE {name} LOGIN CREATEROLE NOSUPERUSER PASSWORD 'x'",
+        f'ALTER DATABASE "{database.database}" OWNER TO {name}',
+        f"GRANT derwin_app, derwin_admin, derwin_backfill TO {name} WITH ADMIN OPTION",
+        "CREATE EXTENSION vector" if with_extension else "SELECT 1",
+        "SELECT 1",
+    )
+    return settings_of(replace(database, user=name, password="x"))

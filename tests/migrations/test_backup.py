@@ -13,8 +13,7 @@ from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
 
 from .catalog import catalog
-from .conftest import ServerOf, run_sql
-from .test_revisions import TestOrdinaryOwner
+from .conftest import ServerOf, ordinary_owner, run_sql
 
 
 def client(program: str, connection: ConnectionInfo, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -76,12 +75,13 @@ class TestBackup:
     def test_privileges_on_the_database_itself_are_in_shape_again(self, server_of: ServerOf) -> None:
         target = server_of("18").empty()
         query = "SELECT has_database_privilege('derwin_app', current_database(), 'TEMPORARY')"
+        run_sql(target.owner, f'GRANT TEMPORARY ON DATABASE "{target.owner.database}" TO PUBLIC', "SELECT 1")
         assert run_sql(target.owner, query)[0][0] is True
         asyncio.run(as_owner(target.owner, take_temporary_from_public))
         assert run_sql(target.owner, query)[0][0] is False
 
     def test_a_dump_by_an_ordinary_owner_is_refused_not_partial(self, server_of: ServerOf) -> None:
-        settings = TestOrdinaryOwner().owner_of(server_of, "dumping_owner", with_extension=True)
+        settings = ordinary_owner(server_of, "dumping_owner", with_extension=True)
         from derwin_db.migrations import upgrade
 
         upgrade(settings)

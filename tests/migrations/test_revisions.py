@@ -13,7 +13,7 @@ from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionM
 from derwin_db.migrations import alembic_config, check, downgrade, script_folder, status, upgrade
 
 from .catalog import catalog
-from .conftest import HAS_15, ServerOf, run_sql, settings_of
+from .conftest import HAS_15, ServerOf, ordinary_owner, run_sql, settings_of
 
 FENCED = "b7e24a8c6d10"
 WITH_VECTOR = ("18", "16")
@@ -100,28 +100,15 @@ class TestDowngrade:
 class TestOrdinaryOwner:
     """An owner that is no superuser: CREATEROLE, and the database is its own."""
 
-    def owner_of(self, server_of: ServerOf, name: str, *, with_extension: bool) -> object:
-        server = server_of("18")
-        database = server.empty().owner
-        run_sql(
-            database,
-            f"CREATE ROLE {name} LOGIN CREATEROLE NOSUPERUSER PASSWORD 'x'",
-            f'ALTER DATABASE "{database.database}" OWNER TO {name}',
-            f"GRANT derwin_app, derwin_admin, derwin_backfill TO {name} WITH ADMIN OPTION",
-            "CREATE EXTENSION vector" if with_extension else "SELECT 1",
-            "SELECT 1",
-        )
-        return settings_of(replace(database, user=name, password="x"))
-
     def test_migrates_up_and_down(self, server_of: ServerOf) -> None:
-        settings = self.owner_of(server_of, "ordinary_owner", with_extension=True)
+        settings = ordinary_owner(server_of, "ordinary_owner", with_extension=True)
         assert upgrade(settings).pending == []
         check(settings)
         downgrade(settings, "base")
         assert upgrade(settings).pending == []
 
     def test_is_told_to_have_the_extension_created(self, server_of: ServerOf) -> None:
-        settings = self.owner_of(server_of, "owner_without_extension", with_extension=False)
+        settings = ordinary_owner(server_of, "owner_without_extension", with_extension=False)
         with pytest.raises(ConfigurationError, match="CREATE EXTENSION vector"):
             upgrade(settings)
 
