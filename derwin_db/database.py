@@ -12,19 +12,18 @@ from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-import asyncpg
-
-from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError, translate
+from derwin_db.connection import session_settings
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.logins import Urls, read_scope_key
 from derwin_db.models import PruneResult
-from derwin_db.pool import Pool, session_settings
+from derwin_db.pool import Pool
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Opening, Seal
-from derwin_db.server import Server, connection_error, look_at
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Opening, Seal, check_reason, parse_project
+from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.sweep import Progress, sweep
-from derwin_db.types import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 
 logger = logging.getLogger("derwin_db")
 
@@ -295,114 +294,3 @@ class Database:
     def connections_in_use(self) -> int:
         """Return how many connections are checked out now, of all pools."""
         return sum(pool.in_use() for pool in self._pools())
-
-
-class Urls:
-    """Which login is for what. Resolved at start, when the embedded server may have to be started."""
-
-    def __init__(
-        self,
-        service: ConnectionInfo | None,
-        admin: ConnectionInfo | None,
-        direct: ConnectionInfo | None,
-        read: ConnectionInfo | None,
-    ) -> None:
-        self._service = service
-        self.admin = admin
-        self.direct = direct
-        self.read = read
-
-    @classmethod
-    def choose(cls, settings: Settings, url: str | None, admin: str | None, direct: str | None, read: str | None) -> "Urls":
-        """Take the URLs that are given, or else those of the settings. Errors: ConfigurationError."""
-        if url is None and admin is None and direct is None and read is None:
-            return cls(
-                settings.connection("database_url"),
-                settings.connection("admin_url"),
-                settings.connection("direct_url"),
-                settings.connection("read_url"),
-            )
-        if url is None:
-            raise ConfigurationError("A Database that is given URLs needs `url`, the service's own, among them.")
-        given = {"ADMIN_URL": admin, "DIRECT_URL": direct, "READ_URL": read}
-        parsed = {name: ConnectionInfo.parse(text, name=name) for name, text in given.items() if text is not None}
-        return cls(ConnectionInfo.parse(url), parsed.get("ADMIN_URL"), parsed.get("DIRECT_URL"), parsed.get("READ_URL"))
-
-    @property
-    def service(self) -> ConnectionInfo:
-        """The service's login."""
-        assert self._service is not None
-        return self._service
-
-    async def resolved(self, settings: Settings) -> "Urls":
-        """Return the same with a service: where no URL is set at all, the embedded server is started."""
-        if self._service is not None:
-            return self
-        if self.admin or self.direct or self.read:
-            raise ConfigurationError("DATABASE_URL is not set, while another URL is. Set it, or unset them all.")
-        from derwin_db import embedded  # not at import: its package is an extra
-
-        logins = await asyncio.to_thread(embedded.start, settings.data_dir)
-        return Urls(logins.service, logins.operator, logins.owner, None)
-
-
-def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
-    """Return the login that owns the database: DIRECT_URL, else DATABASE_URL, else the embedded server (started)."""
-    settings = settings or Settings.load()
-    connection = settings.connection("direct_url") or settings.connection("database_url")
-    if connection is not None:
-        return connection
-    from derwin_db import embedded  # not at import: its package is an extra
-
-    return embedded.start(settings.data_dir).owner
-
-
-def check_reason(reason: object) -> str:
-    """Return the reason for the admin door. Errors: ScopeError unless it is text of 1 to 500 characters."""
-    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
-        return reason
-    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
-
-
-def parse_project(project: object) -> UUID:
-    """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
-    if isinstance(project, UUID) and project != NIL:
-        return UUID(int=project.int)
-    if isinstance(project, str):
-        if is_slug(project):
-            return project_id_of(project)
-        try:
-            parsed = UUID(project)
-        except ValueError:
-            parsed = NIL
-        if parsed != NIL and str(parsed) == project.lower():
-            return parsed
-    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
-
-
-async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
-    """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
-    try:
-        opened = await asyncpg.connect(
-            **connection.connect_arguments(), timeout=settings.connect_timeout, statement_cache_size=0
-        )
-    except Exception as error:
-        raise connection_error(error, connection) from None
-    try:
-        return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)
-    except Exception as error:
-        raise translate(error) or error from None
-    finally:
-        opened.terminate()
-
-
-async def _key_as(opened: Any, role: str | None) -> Seal | None:
-    """Read the key as the login itself (the owner), or as the role that an operator's login takes."""
-    try:
-        async with opened.transaction():
-            if role is not None:
-                await opened.execute(f"SET LOCAL ROLE {role}")
-            row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
-    except asyncpg.InsufficientPrivilegeError:
-        return None
-    return None if row is None else Seal(row["inner_pad"], row["outer_pad"])

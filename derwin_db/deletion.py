@@ -10,7 +10,7 @@ from derwin_db import sql
 from derwin_db.errors import ProjectNotFound, RetentionLocked
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.project import Project
-from derwin_db.repository import param, table_of
+from derwin_db.query import param, table_of
 from derwin_db.session import AdminSession
 from derwin_db.statement import Statement, command, scalars, tuples
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from derwin_db.errors import Conflict
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.repository import param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query import param, scope_of, scoped, scoped_update, table_of
 from derwin_db.session import ProjectSession
 from derwin_db.statement import Statement, command, entities, scalars
 

@@ -17,18 +17,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from derwin_db.errors import (
-    ConfigurationError,
-    DatabaseUnavailable,
-    DerwinError,
-    ExtensionMissing,
-    SchemaOutOfDate,
-    sqlstate_of,
-    translate,
-)
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.server import connection_error
 from derwin_db.settings import ConnectionInfo
 from derwin_db.sql import RefusedMigration
+from derwin_db.translation import sqlstate_of, translate
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +77,7 @@ def migration_settings(config: Config) -> MigrationSettings:
     """Return what `alembic_config` put in; for a plain `alembic` command, what the environment says."""
     settings = config.attributes.get("derwin_migration")
     if settings is None:
-        from derwin_db.database import owner_connection
+        from derwin_db.logins import owner_connection
 
         settings = MigrationSettings(owner_connection())
     return cast("MigrationSettings", settings)

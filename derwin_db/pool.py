@@ -16,9 +16,11 @@ from typing import Any
 
 import asyncpg
 
-from derwin_db.errors import DatabaseUnavailable, DerwinError, sqlstate_of, translate
+from derwin_db.connection import PooledConnection, _end, clean, session_settings
+from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.server import connection_error
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.translation import sqlstate_of, translate
 
 logger = logging.getLogger("derwin_db")
 
@@ -26,26 +28,6 @@ _STATEMENT_CACHE = 512
 _APPLICATION = "derwin-db"
 _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
-
-
-class PooledConnection(asyncpg.Connection):
-    """A connection that knows when it has to go."""
-
-    __slots__ = ("expires_at",)
-
-    expires_at: float
-
-
-def session_settings(settings: Settings, server_version: int) -> dict[str, str]:
-    """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on."""
-    values = {
-        "statement_timeout": settings.statement_timeout,
-        "lock_timeout": settings.lock_timeout,
-        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
-    }
-    if server_version >= 170000:
-        values["transaction_timeout"] = settings.transaction_timeout
-    return {name: str(round(value * 1000)) for name, value in values.items()}
 
 
 class Pool:
@@ -294,33 +276,3 @@ class Pool:
 def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:
     translated = connection_error(error, info)
     return translated if isinstance(translated, DerwinError) else translate(translated) or DatabaseUnavailable()
-
-
-def _end(connection: PooledConnection) -> None:
-    """Close the connection without waiting for the server."""
-    try:
-        connection.terminate()
-    except RuntimeError:  # its event loop is closed, and nobody else closes the socket
-        transport = getattr(connection, "_transport", None)
-        raw = getattr(transport, "_sock", None)
-        if transport is not None and raw is not None:
-            raw.close()
-            transport._sock = None
-
-
-CLEAN_IN_TRANSACTION = "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET ALL"
-"""What `DISCARD ALL` does, as far as a transaction can: behind a transaction pooler the next statement after COMMIT may
-run on another server connection, so this one is cleaned while it is ours."""
-
-
-async def clean(connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's own, no task
-    """Undo what SQL of a caller can leave behind: settings, cursors, temporary tables, locks, prepared statements.
-
-    DISCARD ALL also drops the driver's own prepared statements on the server, so its cache of them is dropped as well;
-    without that, a statement that a caller prepared under the driver's next name would run in another unit of work.
-    """
-    await connection.execute("DISCARD ALL", timeout=timeout)
-    connection._drop_local_statement_cache()
-    connection._listeners.clear()
-    connection._log_listeners.clear()
-    connection._on_release()  # the driver refuses prepared statements and cursors that a caller kept

@@ -5,131 +5,27 @@ A repository is stateless. It builds its statements once per shape (which filter
 input takes no connection.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, get_type_hints
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy.dialects.postgresql import ARRAY
+from pydantic import TypeAdapter
 from sqlmodel import SQLModel
 
-from derwin_db.errors import InvalidInput, NotFound, StaleWrite, TooLarge
+from derwin_db.check import check_id, check_version, checked
+from derwin_db.errors import InvalidInput, NotFound, StaleWrite
 from derwin_db.guard import PROJECT
 from derwin_db.paging import Page, check_limit, decode_cursor, make_page, query_digest
+from derwin_db.query import param, scoped, scoped_delete, scoped_update, table_of
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, scalars
 from derwin_db.table import Input
-from derwin_db.types import Id, Timestamp, new_id
+from derwin_db.types import Timestamp, new_id
 
 M = TypeVar("M", bound=SQLModel)
 T = TypeVar("T")
-
-MAX_IDS = 1000
-"""Most ids that one call takes."""
-
-_ID: TypeAdapter[UUID] = TypeAdapter(Id)
-
-
-def table_of(model: type[SQLModel]) -> sa.Table:
-    """Return the model's table."""
-    return cast("sa.Table", model.__table__)  # type: ignore[attr-defined]  # on every table class
-
-
-def scope_of(table: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that binds a table to the project of the session. Every statement carries it."""
-    column: sa.ColumnElement[UUID] = table.c.id if table.name == "projects" else table.c.project_id
-    return column == PROJECT
-
-
-def scoped(model: type[SQLModel], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Return a select of these columns (of all) of the project's rows."""
-    table = table_of(model)
-    return sa.select(*(columns or table.c)).select_from(table).where(scope_of(table))
-
-
-def scoped_update(model: type[SQLModel]) -> sa.Update:
-    """Return an update of the project's rows that stamps `updated_at`."""
-    table = table_of(model)
-    return sa.update(table).where(scope_of(table)).values(updated_at=sa.func.now())
-
-
-def scoped_delete(model: type[SQLModel]) -> sa.Delete:
-    """Return a delete of the project's rows."""
-    table = table_of(model)
-    return sa.delete(table).where(scope_of(table))
-
-
-def ago(length: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return now() less this length of time. Computed in UTC: in a zone with summer time some days have 23 or 25 hours."""
-    return sa.func.timezone("UTC", sa.func.timezone("UTC", sa.func.now()) - length)
-
-
-def next_moment(model: type[SQLModel]) -> sa.ColumnElement[Any]:
-    """Return a time that is later than that of every row of the project in this table.
-
-    A log is written under the lock of what it audits, and so in its order. The start of the transaction is not in that
-    order, and a clock may be set back.
-    """
-    created_at = table_of(model).c.created_at
-    last = scoped(model, sa.func.max(created_at)).correlate(None).scalar_subquery()
-    return sa.func.greatest(sa.func.clock_timestamp(), last + sa.literal_column("INTERVAL '1 microsecond'", sa.Interval()))
-
-
-def param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
-    """Return a parameter of the column's type."""
-    return sa.bindparam(name, type_=column.type)
-
-
-def array_param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
-    """Return a parameter that is an array of the column's type: any number of values, one argument."""
-    return sa.bindparam(name, type_=ARRAY(column.type, dimensions=1))
-
-
-def one_of(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition that the column has one of these constants."""
-    return column == sa.any_(sa.literal(list(values), ARRAY(column.type, dimensions=1)))
-
-
-def check_id(value: object, field: str = "id") -> UUID:
-    """Return the id. Errors: InvalidInput for what is no UUID, or nil."""
-    if isinstance(value, UUID) and value.int:
-        return value
-    return cast("UUID", checked(_ID, value, field))
-
-
-def iterated(values: Iterable[T], field: str) -> Iterator[T]:
-    """Return an iterator. Errors: InvalidInput for what is none, and for text, whose letters nobody means."""
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise InvalidInput(f"{field}: a list, or anything else that can be iterated over.")
-    return iter(values)
-
-
-def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
-    """Return the distinct ids, sorted. Errors: InvalidInput, TooLarge above 1,000."""
-    ids = sorted({check_id(value, field) for value in iterated(values, field)})
-    if len(ids) > MAX_IDS:
-        raise TooLarge(f"{field}: at most {MAX_IDS} in one call.")
-    return ids
-
-
-def checked(adapter: TypeAdapter[Any], value: object, field: str) -> Any:
-    """Return the value as the adapter's type. Errors: InvalidInput that names the field and the rule, not the value."""
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise invalid(error, field) from None
-
-
-def invalid(error: ValidationError, field: str = "") -> InvalidInput:
-    """Return this package's error for Pydantic's: fields and rules, no values."""
-    parts, is_large = [], False
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join([field, *(str(part) for part in item["loc"])] if field else [str(part) for part in item["loc"]])
-        parts.append(f"{where}: {item['msg']}")
-        is_large = is_large or item["type"] == "too_large"
-    return (TooLarge if is_large else InvalidInput)("; ".join(parts))
 
 
 class TimeFilters(TypedDict, total=False):
@@ -375,25 +271,3 @@ class WritableRepository(Repository[M]):
     def _delete_statement(self) -> Statement[None]:
         condition = self.table.c.id == param("id", self.table.c.id)
         return command(f"{self.name}.delete", scoped_delete(self.model).where(condition))
-
-
-def check_version(value: object) -> int:
-    """Return the version. Errors: InvalidInput unless it is an integer of at least 1."""
-    if type(value) is not int or not 1 <= value < 2**31:
-        raise InvalidInput("expected_version: an integer of at least 1.")
-    return value
-
-
-def columnwise(rows: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:
-    """Return the rows as one list for each column: the arguments of `unnested`."""
-    return {name: [getattr(row, name) for row in rows] for name in names}
-
-
-def unnested(table: sa.Table, names: Sequence[str]) -> Any:
-    """Return a source of rows for bulk INSERTs: one array parameter for each column, one argument each.
-
-    Source: measured against COPY, executemany and jsonb_to_recordset, docs/performance.md. COPY is refused under policies.
-    """
-    columns = [sa.column(name, table.c[name].type) for name in names]
-    arrays = [array_param(name, table.c[name]) for name in names]
-    return sa.func.unnest(*arrays).table_valued(*columns, name="given").render_derived(name="given")

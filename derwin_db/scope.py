@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from derwin_db.errors import ConfigurationError, ProjectNotFound
+from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
+from derwin_db.types import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 
 APP_ROLE = "derwin_app"
 ADMIN_ROLE = "derwin_admin"
@@ -23,6 +24,29 @@ LONGEST_PAD = 8192
 """Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
 
 _PAD_BYTES = 64
+
+
+def parse_project(project: object) -> UUID:
+    """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
+    if isinstance(project, UUID) and project != NIL:
+        return UUID(int=project.int)
+    if isinstance(project, str):
+        if is_slug(project):
+            return project_id_of(project)
+        try:
+            parsed = UUID(project)
+        except ValueError:
+            parsed = NIL
+        if parsed != NIL and str(parsed) == project.lower():
+            return parsed
+    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
+
+
+def check_reason(reason: object) -> str:
+    """Return the reason for the admin door. Errors: ScopeError unless it is text of 1 to 500 characters."""
+    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
+        return reason
+    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
 
 
 def policy_condition(table: str, *, is_sealed: bool) -> str:

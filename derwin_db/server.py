@@ -13,11 +13,11 @@ from derwin_db.errors import (
     ExtensionMissing,
     IsolationNotEnforced,
     SchemaOutOfDate,
-    translate,
 )
 from derwin_db.scope import policy_condition
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES, function_bodies
+from derwin_db.translation import translate
 
 _OLDEST_VECTOR = (0, 8)
 

@@ -20,8 +20,9 @@ from sqlalchemy.sql.type_api import UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from derwin_db.column import moment_now
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.types import VECTOR_SIZE, new_id
+from derwin_db.types import new_id
 
 SCHEMA = "public"
 """Schema of all tables. Statements name it: a temporary table may not step in front of a real one."""

@@ -15,7 +15,7 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.qa_fix_attempt import FixOutcome, QAFixAttempt
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.repository import ago, array_param, scope_of, scoped, table_of
+from derwin_db.query import ago, array_param, scope_of, scoped, table_of
 from derwin_db.session import ProjectSession
 from derwin_db.statement import Statement, command, scalars, tuples
 from derwin_db.types import new_id

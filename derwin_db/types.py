@@ -7,13 +7,9 @@ Strict where leniency damages silently (bool for a number, float for money, a na
 (a UUID's text, ISO 8601 with an offset, an int for a float).
 """
 
-import json
 import math
 import re
-import struct
-from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -21,11 +17,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import sqlalchemy as sa
 import uuid_utils.compat
 from pydantic import AfterValidator, BeforeValidator, Strict
-from pydantic_core import PydanticCustomError, to_json
+from pydantic_core import PydanticCustomError
 from sqlmodel import Field
-
-VECTOR_SIZE = 1536
-"""Dimensions of a stored embedding."""
 
 DERWIN_NAMESPACE = uuid5(NAMESPACE_URL, "derwin-db:projects")
 """Namespace of project ids: the id of a project is `uuid5(DERWIN_NAMESPACE, slug)`, on every machine."""
@@ -33,10 +26,8 @@ DERWIN_NAMESPACE = uuid5(NAMESPACE_URL, "derwin-db:projects")
 NIL = UUID(int=0)
 SHORT_TEXT_LENGTH = 500
 LONG_TEXT_LENGTH = 1_000_000
-JSON_BYTES = 1024 * 1024
-JSON_DEPTH = 64
-JSON_INTEGER = 2**53
 LONGEST_WINDOW = timedelta(days=36_525)
+JSON_INTEGER = 2**53
 INT4_MAX = 2**31 - 1
 INT8_MAX = 2**63 - 1
 
@@ -44,7 +35,6 @@ _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _UUID_TEXT = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE | re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _CLASSIFICATION = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
-_DECIMAL_TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
 _TOO_FINE = re.compile(r"[.,][0-9]{7}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _URL_FORBIDDEN = re.compile(r"[\x00-\x20\x7f<>\"\\^`{}|]|%00")
@@ -122,13 +112,13 @@ def _slug(value: str) -> str:
     return value
 
 
-def _stored(sa_type: Any, check: str, **bounds: Any) -> Any:
+def stored(sa_type: Any, check: str, **bounds: Any) -> Any:
     """Column type, CHECK and Pydantic bounds of an alias; `{0}` stands for the column's name. One Field: the first one wins."""
     return Field(sa_type=sa_type, sa_column_kwargs={"info": {"check": check}}, **bounds)
 
 
 def _text(length: int, **bounds: Any) -> Any:
-    return _stored(sa.Text, f"char_length({{0}}) BETWEEN 1 AND {length}", **bounds)
+    return stored(sa.Text, f"char_length({{0}}) BETWEEN 1 AND {length}", **bounds)
 
 
 ShortText = Annotated[
@@ -146,14 +136,14 @@ Slug = Annotated[
     str,
     Strict(),
     AfterValidator(_slug),
-    _stored(sa.Text, "{0} ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND char_length({0}) <= 63"),
+    stored(sa.Text, "{0} ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND char_length({0}) <= 63"),
 ]
 
 Classification = Annotated[
     str,
     Strict(),
     _matching(_CLASSIFICATION, "A classification has 1 to 64 of a-z, 0-9 and underscore"),
-    _stored(sa.Text, "{0} ~ '^[a-z0-9_]+$' AND char_length({0}) <= 64"),
+    stored(sa.Text, "{0} ~ '^[a-z0-9_]+$' AND char_length({0}) <= 64"),
 ]
 """`ui_bug`, `data_integrity`, ..."""
 
@@ -161,7 +151,7 @@ Sha256 = Annotated[
     str,
     Strict(),
     _matching(_SHA256, "A SHA-256 digest has 64 lower-case hexadecimal digits"),
-    _stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
+    stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
 ]
 
 
@@ -221,50 +211,14 @@ def _number(value: object) -> float:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_integer), _stored(sa.Integer, "{0} >= 0", ge=0, le=INT4_MAX)]
+Count = Annotated[int, BeforeValidator(_integer), stored(sa.Integer, "{0} >= 0", ge=0, le=INT4_MAX)]
 """0 to 2^31 - 1."""
 
-ByteSize = Annotated[int, BeforeValidator(_integer), _stored(sa.BigInteger, "{0} >= 0", ge=0, le=INT8_MAX)]
+ByteSize = Annotated[int, BeforeValidator(_integer), stored(sa.BigInteger, "{0} >= 0", ge=0, le=INT8_MAX)]
 """0 to 2^63 - 1."""
 
-Score = Annotated[float, BeforeValidator(_number), _stored(sa.Double, "{0} >= 0 AND {0} <= 1", ge=0, le=1)]
+Score = Annotated[float, BeforeValidator(_number), stored(sa.Double, "{0} >= 0 AND {0} <= 1", ge=0, le=1)]
 """0 to 1. NaN sorts above every number in PostgreSQL, so the upper bound refuses it too."""
-
-
-def _decimal(value: object) -> Decimal:
-    if isinstance(value, str) and len(value) <= 64 and _DECIMAL_TEXT.fullmatch(value):
-        value = Decimal(value)
-    if not isinstance(value, Decimal):
-        raise refuse("money", "An amount is a Decimal or its text, never a float, an int or a bool")
-    if not value.is_finite():
-        raise refuse("money", "An amount is a finite number")
-    if value.adjusted() >= 8 or (value and value.adjusted() < -6):
-        raise refuse("money", "An amount has at most 8 digits before the point and 6 after it")
-    exact = value.quantize(Decimal("0.000001"))
-    if exact != value:
-        raise refuse("money", "An amount has at most 6 digits after the point")
-    return exact
-
-
-MONEY = sa.Numeric(14, 6)
-
-Money = Annotated[Decimal, BeforeValidator(_decimal), _stored(MONEY, "{0} <> 'NaN'::numeric")]
-"""US dollars, `numeric(14, 6)`: refused where the column would round it. Text or Decimal, never a float."""
-
-
-def _not_negative(value: Decimal) -> Decimal:
-    if value < 0 or (value == 0 and value.is_signed()):
-        raise refuse("money", "The amount is not negative")
-    return value
-
-
-Cost = Annotated[
-    Decimal,
-    BeforeValidator(_decimal),
-    AfterValidator(_not_negative),
-    _stored(MONEY, "{0} >= 0 AND {0} <> 'NaN'::numeric"),
-]
-"""US dollars, not negative."""
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -307,91 +261,3 @@ def _window(value: object) -> timedelta:
 
 Window = Annotated[timedelta, BeforeValidator(_window)]
 """A length of time above zero, up to a hundred years."""
-
-
-# --- JSON -----------------------------------------------------------------------------------------------------------
-
-
-def check_json(value: Any) -> Any:
-    """Refuse what jsonb refuses or changes: NaN, NUL, lone surrogates, big integers, depth over 64, more than 1 MiB."""
-    _walk_json(value, 1)
-    if len(json.dumps(value, ensure_ascii=False).encode()) > JSON_BYTES:
-        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
-    return value
-
-
-def _walk_json(value: Any, depth: int) -> None:
-    if depth > JSON_DEPTH:
-        raise refuse("json", f"JSON should have at most {JSON_DEPTH} levels")
-    kind = type(value)
-    if kind is str:
-        check_text(value)
-    elif kind is int:
-        if abs(value) > JSON_INTEGER:
-            raise refuse("json", "An integer in JSON lies within 2^53")
-    elif kind is float:
-        if not -JSON_INTEGER <= value <= JSON_INTEGER:  # NaN neither
-            raise refuse("json", "A number in JSON is finite and lies within 2^53: beyond, jsonb makes it another integer")
-    elif kind is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise refuse("json", "A key in JSON is text")
-            check_text(key)
-            _walk_json(item, depth + 1)
-    elif kind is list:
-        for item in value:
-            _walk_json(item, depth + 1)
-    elif value is not None and kind is not bool:
-        raise refuse("json", "JSON holds text, numbers, booleans, null, lists and objects only")
-
-
-def _json_object(value: object) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise refuse("json", "Value should be a JSON object")
-    return check_json(value)  # type: ignore[no-any-return]
-
-
-def check_json_size(value: Any) -> Any:
-    """Refuse a JSON column of more than 1 MiB, for shapes whose depth their models bound."""
-    if len(to_json(value)) > JSON_BYTES:
-        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
-    return value
-
-
-JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
-"""A JSON object whose shape belongs to the caller: at most 1 MiB and 64 levels.
-
-Of a key that a JSON text has twice the last one stays, in every parser on the way: nothing here sees the first.
-"""
-
-
-# --- vectors --------------------------------------------------------------------------------------------------------
-
-_VECTOR = struct.Struct(f"<{VECTOR_SIZE}f")
-
-
-def _embedding(value: object) -> list[float]:
-    to_list = getattr(value, "tolist", None)  # NumPy arrays and array.array, without importing either
-    items = to_list() if callable(to_list) else value
-    if isinstance(items, str | bytes) or not isinstance(items, Sequence):
-        raise refuse("vector", "An embedding is a sequence of numbers")
-    if len(items) != VECTOR_SIZE:
-        raise PydanticCustomError(
-            "vector", "An embedding has {wanted} dimensions, not {given}", {"wanted": VECTOR_SIZE, "given": len(items)}
-        )
-    if not {*map(type, items)} <= {float, int}:
-        raise refuse("vector", "An embedding holds numbers only")
-    try:
-        stored = _VECTOR.unpack(_VECTOR.pack(*items))
-    except (OverflowError, struct.error):
-        raise refuse("vector", "An embedding's numbers fit in 32-bit floats") from None
-    norm = math.hypot(*stored)
-    if not math.isfinite(norm):
-        raise refuse("vector", "An embedding's numbers are finite")
-    if norm <= 1e-12:
-        raise refuse("vector", "An embedding is not the zero vector: it has no direction to compare")
-    return list(stored)
-
-
-Embedding = Annotated[list[float], BeforeValidator(_embedding)]
-"""1,536 finite numbers that are not all zero, kept as 32-bit floats (so that what is read equals what was accepted)."""

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlmodel import Field, SQLModel
 
-from derwin_db.types import VECTOR_SIZE, new_id
+from derwin_db.embedding import VECTOR_SIZE
+from derwin_db.types import new_id
 
 _NOW: dict[str, Any] = {"server_default": sa.text("now()")}
 _TIME: Any = sa.DateTime(timezone=True)

@@ -6,11 +6,12 @@ import asyncpg
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, progress, show, yes_option
-from derwin_db.database import owner_connection
 from derwin_db.distributed import distribute as distribute_tables
-from derwin_db.errors import DerwinError, translate
+from derwin_db.errors import DerwinError
+from derwin_db.logins import owner_connection
 from derwin_db.migrations import MigrationSettings, connect_directly, refuse_transaction_pooler
 from derwin_db.server import connection_error
+from derwin_db.translation import translate
 
 
 @click.command()

@@ -3,7 +3,7 @@
 import click
 
 from derwin_db.cli.output import command, json_option, log_to_stderr, show
-from derwin_db.database import owner_connection
+from derwin_db.logins import owner_connection
 from derwin_db.migrations import MigrationSettings, upgrade
 
 

@@ -7,8 +7,8 @@ import sys
 import click
 
 from derwin_db.cli.output import CONFIGURATION, command
-from derwin_db.database import owner_connection
 from derwin_db.errors import ConfigurationError
+from derwin_db.logins import owner_connection
 from derwin_db.settings import ConnectionInfo
 
 

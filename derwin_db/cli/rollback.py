@@ -3,7 +3,7 @@
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, show, yes_option
-from derwin_db.database import owner_connection
+from derwin_db.logins import owner_connection
 from derwin_db.migrations import MigrationSettings, downgrade
 
 

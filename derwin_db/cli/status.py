@@ -6,7 +6,7 @@ import asyncpg
 import click
 
 from derwin_db.cli.output import command, json_option, show
-from derwin_db.database import owner_connection
+from derwin_db.logins import owner_connection
 from derwin_db.migrations import MigrationSettings, connect_directly
 from derwin_db.migrations import status as migration_status
 

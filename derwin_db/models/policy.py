@@ -8,6 +8,8 @@ from sqlmodel import Field
 
 from derwin_db.column import nullable
 from derwin_db.enums import Bucket
+from derwin_db.json_value import check_json_size
+from derwin_db.money import Cost
 from derwin_db.table import (
     SCHEMA,
     AsJson,
@@ -21,7 +23,7 @@ from derwin_db.table import (
     primary_key,
     unique,
 )
-from derwin_db.types import Classification, Cost, Count, LongText, Score, ShortText, check_json_size
+from derwin_db.types import Classification, Count, LongText, Score, ShortText
 
 
 class RiskTierRule(Shape):

@@ -12,8 +12,9 @@ from sqlmodel import Field
 
 from derwin_db.column import absent, as_json, choice, having, moment, nullable
 from derwin_db.enums import ComplianceMode, ProjectMode
+from derwin_db.json_value import JsonObject, check_json_size
 from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, Shape, Table
-from derwin_db.types import Count, JsonObject, ShortText, Slug, WebUrl, check_json_size, refuse
+from derwin_db.types import Count, ShortText, Slug, WebUrl, refuse
 
 
 class ProjectType(StrEnum):

@@ -6,6 +6,7 @@ from pydantic import AfterValidator
 from sqlmodel import Field
 
 from derwin_db.column import absent, having
+from derwin_db.json_value import check_json_size
 from derwin_db.table import (
     SCHEMA,
     AsJson,
@@ -19,7 +20,7 @@ from derwin_db.table import (
     primary_key,
     unique,
 )
-from derwin_db.types import Count, LongText, Score, ShortText, check_json_size
+from derwin_db.types import Count, LongText, Score, ShortText
 
 
 class OntologyEntity(Shape):

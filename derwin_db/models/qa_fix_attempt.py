@@ -7,6 +7,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from derwin_db.column import absent, as_json, choice, having, moment, nullable
+from derwin_db.money import Cost
 from derwin_db.table import (
     SCHEMA,
     AsJson,
@@ -22,7 +23,7 @@ from derwin_db.table import (
     reference,
     unique,
 )
-from derwin_db.types import Cost, Count, Id, LongText, ShortText, WebUrl
+from derwin_db.types import Count, Id, LongText, ShortText, WebUrl
 
 
 class FixStatus(StrEnum):

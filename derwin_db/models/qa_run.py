@@ -9,8 +9,9 @@ from sqlmodel import Field
 
 from derwin_db.column import as_json, choice, moment, nullable
 from derwin_db.enums import DiscoveryRoute, ProjectMode
+from derwin_db.json_value import check_json_size
 from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, ProjectTable, Shape, owned_by_project, paged, primary_key
-from derwin_db.types import Count, LongText, ShortText, WebUrl, check_json_size
+from derwin_db.types import Count, LongText, ShortText, WebUrl
 
 
 class RunTrigger(StrEnum):

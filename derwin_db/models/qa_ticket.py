@@ -10,6 +10,7 @@ from sqlmodel import Field
 
 from derwin_db.column import absent, choice, having, moment, nullable
 from derwin_db.enums import Bucket, Severity
+from derwin_db.json_value import check_json_size
 from derwin_db.table import (
     SCHEMA,
     AsJson,
@@ -23,7 +24,7 @@ from derwin_db.table import (
     primary_key,
     reference,
 )
-from derwin_db.types import Classification, Count, Fingerprint, Id, LongText, Score, ShortText, check_json_size
+from derwin_db.types import Classification, Count, Fingerprint, Id, LongText, Score, ShortText
 
 
 class TicketStatus(StrEnum):

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlmodel import Field
 
 from derwin_db.column import absent, having, moment, nullable
+from derwin_db.embedding import Embedding
 from derwin_db.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
-from derwin_db.types import Classification, Count, Embedding, Id, LongText, ShortText
+from derwin_db.types import Classification, Count, Id, LongText, ShortText
 
 
 class RAGCorpusFields(Fields):

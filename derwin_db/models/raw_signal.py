@@ -9,6 +9,7 @@ from sqlmodel import Field
 
 from derwin_db.column import choice, nullable
 from derwin_db.enums import DiscoveryRoute, Severity
+from derwin_db.json_value import JsonObject
 from derwin_db.table import (
     SCHEMA,
     AsJson,
@@ -23,7 +24,7 @@ from derwin_db.table import (
     reference,
     unique,
 )
-from derwin_db.types import Fingerprint, Id, JsonObject, Score, ShortText, Timestamp
+from derwin_db.types import Fingerprint, Id, Score, ShortText, Timestamp
 
 
 class SignalStatus(StrEnum):

@@ -8,8 +8,10 @@ from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
 from derwin_db.column import as_json, choice, nullable
+from derwin_db.json_value import JsonObject
+from derwin_db.money import Cost, Money
 from derwin_db.table import SCHEMA, AsJson, Created, Fields, Input, ProjectTable, index, paged, primary_key, unique
-from derwin_db.types import Cost, Count, Id, JsonObject, Money, ShortText, Slug, Timestamp, Window, refuse
+from derwin_db.types import Count, Id, ShortText, Slug, Timestamp, Window, refuse
 
 
 class SpendKind(StrEnum):

@@ -10,22 +10,14 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from derwin_db.check import check_id
 from derwin_db.enums import ComplianceMode
 from derwin_db.errors import NotFound, ProjectNotFound
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.project import Project
 from derwin_db.paging import Page, check_limit
-from derwin_db.repository import (
-    TimeFilters,
-    WritableRepository,
-    array_param,
-    check_id,
-    param,
-    scope_of,
-    scoped,
-    scoped_update,
-    table_of,
-)
+from derwin_db.query import array_param, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.repository import TimeFilters, WritableRepository
 from derwin_db.retention import retention_end
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 from derwin_db.statement import Statement, entities, scalars, tuples

@@ -12,7 +12,8 @@ from derwin_db.guard import PROJECT
 from derwin_db.models.policy import Policy, PolicyCreate
 from derwin_db.models.project import Project
 from derwin_db.paging import Page
-from derwin_db.repository import TimeFilters, WritableRepository, param, scoped, scoped_update, table_of
+from derwin_db.query import param, scoped, scoped_update, table_of
+from derwin_db.repository import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, scalars
 from derwin_db.types import new_id

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import deletion
+from derwin_db.check import check_id, checked
 from derwin_db.enums import ComplianceMode, ProjectMode
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound
 from derwin_db.guard import PROJECT
@@ -17,7 +18,8 @@ from derwin_db.models.project import Project, ProjectCreate, ProjectType, Projec
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.spend_ledger import SpendLedger
 from derwin_db.paging import Page
-from derwin_db.repository import Repository, TimeFilters, check_id, checked, next_moment, param, scoped, scoped_update, table_of
+from derwin_db.query import next_moment, param, scoped, scoped_update, table_of
+from derwin_db.repository import Repository, TimeFilters
 from derwin_db.retention import raised, retention_end
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 from derwin_db.statement import Statement, command, entities, scalars

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from derwin_db import trust
+from derwin_db.check import check_id, checked, invalid
 from derwin_db.errors import IllegalTransition, NotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.qa_fix_attempt import (
@@ -22,19 +23,8 @@ from derwin_db.models.qa_fix_attempt import (
 )
 from derwin_db.models.qa_ticket import QATicket, TicketStatus
 from derwin_db.paging import Page
-from derwin_db.repository import (
-    Repository,
-    TimeFilters,
-    check_id,
-    checked,
-    invalid,
-    one_of,
-    param,
-    scope_of,
-    scoped,
-    scoped_update,
-    table_of,
-)
+from derwin_db.query import one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.repository import Repository, TimeFilters
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, entities, scalars
 from derwin_db.types import Id, new_id

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import duplicates, trust
+from derwin_db.check import check_id, check_version, checked, iterated
 from derwin_db.enums import Bucket, Severity
 from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
 from derwin_db.guard import PROJECT
@@ -18,22 +19,8 @@ from derwin_db.models.qa_fix_attempt import QAFixAttempt
 from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
 from derwin_db.models.raw_signal import RawSignal
 from derwin_db.paging import Page
-from derwin_db.repository import (
-    TimeFilters,
-    WritableRepository,
-    check_id,
-    check_version,
-    checked,
-    columnwise,
-    iterated,
-    one_of,
-    param,
-    scope_of,
-    scoped,
-    scoped_update,
-    table_of,
-    unnested,
-)
+from derwin_db.query import columnwise, one_of, param, scope_of, scoped, scoped_update, table_of, unnested
+from derwin_db.repository import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, scalars, tuples
 from derwin_db.types import Classification, Fingerprint, Id, new_id

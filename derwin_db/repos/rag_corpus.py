@@ -10,24 +10,17 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
+from derwin_db.check import check_id, checked, iterated
+from derwin_db.embedding import Embedding
 from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
-from derwin_db.repository import (
-    TimeFilters,
-    WritableRepository,
-    check_id,
-    checked,
-    iterated,
-    param,
-    scoped,
-    scoped_update,
-    table_of,
-)
+from derwin_db.query import param, scoped, scoped_update, table_of
+from derwin_db.repository import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, hydrator, scalars
-from derwin_db.types import Classification, Embedding, new_id
+from derwin_db.types import Classification, new_id
 
 _CORPUS = table_of(RAGCorpus)
 _WITHOUT_EMBEDDING = tuple(column for column in _CORPUS.c if column.name != "embedding")

@@ -9,26 +9,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from derwin_db.check import check_id, check_ids, iterated
 from derwin_db.enums import DiscoveryRoute, Severity
 from derwin_db.errors import InvalidInput, InvalidReference, NotFound
 from derwin_db.models.qa_run import QARun
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
 from derwin_db.paging import Page, check_limit
-from derwin_db.repository import (
-    TimeFilters,
-    WritableRepository,
-    array_param,
-    check_id,
-    check_ids,
-    columnwise,
-    iterated,
-    param,
-    scoped,
-    scoped_update,
-    table_of,
-    unnested,
-)
+from derwin_db.query import array_param, columnwise, param, scoped, scoped_update, table_of, unnested
+from derwin_db.repository import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
 from derwin_db.statement import Statement, command, entities, scalars
 from derwin_db.types import Fingerprint, Id, new_id

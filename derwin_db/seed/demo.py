@@ -17,7 +17,7 @@ from derwin_db import repos
 from derwin_db.database import Database
 from derwin_db.enums import ComplianceMode
 from derwin_db.models import AuditArtifact
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.retention import retention_end
 from derwin_db.seed.history import DemoCounts, History
 from derwin_db.seed.lifeline import LIFELINE

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
 from derwin_db.models import (
     ArtifactKind,
@@ -33,7 +34,7 @@ from derwin_db.models import (
 )
 from derwin_db.seed.lifeline import LIFELINE
 from derwin_db.seed.phrases import AREAS, MERGE_RATE, PLACES, ROUTES
-from derwin_db.types import VECTOR_SIZE, project_id_of
+from derwin_db.types import project_id_of
 
 DAYS = 60
 _PROJECT = project_id_of(LIFELINE)

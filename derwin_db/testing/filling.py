@@ -39,7 +39,7 @@ from derwin_db.models import (
     SpendLedgerCreate,
     TicketStatus,
 )
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.session import ProjectSession
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.testing.examples import MOMENT, example, value_of

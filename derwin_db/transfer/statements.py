@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlmodel import SQLModel
 
 from derwin_db.guard import PROJECT
-from derwin_db.repository import scope_of
+from derwin_db.query import scope_of
 from derwin_db.sql import ColumnType
 from derwin_db.statement import Statement, command, scalars
 

@@ -15,7 +15,7 @@ import annotated_types
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from derwin_db import models, types
+from derwin_db import embedding, json_value, models, money, types
 from derwin_db.table import Input
 
 CANARY = "canary-7f3a9c"
@@ -44,10 +44,10 @@ _BY_VALIDATOR: dict[Any, str] = {
     types._any_uri: "any uri",
     types._integer: "integer",
     types._number: "score",
-    types._decimal: "money",
+    money._decimal: "money",
     types._timestamp: "time",
-    types._json_object: "json object",
-    types._embedding: "vector",
+    json_value._json_object: "json object",
+    embedding._embedding: "vector",
     types._window: "window",
 }
 _BY_ALIAS = {"sha256": types.Sha256, "classification": types.Classification}
@@ -66,7 +66,7 @@ def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
     validators = [part.func for part in metadata if isinstance(part, BeforeValidator | AfterValidator)]
     for validator in validators:
         if validator in _BY_VALIDATOR:
-            name = "cost" if types._not_negative in validators else _BY_VALIDATOR[validator]
+            name = "cost" if money._not_negative in validators else _BY_VALIDATOR[validator]
             return Kind(name, (), bounds)
         for name, alias in _BY_ALIAS.items():
             if validator in [getattr(part, "func", None) for part in get_args(alias)[1:]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, get_type_hints
 
-from derwin_db import repos, types
+from derwin_db import money, repos, types
 from derwin_db.enums import Bucket, ProjectMode
 from derwin_db.models import (
     DiffStat,
@@ -88,7 +88,7 @@ _NAMED: dict[str, Kind | list[Any]] = {
     "embedding": Kind("vector"),
     "older_than": Kind("window"),
     "pr_url": Kind("web url"),
-    "cost_usd": kind_of(types.Cost),
+    "cost_usd": kind_of(money.Cost),
     "input_tokens": kind_of(types.Count),
     "output_tokens": kind_of(types.Count),
     "mode": Kind("enum", (ProjectMode,)),

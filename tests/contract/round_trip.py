@@ -29,8 +29,9 @@ from derwin_db.models import (
     RawSignalCreate,
     SpendLedgerCreate,
 )
+from derwin_db.money import Money
 from derwin_db.table import Input
-from derwin_db.types import Money, new_id
+from derwin_db.types import new_id
 from tests.contract.good_values import MONEY, good_input, mappings
 
 REFERENCES = {

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
+from derwin_db.check import invalid
 from derwin_db.errors import Conflict, InvalidCursor, InvalidInput, NotFound, TooLarge
 from derwin_db.models import (
     IngestedDocCreate,
@@ -26,7 +27,6 @@ from derwin_db.models import (
     RawSignalCreate,
     SpendLedgerCreate,
 )
-from derwin_db.repository import invalid
 from derwin_db.table import Input
 from derwin_db.types import Id, new_id
 from tests.contract.bad_values import bad_of

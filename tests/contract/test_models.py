@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 import derwin_db
 from derwin_db import models, repos, sql
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.table import MAX_NAME_LENGTH, AsJson, Input
 
 TABLES = [SQLModel.metadata.tables[f"public.{name}"] for name in ("projects", *sql.PROJECT_TABLES)]

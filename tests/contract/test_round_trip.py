@@ -31,7 +31,7 @@ from derwin_db.models import (
     RiskTierRule,
     RunStats,
 )
-from derwin_db.repository import param, table_of
+from derwin_db.query import param, table_of
 from derwin_db.statement import entities
 from derwin_db.table import AsJson, ProjectTable, Vector
 from derwin_db.types import new_id

@@ -11,13 +11,15 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import trust
+from derwin_db.backend import give_back
 from derwin_db.models import Project, QARun, TicketStatus
 from derwin_db.models.classification_trust import WINDOW_DAYS
 from derwin_db.models.qa_run import RunStatus
 from derwin_db.pool import Pool
-from derwin_db.repository import WritableRepository, param, scope_of, scoped, scoped_update
+from derwin_db.query import param, scope_of, scoped, scoped_update
+from derwin_db.repository import WritableRepository
 from derwin_db.resumable import Resumable
-from derwin_db.session import UnitOfWork, _end
+from derwin_db.session import UnitOfWork
 from derwin_db.statement import entities, scalars
 from tests.faults.invariants import World
 
@@ -154,7 +156,7 @@ async def a_clean_up_that_commits(_: World, patch: pytest.MonkeyPatch) -> AsyncI
     """The clean-up of a failed unit ends its transaction the wrong way."""
 
     def rollback(self: UnitOfWork, pool: Pool, connection: Any) -> Any:
-        return _end(pool, connection, self._backend.cleanup_timeout, sql="COMMIT")
+        return give_back(pool, connection, self._backend.cleanup_timeout, sql="COMMIT")
 
     patch.setattr(UnitOfWork, "_rollback", rollback)
     yield

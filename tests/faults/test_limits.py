@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
+from derwin_db.connection import session_settings
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, StaleWrite
 from derwin_db.models import QATicketUpdate
-from derwin_db.pool import session_settings
 from tests.faults.conftest import settings
 from tests.faults.load import entry, keys_of, make_ticket, new_project, raised, spend
 from tests.faults.locking import deadlock

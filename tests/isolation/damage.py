@@ -14,7 +14,7 @@ from derwin_db import sql
 from derwin_db.catalog.code import expected_triggers
 from derwin_db.catalog.tables import TABLES
 from derwin_db.errors import APPEND_ONLY_TABLES
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.testing.filling import models_by_table
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from derwin_db import statement as statement_module
 from derwin_db.guard import PROJECT, UnscopedStatement
 from derwin_db.models import Project, QARun, QATicket
-from derwin_db.repository import scope_of, scoped, scoped_delete, scoped_update, table_of
+from derwin_db.query import scope_of, scoped, scoped_delete, scoped_update, table_of
 from tests.isolation.arena import Arena
 from tests.isolation.units import Script
 

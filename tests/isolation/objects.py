@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased, make_transient, make_transient_to_detached
 from sqlmodel import SQLModel
 
 from derwin_db import ProjectSession
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.testing.filling import models_by_table
 from derwin_db.testing.traces import fields_of
 from derwin_db.types import new_id

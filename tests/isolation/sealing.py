@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db import repos, roles
 from derwin_db.errors import ScopeError
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import Arena
 from tests.isolation.statements import NEW, raw_connection

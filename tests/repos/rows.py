@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.models import (
     ArtifactKind,
     AuditArtifactCreate,
@@ -26,7 +27,6 @@ from derwin_db.models import (
     SpendLedgerCreate,
     SpendSource,
 )
-from derwin_db.types import VECTOR_SIZE
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

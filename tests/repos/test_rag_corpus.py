@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.models import Project, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
-from derwin_db.types import VECTOR_SIZE, new_id
+from derwin_db.types import new_id
 from tests.repos.rows import a_fix, a_ticket, axis
 
 CONTENT = set(RAGCorpusCreate.model_fields)
@@ -206,6 +207,25 @@ class TestSearch:
                 matches = await repos.rag_corpus.search(session, wanted, limit=10)
                 assert [int(match.entry.problem) for match in matches] == exact[:10]
 
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"embedding": []},
+            {"embedding": [1.0] * 1535},
+            {"embedding": [0.0] * 1536},
+            {"embedding": [math.nan] * 1536},
+            {"embedding": "x" * 1536},
+            {"embedding": None},
+            {"limit": 0},
+            {"limit": 501},
+            {"limit": True},
+            {"classification": "No"},
+            {"min_similarity": 1.1},
+            {"min_similarity": True},
+            {"min_similarity": math.nan},
+            {"min_similarity": "0.5"},
+        ],
+    )
     async def test_bad_input_is_refused_before_any_sql(self, db: Database, project: Project, bad: dict[str, Any]) -> None:
         async with db.project(project.id) as unit:
             with pytest.raises(InvalidInput, match=next(iter(bad))):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, models
 from derwin_db.models import ProjectMode
-from derwin_db.repository import table_of
+from derwin_db.query import table_of
 from derwin_db.table import Input, Table
 from derwin_db.testing import factories
 from derwin_db.types import is_slug

@@ -32,9 +32,8 @@ from derwin_db.errors import (
     StaleWrite,
     StorageFull,
     TooLarge,
-    translate,
-    translate_any,
 )
+from derwin_db.translation import translate, translate_any
 
 SECRET = "canary"
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DerwinError)]

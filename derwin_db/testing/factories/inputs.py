@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, TypeVar
 
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.enums import Bucket, DiscoveryRoute, Severity
 from derwin_db.models import (
     ArtifactKind,
@@ -32,7 +33,6 @@ from derwin_db.models import (
     SpendLedgerCreate,
     SpendSource,
 )
-from derwin_db.types import VECTOR_SIZE
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 """When everything happens that a factory dates; the n-th a minute later each."""

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from derwin_db import repos
+from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.models import Match, RAGCorpus, RAGCorpusCreate
-from derwin_db.types import VECTOR_SIZE
 from examples.service.access import ReadScoped, Scoped
 
 router = APIRouter(prefix="/projects/{project}/fixes", tags=["fixes"])
