@@ -142,7 +142,7 @@ class ProjectTable(Table):
 
 
 class Created(SQLModel):
-    """When the row was written, by the database's clock: the start of its transaction."""
+    """When the row was written, by the database's clock: the start of its transaction; of the two logs, the moment itself."""
 
     created_at: datetime = moment_now()
 

@@ -27,6 +27,7 @@ logger = logging.getLogger("derwin_db.retention")
 
 _ARTIFACTS = table_of(AuditArtifact)
 _PROJECTS = table_of(Project)
+_TURN = _ARTIFACTS.alias("turn")
 _ID = param("id", _ARTIFACTS.c.id)
 
 DeleteBlob = Callable[[AuditArtifact], object | Awaitable[object]]
@@ -93,18 +94,22 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         """Remove one batch of expired artifacts: each blob first, then its row. Through the admin door, of all projects.
 
         A hold that arrives before an artifact's own turn is seen and wins. An artifact whose `delete_blob` raises stays, and
-        the next one follows. Locks: the rows that are being removed; rows that others hold are skipped.
+        the next one follows. Locks: the rows that are being removed; rows that others hold are skipped, so that sweeps at
+        the same time share the work. Cost: two statements; with `delete_blob` three, and one for each artifact.
         """
         is_scoped = type(session) is not AdminSession
         if isinstance(session, AdminSession):
             session.note("audit_artifacts.prune_expired")
         else:
             session = project_session(session)
-        batch = await session.fetch(_expired_statement(is_scoped=is_scoped), {"limit": check_limit(limit)})
-        if delete_blob is not None:
+        size = {"limit": check_limit(limit)}
+        if delete_blob is None:
+            gone = await session.fetch(_prune_batch_statement(is_scoped=is_scoped), size)
+        else:
+            batch = await session.fetch(_expired_statement(is_scoped=is_scoped), size)
             batch = [row for row in batch if await self._delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
-        chosen = {"project_ids": [row.project_id for row in batch], "ids": [row.id for row in batch]}
-        gone = await session.fetch(_prune_statement(is_scoped=is_scoped), chosen) if batch else []
+            chosen = {"project_ids": [row.project_id for row in batch], "ids": [row.id for row in batch]}
+            gone = await session.fetch(_prune_chosen_statement(is_scoped=is_scoped), chosen) if batch else []
         for rule, number in sorted(Counter(gone).items()):
             logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
         remaining = (await session.fetch(_remaining_statement(is_scoped=is_scoped), {}))[0]
@@ -186,26 +191,32 @@ def _turn_statement(*, is_scoped: bool) -> Statement[UUID]:
     return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
 
 
-@cache
-def _prune_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
-    """Delete those that can be locked at once: to wait for a hold that is being set would hold up the sweep."""
-    turn = _ARTIFACTS.alias("turn")
-    chosen = (
-        sa.func.unnest(array_param("project_ids", turn.c.project_id), array_param("ids", turn.c.id))
-        .table_valued(sa.column("project_id", sa.Uuid()), sa.column("id", sa.Uuid()))
-        .render_derived(name="chosen")
-    )
-    locked = (
-        sa.select(turn.c.project_id, turn.c.id)
-        .select_from(turn.join(chosen, sa.and_(turn.c.project_id == chosen.c.project_id, turn.c.id == chosen.c.id)))
-        .where(_whose(turn, is_scoped=is_scoped), _may_go(turn))
-        .with_for_update(skip_locked=True, of=turn)
-        .cte("locked")
-    )
+def _pruned(turns: sa.Select[Any], *, is_scoped: bool) -> Statement[ComplianceMode]:
+    """Delete what can be locked at once: to wait for a hold that is being set would hold up the sweep."""
+    locked = turns.where(_whose(_TURN, is_scoped=is_scoped), _may_go(_TURN)).with_for_update(skip_locked=True, of=_TURN)
+    chosen = locked.cte("chosen")
     query = sa.delete(_ARTIFACTS).where(
-        _whose(is_scoped=is_scoped), _ARTIFACTS.c.project_id == locked.c.project_id, _ARTIFACTS.c.id == locked.c.id
+        _whose(is_scoped=is_scoped), _ARTIFACTS.c.project_id == chosen.c.project_id, _ARTIFACTS.c.id == chosen.c.id
     )
     return scalars("audit_artifacts.prune_expired", query.returning(_ARTIFACTS.c.compliance_mode), is_scoped=is_scoped)
+
+
+@cache
+def _prune_batch_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
+    turns = sa.select(_TURN.c.project_id, _TURN.c.id).order_by(_TURN.c.retention_until, _TURN.c.id)
+    return _pruned(turns.limit(sa.bindparam("limit", type_=sa.Integer())), is_scoped=is_scoped)
+
+
+@cache
+def _prune_chosen_statement(*, is_scoped: bool) -> Statement[ComplianceMode]:
+    given = (
+        sa.func.unnest(array_param("project_ids", _TURN.c.project_id), array_param("ids", _TURN.c.id))
+        .table_valued(sa.column("project_id", sa.Uuid()), sa.column("id", sa.Uuid()))
+        .render_derived(name="given")
+    )
+    is_given = sa.and_(_TURN.c.project_id == given.c.project_id, _TURN.c.id == given.c.id)
+    turns = sa.select(_TURN.c.project_id, _TURN.c.id).select_from(_TURN.join(given, is_given))
+    return _pruned(turns, is_scoped=is_scoped)
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.sql import PROJECT_TABLES
@@ -25,6 +26,15 @@ from tests.repos.test_projects import a_project
 Sent = tuple[Statement[Any], list[Any]]
 ITS_PROJECT = object()
 """Stands in recorded arguments for the project: a statement is looked at for projects of several sizes."""
+
+
+SELECTIVE = [
+    (table, column)
+    for table, repo in REPOSITORIES.items()
+    for column in get_type_hints(repo.filters)
+    if column not in {"since", "until"} and not isinstance(repo.model.__table__.c[column].type, sa.Enum)
+]
+"""Filters by what few rows have in common, each with an index of its own: references, fingerprints, classifications."""
 
 
 @dataclass
@@ -141,6 +151,19 @@ class TestReads:
         following = [statement for statement, _ in sent if ") < (" in statement.sql]
         assert following or table in {"projects", "project_profiles"}
         await plans.check(list({statement.sql: (statement, arguments) for statement, arguments in sent}.values()))
+
+    @pytest.mark.parametrize(("table", "column"), SELECTIVE)
+    @pytest.mark.parametrize("is_generic", [False, True])
+    async def test_a_filter_that_selects_few_rows_is_an_index_condition(
+        self, plans: Plans, table: str, column: str, is_generic: bool
+    ) -> None:
+        repo = REPOSITORIES[table]
+        async with plans.db.project(plans.projects[LARGE], read_only=True) as session:
+            row = next(row for row in (await repo.list(session, limit=20)).items if getattr(row, column) is not None)
+            statement = repo._count_statement((column,))
+            values = {"project_id": ITS_PROJECT, column: getattr(row, column)}
+        (plan,) = await plans.explain(LARGE, [(statement, statement.arguments(values))], is_generic=is_generic)
+        assert any(f"({column} = " in node.get("Index Cond", "") for node in nodes(plan)), json.dumps(plan, indent=1)
 
 
 class TestVerbs:

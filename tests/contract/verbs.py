@@ -250,7 +250,7 @@ PROJECT_CALLS = (
     Call("audit_artifacts.hold", 1, lambda s, row: repos.audit_artifacts.hold(s, row.id), artifact_of),
     Call("audit_artifacts.release", 1, lambda s, row: repos.audit_artifacts.release(s, row.id), artifact_of),
     Call("audit_artifacts.expired", 1, lambda s, _: repos.audit_artifacts.expired(s), three_expired),
-    Call("audit_artifacts.prune_expired", 3, lambda s, _: repos.audit_artifacts.prune_expired(s), three_expired),
+    Call("audit_artifacts.prune_expired", 2, lambda s, _: repos.audit_artifacts.prune_expired(s), three_expired),
     Call(
         "audit_artifacts.prune_expired",
         6,

@@ -110,13 +110,13 @@ class TestSignals:
     async def test_bulk_in_opposite_orders_does_not_deadlock(self, db: Database, project: Project, at_once: AtOnce) -> None:
         async with db.project(project.id) as session:
             run = await repos.qa_runs.enqueue(session, a_run())
-        rows = signals(*(f"{n}" for n in range(600)))
-        orders = [rows, rows[::-1], rows[300:] + rows[:300], iter(rows[::-1])] * 2
-        results = await at_once(repos.raw_signals.ingest, *((run.id, list(order)) for order in orders))
-        assert sum(result.inserted for result in results) == 600
-        assert sum(result.duplicates for result in results) == 7 * 600 - 600
+        rows = signals(*(f"{n}" for n in range(3000)))
+        orders = [rows, rows[::-1], rows[1500:] + rows[:1500], rows[::-1]]
+        results = await at_once(repos.raw_signals.ingest, *((run.id, iter(order)) for order in orders))
+        assert sum(result.inserted for result in results) == 3000
+        assert sum(result.duplicates for result in results) == 9000
         async with db.project(project.id) as session:
-            assert await repos.raw_signals.count(session) == 600
+            assert await repos.raw_signals.count(session) == 3000
 
     async def test_triage_in_opposite_orders_does_not_deadlock(self, db: Database, project: Project, at_once: AtOnce) -> None:
         async with db.project(project.id) as session:

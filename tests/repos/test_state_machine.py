@@ -21,9 +21,9 @@ from tests.repos.machine.tickets import AttemptRules, TicketRules
 from tests.repos.machine.work import RunRules, SignalRules
 
 FAST = settings(
-    max_examples=16, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=12, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
-LONG = settings(FAST, max_examples=400, stateful_step_count=100)
+LONG = settings(FAST, max_examples=120, stateful_step_count=100)
 
 
 class Projects(
