@@ -79,5 +79,5 @@ class TestBoth:
         with pytest.raises(OutcomeUnknown):
             async with door.admin(reason="to be lost") as admin:
                 await repos.projects.count(admin)
-        assert sum("admin door: to be lost (outcome unknown)" in line for line in watch.lines) == 1
+        assert sum("admin door: to be lost (outcome unknown" in line for line in watch.lines) == 1
         await asyncio.sleep(0)
