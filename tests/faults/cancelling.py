@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -65,15 +66,27 @@ async def _cancel(work: Coroutine[Any, Any, None], rng: random.Random, *, times:
 
 
 async def cancel_units(
-    db: Database, victim: Victim, user: str, project: UUID, *, units: int, cancel: Cancel, seed: int, tasks: int = 8
+    db: Database,
+    victim: Victim,
+    user: str,
+    project: UUID,
+    *,
+    units: int,
+    cancel: Cancel,
+    seed: int,
+    tasks: int = 8,
+    until_cancelled: bool = False,
 ) -> Cancelled:
-    """Begin units of three writes and a read, cancel each at a random moment, and compare what they say with what is there."""
+    """Begin units of three writes and a read, cancel each at a random moment, and compare what they say with what is there.
+
+    So many units are begun, or, with `until_cancelled`, as many as it takes to have so many cancelled in time.
+    """
     rng = random.Random(seed)
     seen, said = Cancelled(), set()
     await db.start()
     await asyncio.gather(*(_warm(db, project) for _ in range(db.settings.pool_size)))
     known = set(await victim.backends(user))
-    names = iter(range(units))
+    names = count()
 
     async def unit(name: str) -> None:
         async with db.project(project) as session:
@@ -85,7 +98,8 @@ async def cancel_units(
                 await repos.spend_ledger.append(session, entry(f"{name} inside"))
 
     async def worker() -> None:
-        for name in names:
+        while (seen.cancelled if until_cancelled else seen.units) < units:
+            name = next(names)
             seen.units += 1
             try:
                 was_cancelled = await cancel(unit(f"unit {name}"), rng)

@@ -5,43 +5,45 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from derwin_db import Database
-from tests.faults.load import keys_of, until_spent
-from tests.faults.proxy import Proxy
+from derwin_db.errors import OutcomeUnknown
+from tests.faults.load import keys_of, raised, spend
+from tests.faults.proxy import Mode, Proxy
 
 
 @dataclass
 class LostCommits:
     """What became of the writes."""
 
-    writes: int
-    broken: int
-    tries: int
-    rows: int
+    writes: int = 0
+    broken: int = 0
+    outcome_unknown: int = 0
+    stored_before_the_repetition: int = 0
+    rows: int = 0
 
 
-async def lose_commits(db: Database, proxy: Proxy, project: UUID, *, acks: int, requests: int, writers: int = 8) -> LostCommits:
-    """Write `acks + requests` entries; as many commits are lost. Each is repeated under its key until it is acknowledged."""
+async def lose_commits(db: Database, proxy: Proxy, project: UUID, *, acks: int, requests: int, at_once: int = 8) -> LostCommits:
+    """Write `acks + requests` entries; the commit of each first try is lost. Each is repeated under its key."""
     await db.start()
-    names = iter(range(acks + requests))
-    tries = 0
-
-    async def write() -> None:
-        nonlocal tries
-        for name in names:
-            needed = await until_spent(db, project, f"key-{name}")
-            tries += needed
-
-    before = proxy.broken
-    proxy.mode, proxy.armed = "lost_ack", acks
-    writing = asyncio.gather(*(write() for _ in range(writers)))
-    while proxy.armed and not writing.done():
-        await asyncio.sleep(0.001)
-    proxy.mode, proxy.armed = "lost_req", requests
-    await writing
-    keys = [f"more-{number}" for number in range(proxy.armed)]  # where the writers were done before all were lost
-    for key in keys:
-        await until_spent(db, project, key)
-    proxy.mode = "pass"
+    seen = LostCommits()
+    begun = proxy.broken
+    modes: list[tuple[Mode, int]] = [("lost_ack", acks), ("lost_req", requests)]
+    for mode, number in modes:
+        for start in range(0, number, at_once):
+            keys = [f"{mode} {name}" for name in range(start, min(start + at_once, number))]
+            await _lose(db, proxy, project, mode, keys, seen)
     stored = await keys_of(db, project)
-    assert len(stored) == len(set(stored))
-    return LostCommits(acks + requests, proxy.broken - before, tries + len(keys), len(stored) - len(keys))
+    assert len(stored) == len(set(stored)), "a write is there twice"
+    seen.broken, seen.rows = proxy.broken - begun, len(stored)
+    return seen
+
+
+async def _lose(db: Database, proxy: Proxy, project: UUID, mode: Mode, keys: list[str], seen: LostCommits) -> None:
+    proxy.mode = mode
+    errors = await asyncio.gather(*(raised(spend(db, project, key)) for key in keys))
+    proxy.mode = "pass"
+    seen.outcome_unknown += sum(type(error) is OutcomeUnknown for error in errors)
+    there = len(set(keys) & set(await keys_of(db, project)))
+    assert there == (len(keys) if mode == "lost_ack" else 0)
+    seen.stored_before_the_repetition += there
+    await asyncio.gather(*(spend(db, project, key) for key in keys))
+    seen.writes += len(keys)

@@ -130,16 +130,15 @@ async def a_version_that_is_not_compared(_: World, patch: pytest.MonkeyPatch) ->
 async def a_score_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The evidence is counted before the score's row is locked."""
 
-    async def bring_up_to_date(session: Any, classifications: Any) -> int:
-        return await session.execute(trust._compute_statement(), {"names": sorted(set(classifications)), "days": WINDOW_DAYS})
-
-    async def first_with_lock(session: Any, classifications: Any) -> int:
-        names = sorted(set(classifications))
-        rows = await session.fetch(trust._names_statement(), {})
-        return await (bring_up_to_date if set(names) <= set(rows) else original)(session, names)
-
     original = trust.bring_up_to_date
-    patch.setattr(trust, "bring_up_to_date", first_with_lock)
+
+    async def bring_up_to_date(session: Any, classifications: Any) -> int:
+        names = sorted(set(classifications))
+        if not set(names) <= set(await session.fetch(trust._names_statement(), {})):
+            return await original(session, names)
+        return await session.execute(trust._compute_statement(), {"names": names, "days": WINDOW_DAYS})
+
+    patch.setattr(trust, "bring_up_to_date", bring_up_to_date)
     yield
 
 
@@ -177,15 +176,15 @@ async def a_commit_that_is_cancelled(_: World, patch: pytest.MonkeyPatch) -> Asy
 async def a_hold_that_is_forgotten(world: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The sweep does not look at the hold, and the trigger that would stop it is gone."""
     patch.setattr(artifacts, "_may_go", lambda table=artifacts._ARTIFACTS: table.c.retention_until <= sa.func.now())
-    statements = (artifacts._expired_statement, artifacts._turn_statement, artifacts._prune_statement)
-    for statement in (*statements, artifacts._remaining_statement):
+    statements = [statement for statement in vars(artifacts).values() if hasattr(statement, "cache_clear")]
+    for statement in statements:
         statement.cache_clear()
     await world.as_owner("ALTER TABLE public.audit_artifacts DISABLE TRIGGER derwin_keep_evidence_row")
     try:
         yield
     finally:
         await world.as_owner("ALTER TABLE public.audit_artifacts ENABLE ALWAYS TRIGGER derwin_keep_evidence_row")
-        for statement in (*statements, artifacts._remaining_statement):
+        for statement in statements:
             statement.cache_clear()
 
 

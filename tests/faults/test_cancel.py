@@ -21,7 +21,7 @@ SEED = random.randrange(2**32)
 class TestAnywhere:
     @pytest.mark.parametrize("cancel", [once, three_times, by_scope])
     async def test_leaves_nothing_behind(self, db: Database, victim: Victim, database, project, cancel, idle_in_transaction):
-        print("seed", SEED)  # noqa: T201
+        print("seed", SEED)
         seen = await cancel_units(db, victim, database.service.user, project, units=250, cancel=cancel, seed=SEED)
         assert seen.cancelled > 25
         assert (seen.lost, seen.stray, seen.dirty, seen.foreign) == (0, 0, 0, [])

@@ -7,6 +7,7 @@ also the ones that nobody lets out.
 import gc
 import logging
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +21,12 @@ _LOST = ("never retrieved", "was never awaited", "unclosed connection", "Task wa
 
 
 class Watch(logging.Handler):
-    """Collects log lines and errors. Values are kept as text, so that nothing lives longer than it would."""
+    """Collects log lines and errors. An error keeps alive what its traceback saw: `keep=0` is for those who count that."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int = 1000) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[str] = []
-        self.errors: list[BaseException] = []
+        self.errors: deque[BaseException] = deque(maxlen=keep)
         self.secrets: set[str] = {CANARY}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -52,9 +53,9 @@ def shown(error: BaseException) -> list[str]:
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
+def watching(*, keep: int = 1000) -> Iterator[Watch]:
     """Watch while the block runs."""
-    watch = Watch()
+    watch = Watch(keep=keep)
     root = logging.getLogger()
     level = root.level
     make = errors.DerwinError.__init__
