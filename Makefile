@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed test check lint types
+.PHONY: help install migrate seed serve test check lint types
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ migrate: $(STAMP) ## bring the database to the newest revision
 
 seed: migrate ## write the project Lifeline (starts the embedded server where no DATABASE_URL is set)
 	$(BIN)/derwin-db seed
+
+serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
+	$(BIN)/python -m examples.service
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto

@@ -54,7 +54,7 @@ async def rows(ada: httpx.AsyncClient) -> dict[str, str]:
 
 JSON = {"Content-Type": "application/json"}
 SHORT = ("--phases", "coverage,fuzzing", "-n", "3")
-LONG = ("--phases", "coverage,fuzzing,stateful", "-n", "150")
+LONG = ("--phases", "coverage,fuzzing,stateful", "-n", "30")
 
 
 class TestDescription:
@@ -71,7 +71,7 @@ class TestDescription:
     @pytest.mark.long
     @pytest.mark.parametrize("token", ["lifeline-token", "operator-token", "wrong"])
     def test_holds_at_length(self, service: str, rows: dict[str, str], tmp_path: Path, token: str) -> None:
-        assert fuzz(service, tmp_path, token, *LONG, **rows) > 3000
+        assert fuzz(service, tmp_path, token, *LONG, **rows) > 1000
 
 
 NASTY: list[Any] = [

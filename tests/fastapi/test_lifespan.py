@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -13,37 +12,47 @@ from derwin_db.fastapi import lifespan
 from derwin_db.testing import TestDatabase
 
 
-def is_started(db: Database) -> bool:
-    return db._app is not None
+class Watched(Database):
+    """A database that says what it does."""
+
+    def __init__(self, database: TestDatabase) -> None:
+        super().__init__(**database.urls)
+        self.done: list[str] = []
+
+    async def start(self) -> None:
+        await super().start()
+        self.done.append("start")
+
+    async def close(self) -> None:
+        await super().close()
+        self.done.append("close")
 
 
 class TestLifespan:
     async def test_starts_and_closes_the_database(self, migrated: TestDatabase) -> None:
-        db = Database(**migrated.urls)
+        db = Watched(migrated)
         app = FastAPI(lifespan=lifespan(db))
         async with app.router.lifespan_context(app) as state:
-            assert state is None or state == {}
-            assert is_started(db)
-        assert not is_started(db)
+            assert not state
+            assert db.done == ["start"]
+        assert db.done == ["start", "close"]
 
     async def test_is_around_the_apps_own(self, migrated: TestDatabase) -> None:
-        db = Database(**migrated.urls)
-        seen: list[Any] = []
+        db = Watched(migrated)
 
         @asynccontextmanager
         async def own(app: FastAPI) -> AsyncIterator[dict[str, str]]:
-            seen.append(is_started(db))
+            db.done.append("own start")
             yield {"greeting": app.title}
-            seen.append(is_started(db))
+            db.done.append("own end")
 
         app = FastAPI(title="Service", lifespan=lifespan(db, own))
         async with app.router.lifespan_context(app) as state:
             assert state == {"greeting": "Service"}
-        assert seen == [True, True]
-        assert not is_started(db)
+        assert db.done == ["start", "own start", "own end", "close"]
 
     async def test_closes_when_the_apps_own_fails(self, migrated: TestDatabase) -> None:
-        db = Database(**migrated.urls)
+        db = Watched(migrated)
 
         @asynccontextmanager
         async def own(_: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +63,7 @@ class TestLifespan:
         with pytest.raises(RuntimeError):
             async with app.router.lifespan_context(app):
                 pass
-        assert not is_started(db)
+        assert db.done == ["start", "close"]
 
     async def test_keeps_a_service_down_that_has_no_database(self) -> None:
         app = FastAPI(lifespan=lifespan(Database("postgresql://nobody@127.0.0.1:1/nothing")))
