@@ -52,16 +52,26 @@ def policy_damage() -> Iterator[Damage]:
             "open to reads": (f"ALTER POLICY derwin_scope {on} USING (true)",),
             "open to writes": (f"ALTER POLICY derwin_scope {on} WITH CHECK (true)",),
             "open by an OR": (f"ALTER POLICY derwin_scope {on} USING ({condition} OR created_at < now())",),
-            "for reads alone": (drop, f"CREATE POLICY derwin_scope {on} AS RESTRICTIVE FOR SELECT TO derwin_app USING ({condition})"),
+            "for reads alone": (
+                drop,
+                f"CREATE POLICY derwin_scope {on} AS RESTRICTIVE FOR SELECT TO derwin_app USING ({condition})",
+            ),
             "for another role": (f"ALTER POLICY derwin_scope {on} TO derwin_backfill",),
             "plain": (f"ALTER POLICY derwin_scope {on} USING ({scope}::text = current_setting('derwin.project_id', true))",),
         }
         for form, statements in forms.items():
             yield Damage(f"the policy of {table} is {form}", statements, "policies", at_start=True)
-        yield Damage(f"row level security of {table} is off", (f"ALTER TABLE public.{table} DISABLE ROW LEVEL SECURITY",), "rls-enabled", True)
+        yield Damage(
+            f"row level security of {table} is off",
+            (f"ALTER TABLE public.{table} DISABLE ROW LEVEL SECURITY",),
+            "rls-enabled",
+            True,
+        )
         yield Damage(f"{table} has a policy that somebody added", (f"CREATE POLICY spy {on} USING (true)",), "foreign-policies")
         if table != "projects":
-            yield Damage(f"{table} is not forced", (f"ALTER TABLE public.{table} NO FORCE ROW LEVEL SECURITY",), "rls-forced", True)
+            yield Damage(
+                f"{table} is not forced", (f"ALTER TABLE public.{table} NO FORCE ROW LEVEL SECURITY",), "rls-forced", True
+            )
 
 
 def key_damage() -> Iterator[Damage]:
@@ -79,7 +89,8 @@ def key_damage() -> Iterator[Damage]:
             rest = [column.name for column in constraint.columns if column.name != "project_id"]
             for form, columns in (("without the project", rest), ("with the project last", [*rest, "project_id"])):
                 if rest:
-                    change = f"{on} DROP CONSTRAINT {constraint.name}, ADD CONSTRAINT {constraint.name} UNIQUE ({', '.join(columns)})"
+                    name_again = f"ADD CONSTRAINT {constraint.name} UNIQUE ({', '.join(columns)})"
+                    change = f"{on} DROP CONSTRAINT {constraint.name}, {name_again}"
                     yield Damage(f"{constraint.name} is {form}", (change,), "keys")
             yield Damage(f"{constraint.name} is gone", (f"{on} DROP CONSTRAINT {constraint.name}",), "keys")
         for key in _sorted(table.constraints, sa.ForeignKeyConstraint):
@@ -126,16 +137,27 @@ def _index_damage(index: sa.Index, table: str) -> Iterator[Damage]:
 def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
     for table in TABLES:
         for privilege in ("TRUNCATE", "REFERENCES", "TRIGGER", *(["MAINTAIN"] if has_maintain else [])):
-            yield Damage(f"derwin_app may {privilege} {table}", (f"GRANT {privilege} ON public.{table} TO derwin_app",), "grants")
+            yield Damage(
+                f"derwin_app may {privilege} {table}", (f"GRANT {privilege} ON public.{table} TO derwin_app",), "grants"
+            )
         yield Damage(f"everybody may read {table}", (f"GRANT SELECT ON public.{table} TO PUBLIC",), "grants")
         yield Damage(f"the login itself may read {table}", (f"GRANT SELECT ON public.{table} TO {{service}}",), "grants")
-        yield Damage(f"derwin_app may not read {table}", (f"REVOKE SELECT ON public.{table} FROM derwin_app",), "grants-missing")
+        yield Damage(
+            f"derwin_app may not read {table}", (f"REVOKE SELECT ON public.{table} FROM derwin_app",), "grants-missing"
+        )
     for table in APPEND_ONLY_TABLES:
         for privilege in ("UPDATE", "DELETE"):
-            yield Damage(f"derwin_app may {privilege} {table}", (f"GRANT {privilege} ON public.{table} TO derwin_app",), "grants")
-        yield Damage(f"derwin_app may update a column of {table}", (f"GRANT UPDATE (created_at) ON public.{table} TO derwin_app",), "grants")
+            yield Damage(
+                f"derwin_app may {privilege} {table}", (f"GRANT {privilege} ON public.{table} TO derwin_app",), "grants"
+            )
+        yield Damage(
+            f"derwin_app may update a column of {table}",
+            (f"GRANT UPDATE (created_at) ON public.{table} TO derwin_app",),
+            "grants",
+        )
     for what in (
-        "INSERT ON public.projects", "DELETE ON public.projects", "UPDATE ON public.projects", "UPDATE (slug) ON public.projects",
+        "INSERT ON public.projects", "DELETE ON public.projects", "UPDATE ON public.projects",
+        "UPDATE (slug) ON public.projects",
         "DELETE ON public.policies", "UPDATE ON public.policies", "UPDATE (retention_until) ON public.audit_artifacts",
         "UPDATE ON public.alembic_version",
     ):  # fmt: skip
@@ -144,13 +166,17 @@ def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
                  "SELECT (details) ON public.spend_ledger"):  # fmt: skip
         yield Damage(f"derwin_admin has {what}", (f"GRANT {what} TO derwin_admin",), "grants")
     for whom in ("PUBLIC", "derwin_app", "{service}"):
-        yield Damage(f"{whom} may make temporary tables", (f"GRANT TEMPORARY ON DATABASE {{database}} TO {whom}",), "outer-grants")
+        yield Damage(
+            f"{whom} may make temporary tables", (f"GRANT TEMPORARY ON DATABASE {{database}} TO {whom}",), "outer-grants"
+        )
         yield Damage(f"{whom} may create in the schema public", (f"GRANT CREATE ON SCHEMA public TO {whom}",), "outer-grants")
         yield Damage(f"{whom} may create schemas", (f"GRANT CREATE ON DATABASE {{database}} TO {whom}",), "outer-grants")
         yield Damage(f"{whom} may use the schema of the key", (f"GRANT USAGE ON SCHEMA derwin TO {whom}",), "outer-grants")
         yield Damage(f"{whom} may read the key", (f"GRANT SELECT ON derwin.scope_key TO {whom}",), "seal-grants")
     for whom in ("PUBLIC", "derwin_admin", "{service}"):
-        yield Damage(f"{whom} may open scopes", (f"GRANT EXECUTE ON FUNCTION public.derwin_open(text) TO {whom}",), "seal-grants")
+        yield Damage(
+            f"{whom} may open scopes", (f"GRANT EXECUTE ON FUNCTION public.derwin_open(text) TO {whom}",), "seal-grants"
+        )
 
 
 def trigger_damage() -> Iterator[Damage]:
@@ -169,9 +195,15 @@ def trigger_damage() -> Iterator[Damage]:
 
 
 def code_damage() -> Iterator[Damage]:
-    replace, seal = "CREATE OR REPLACE FUNCTION public", "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+    replace, seal = (
+        "CREATE OR REPLACE FUNCTION public",
+        "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp",
+    )
     trigger = "LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN OLD; END $$"
-    told = f"{replace}.derwin_scope() RETURNS uuid {seal} AS $$ BEGIN RETURN left(current_setting('derwin.project_id'), 36); END $$"
+    told = (
+        f"{replace}.derwin_scope() RETURNS uuid {seal} AS "
+        "$$ BEGIN RETURN left(current_setting('derwin.project_id'), 36); END $$"
+    )
     opens = (
         f"{replace}.derwin_open(token text) RETURNS void {seal} AS "
         "$$ BEGIN PERFORM set_config('derwin.project_id', token, true); END $$"
@@ -181,10 +213,14 @@ def code_damage() -> Iterator[Damage]:
     for name in ("derwin_scope()", "derwin_open(text)"):
         reset = f"ALTER FUNCTION public.{name} SET search_path = public"
         yield Damage(f"{name} looks names up in public", (reset,), "functions", at_start=True)
-        yield Damage(f"{name} runs as the caller", (f"ALTER FUNCTION public.{name} SECURITY INVOKER",), "functions", at_start=True)
+        yield Damage(
+            f"{name} runs as the caller", (f"ALTER FUNCTION public.{name} SECURITY INVOKER",), "functions", at_start=True
+        )
     for name in ("derwin_refuse_change", "derwin_keep_evidence"):
         yield Damage(f"{name}() lets everything pass", (f"{replace}.{name}() RETURNS trigger {trigger}",), "functions")
-    definer = "CREATE FUNCTION public.spy() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.qa_tickets'"
+    definer = (
+        "CREATE FUNCTION public.spy() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.qa_tickets'"
+    )
     yield Damage("a SECURITY DEFINER function counts tickets", (definer,), "definer-functions")
     for table in TABLES:
         view = f"CREATE VIEW public.spy AS SELECT * FROM public.{table}"
@@ -199,9 +235,17 @@ def code_damage() -> Iterator[Damage]:
     restrictive = policy.replace("USING", "AS RESTRICTIVE TO derwin_app USING")
     part = "CREATE TABLE public.spy_0 PARTITION OF public.spy FOR VALUES WITH (MODULUS 1, REMAINDER 0)"
     yield Damage("a table is not fenced", (fifteenth,), "unfenced-tables")
-    yield Damage("a table in another schema is not fenced", ("CREATE SCHEMA spies", fifteenth.replace("public.spy", "spies.spy")), "unfenced-tables")
+    yield Damage(
+        "a table in another schema is not fenced",
+        ("CREATE SCHEMA spies", fifteenth.replace("public.spy", "spies.spy")),
+        "unfenced-tables",
+    )
     yield Damage("a table has a permissive policy alone", (fifteenth, fence, policy), "unfenced-tables")
-    yield Damage("a table is fenced, but not forced", (fifteenth, fence.replace(", FORCE ROW LEVEL SECURITY", ""), restrictive), "unfenced-tables")
+    yield Damage(
+        "a table is fenced, but not forced",
+        (fifteenth, fence.replace(", FORCE ROW LEVEL SECURITY", ""), restrictive),
+        "unfenced-tables",
+    )
     yield Damage("a partition is not fenced", (parent, fence, restrictive, part), "unfenced-tables")
 
 
@@ -210,16 +254,35 @@ def login_damage(*, has_options: bool) -> Iterator[Damage]:
                         "REPLICATION": "login-attributes", "CREATEDB": "login-attributes"}.items():  # fmt: skip
         yield Damage(f"the service's login has {name}", (f"ALTER ROLE {{service}} {name}",), check)
         for role in ("derwin_app", "derwin_admin"):
-            yield Damage(f"{role} has {name}", (f"ALTER ROLE {role} {name}",), "roles", at_start=role == "derwin_app" and name in ("SUPERUSER", "BYPASSRLS"))
+            yield Damage(
+                f"{role} has {name}",
+                (f"ALTER ROLE {role} {name}",),
+                "roles",
+                at_start=role == "derwin_app" and name in ("SUPERUSER", "BYPASSRLS"),
+            )
     yield Damage("the service's login may become derwin_admin", ("GRANT derwin_admin TO {service}",), "login-admin")
-    yield Damage("the service's login may become the owner", ("CREATE ROLE spy", "ALTER TABLE public.projects OWNER TO spy", "GRANT spy TO {service}"), "login-member")
-    yield Damage("the service's login may become one who bypasses", ("CREATE ROLE spy BYPASSRLS", "CREATE ROLE spy2", "GRANT spy TO spy2", "GRANT spy2 TO {service}"), "login-member")
+    yield Damage(
+        "the service's login may become the owner",
+        ("CREATE ROLE spy", "ALTER TABLE public.projects OWNER TO spy", "GRANT spy TO {service}"),
+        "login-member",
+    )
+    yield Damage(
+        "the service's login may become one who bypasses",
+        ("CREATE ROLE spy BYPASSRLS", "CREATE ROLE spy2", "GRANT spy TO spy2", "GRANT spy2 TO {service}"),
+        "login-member",
+    )
     yield Damage("the service's login may read all data", ("GRANT pg_read_all_data TO {service}",), "login-member")
     yield Damage("the service's login sees all statements", ("GRANT pg_monitor TO {service}",), "login-member")
     yield Damage("the service's login owns a table", ("ALTER TABLE public.qa_tickets OWNER TO {service}",), "login-owner")
     yield Damage("the service's login owns the database", ("ALTER DATABASE {database} OWNER TO {service}",), "login-owner")
-    yield Damage("the service's login owns the seal", ("ALTER FUNCTION public.derwin_scope() OWNER TO {service}",), "login-owner")
-    yield Damage("the service's login inherits", ("ALTER ROLE {service} INHERIT", "GRANT derwin_app TO {service}" + " WITH INHERIT TRUE" * has_options), "login-inherits")
+    yield Damage(
+        "the service's login owns the seal", ("ALTER FUNCTION public.derwin_scope() OWNER TO {service}",), "login-owner"
+    )
+    yield Damage(
+        "the service's login inherits",
+        ("ALTER ROLE {service} INHERIT", "GRANT derwin_app TO {service}" + " WITH INHERIT TRUE" * has_options),
+        "login-inherits",
+    )
     yield Damage("the service's login may become nothing", ("REVOKE derwin_app FROM {service}",), "login-role")
     yield Damage("derwin_app can become derwin_admin", ("GRANT derwin_admin TO derwin_app",), "roles")
     yield Damage("derwin_app owns a table", ("ALTER TABLE public.qa_tickets OWNER TO derwin_app",), "roles")

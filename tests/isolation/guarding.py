@@ -65,7 +65,9 @@ UNSCOPED: dict[str, Callable[[], Any]] = {
     "an insert": lambda: sa.insert(T).values(id=sa.bindparam("id")),
     "an insert for somebody": lambda: sa.insert(T).values(project_id=sa.bindparam("whose"), id=sa.bindparam("id")),
     "an insert with a project of the caller's": lambda: sa.insert(T).values(project_id=B, id=sa.bindparam("id")),
-    "an insert from an unbound select": lambda: sa.insert(T).from_select(["project_id", "run_id"], sa.select(R.c.project_id, R.c.id)),
+    "an insert from an unbound select": lambda: sa.insert(T).from_select(
+        ["project_id", "run_id"], sa.select(R.c.project_id, R.c.id)
+    ),
     "an insert without the project": lambda: sa.insert(T).from_select(["run_id"], scoped(QARun, R.c.id)),
     "an insert of another column": lambda: sa.insert(T).from_select(["project_id", "run_id"], scoped(QARun, R.c.id, R.c.id)),
     "an upsert over another key": lambda: _upsert(["id"], {"status": "OPEN"}),
@@ -80,14 +82,18 @@ SCOPED: dict[str, Callable[[], Any]] = {
     "the root": lambda: scoped(Project),
     "a join": lambda: sa.select(T.c.id).select_from(T.join(R, sa.and_(scope_of(R), R.c.id == T.c.run_id))).where(scope_of(T)),
     "an outer join": lambda: sa.select(T.c.id).select_from(T.outerjoin(R, scope_of(R))).where(scope_of(T)),
-    "a correlated subquery": lambda: scoped(QATicket).where(sa.exists(scoped(QARun, sa.literal(1)).where(R.c.id == T.c.run_id))),
+    "a correlated subquery": lambda: scoped(QATicket).where(
+        sa.exists(scoped(QARun, sa.literal(1)).where(R.c.id == T.c.run_id))
+    ),
     "a recursive CTE": lambda: _recursive(is_bound=True),
     "a union": lambda: sa.union_all(scoped(QATicket, T.c.id), scoped(QARun, R.c.id)),
     "an update": lambda: scoped_update(QATicket).values(status="OPEN"),
     "an update from": lambda: scoped_update(QATicket).where(scope_of(R), T.c.run_id == R.c.id),
     "a delete": lambda: scoped_delete(QATicket),
     "an insert": lambda: sa.insert(T).values(project_id=PROJECT, id=sa.bindparam("id")),
-    "an insert from a select": lambda: sa.insert(T).from_select(["project_id", "run_id"], scoped(QARun, R.c.project_id, R.c.id)),
+    "an insert from a select": lambda: sa.insert(T).from_select(
+        ["project_id", "run_id"], scoped(QARun, R.c.project_id, R.c.id)
+    ),
     "an upsert": lambda: _upsert(["project_id", "id"], {"status": "OPEN"}),
     "no table at all": lambda: sa.select(sa.func.now()),
 }

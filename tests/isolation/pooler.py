@@ -120,7 +120,7 @@ class Pooler:
             self._opened = await asyncpg.connect(**{**self._info.connect_arguments(), "ssl": False}, statement_cache_size=0)
             self._opened._transport.pause_reading()
             taken = socket.socket(fileno=os.dup(self._opened._transport.get_extra_info("socket").fileno()))
-            taken.setblocking(False)  # noqa: FBT003
+            taken.setblocking(False)
             self._server = await asyncio.open_connection(sock=taken)
         return self._server
 
