@@ -21,7 +21,7 @@ from derwin_db.testing.unfiltered import without_filters
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
-from tests.isolation.expressions import mutants, recorded
+from tests.isolation.expressions import mutants, paused, recorded
 from tests.isolation.fences import copied, patched
 from tests.isolation.guarding import guard_scripts
 from tests.isolation.matrix import Attack, Result, _run_one, all_attacks
@@ -129,7 +129,7 @@ async def every_attack(arena: Arena) -> list[Attack]:
 
 async def caught(server: TestServer, ground: Ground, mutation: Mutation, attacks: Sequence[Attack]) -> str | None:
     """Return the first attack that notices the mutation, or None."""
-    with mutation.patch():
+    with paused(), mutation.patch():
         async with own_arena(server, ground) as arena:
             if mutation.attacks != ("own calls",):
                 return await first_failure(arena, [one for one in attacks if one.title.startswith(mutation.attacks)])
