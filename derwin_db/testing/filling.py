@@ -42,6 +42,7 @@ from derwin_db.models import (
 from derwin_db.query import table_of
 from derwin_db.session import ProjectSession
 from derwin_db.sql import PROJECT_TABLES
+from derwin_db.table import ProjectTable
 from derwin_db.testing.examples import MOMENT, example, value_of
 from derwin_db.types import new_id
 
@@ -64,9 +65,8 @@ class Filled:
 
 def models_by_table() -> dict[str, type[SQLModel]]:
     """Return the models by the names of their tables, `projects` first; a model that is added later is among them."""
-    mappers = SQLModel._sa_registry.mappers
-    found = {table_of(mapper.class_).name: mapper.class_ for mapper in mappers}
-    later = sorted(name for name, model in found.items() if name not in PROJECT_TABLES and "project_id" in table_of(model).c)
+    found = {table_of(mapper.class_).name: mapper.class_ for mapper in SQLModel._sa_registry.mappers}
+    later = sorted(name for name, model in found.items() if name not in PROJECT_TABLES and issubclass(model, ProjectTable))
     return {name: found[name] for name in ("projects", *PROJECT_TABLES, *later)}
 
 

@@ -219,8 +219,10 @@ def copy_cases() -> Iterator[Case]:
 
 # --- family 4: mass assignment ----------------------------------------------------------------------------------------
 
-FORBIDDEN = ("project_id", "id", "created_at", "updated_at", "version", "status", "is_active", "project_slug", "use_count",
-             "retention_until", "legal_hold", "compliance_mode", "attempt_no", "ticket_id", "duplicate_of_id", "claimed_by")  # fmt: skip
+FORBIDDEN = (
+    *("project_id", "id", "created_at", "updated_at", "version", "status", "is_active", "project_slug", "use_count"),
+    *("retention_until", "legal_hold", "compliance_mode", "attempt_no", "ticket_id", "duplicate_of_id", "claimed_by"),
+)
 """Columns that are set by the repository alone, in some table or in all."""
 
 

@@ -89,7 +89,8 @@ def key_damage() -> Iterator[Damage]:
             rest = [column.name for column in constraint.columns if column.name != "project_id"]
             for form, columns in (("without the project", rest), ("with the project last", [*rest, "project_id"])):
                 if rest:
-                    change = f"{on} DROP CONSTRAINT {constraint.name}, ADD CONSTRAINT {constraint.name} UNIQUE ({', '.join(columns)})"
+                    name_again = f"ADD CONSTRAINT {constraint.name} UNIQUE ({', '.join(columns)})"
+                    change = f"{on} DROP CONSTRAINT {constraint.name}, {name_again}"
                     yield Damage(f"{constraint.name} is {form}", (change,), "keys")
             yield Damage(f"{constraint.name} is gone", (f"{on} DROP CONSTRAINT {constraint.name}",), "keys")
         for key in _sorted(table.constraints, sa.ForeignKeyConstraint):
@@ -155,7 +156,8 @@ def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
             "grants",
         )
     for what in (
-        "INSERT ON public.projects", "DELETE ON public.projects", "UPDATE ON public.projects", "UPDATE (slug) ON public.projects",
+        "INSERT ON public.projects", "DELETE ON public.projects", "UPDATE ON public.projects",
+        "UPDATE (slug) ON public.projects",
         "DELETE ON public.policies", "UPDATE ON public.policies", "UPDATE (retention_until) ON public.audit_artifacts",
         "UPDATE ON public.alembic_version",
     ):  # fmt: skip
@@ -198,7 +200,10 @@ def code_damage() -> Iterator[Damage]:
         "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp",
     )
     trigger = "LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN OLD; END $$"
-    told = f"{replace}.derwin_scope() RETURNS uuid {seal} AS $$ BEGIN RETURN left(current_setting('derwin.project_id'), 36); END $$"
+    told = (
+        f"{replace}.derwin_scope() RETURNS uuid {seal} AS "
+        "$$ BEGIN RETURN left(current_setting('derwin.project_id'), 36); END $$"
+    )
     opens = (
         f"{replace}.derwin_open(token text) RETURNS void {seal} AS "
         "$$ BEGIN PERFORM set_config('derwin.project_id', token, true); END $$"

@@ -65,7 +65,9 @@ UNSCOPED: dict[str, Callable[[], Any]] = {
     "an insert": lambda: sa.insert(T).values(id=sa.bindparam("id")),
     "an insert for somebody": lambda: sa.insert(T).values(project_id=sa.bindparam("whose"), id=sa.bindparam("id")),
     "an insert with a project of the caller's": lambda: sa.insert(T).values(project_id=B, id=sa.bindparam("id")),
-    "an insert from an unbound select": lambda: sa.insert(T).from_select(["project_id", "run_id"], sa.select(R.c.project_id, R.c.id)),
+    "an insert from an unbound select": lambda: sa.insert(T).from_select(
+        ["project_id", "run_id"], sa.select(R.c.project_id, R.c.id)
+    ),
     "an insert without the project": lambda: sa.insert(T).from_select(["run_id"], scoped(QARun, R.c.id)),
     "an insert of another column": lambda: sa.insert(T).from_select(["project_id", "run_id"], scoped(QARun, R.c.id, R.c.id)),
     "an upsert over another key": lambda: _upsert(["id"], {"status": "OPEN"}),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import tests.isolation.servers  # noqa: F401  # registers its scripts
 from derwin_db.errors import DerwinError
 from tests.isolation.arena import Arena
 from tests.isolation.callers import caller_cases

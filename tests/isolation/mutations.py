@@ -21,7 +21,7 @@ from derwin_db.testing.unfiltered import without_filters
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
-from tests.isolation.expressions import mutants, recorded
+from tests.isolation.expressions import mutants, paused, recorded
 from tests.isolation.fences import copied, patched
 from tests.isolation.guarding import guard_scripts
 from tests.isolation.matrix import Attack, Result, _run_one, all_attacks
@@ -29,6 +29,8 @@ from tests.isolation.methods import method_cases
 from tests.isolation.states import Case
 
 Patch = Callable[[], Any]
+
+SILENT = logging.getLogger("nowhere")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ def _lent(self: Any, name: str) -> Any:
     return getattr(self._connection, name)
 
 
+def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
+    return dict(filters)
+
+
 def _lenient_inputs() -> Any:
     stack = contextlib.ExitStack()
     for kind in inputs().values():
@@ -92,25 +98,28 @@ def _lenient_inputs() -> Any:
     return stack
 
 
+UNIT, LENT = session.UnitOfWork, sqlalchemy_session.Borrowed
+SQL = sqlalchemy_session.UnitSession
+
 MUTATIONS = (
     Mutation("the preamble takes no role", lambda: patched(scope.Opening, _begin=_no_role), ("own calls",)),
     Mutation("the preamble opens no scope", lambda: patched(scope.Opening, for_project=_no_scope), ("own calls",)),
     Mutation("the preamble shows its token", lambda: patched(scope.Opening, for_project=_short_preamble), ("14. the token",)),
     Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. ",)),
+    Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. ",)),
     Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. ",)),
+    Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=_any_filter), ("7. ",)),
+    Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),
     Mutation("anything opens the admin door", lambda: everywhere("admin_session", lambda given: given), ("1. ",)),
-    Mutation("a unit goes on after its end", lambda: patched(session.UnitOfWork, _check_usable=lambda _: None), ("1. ", "17. ")),
-    Mutation("sessions commit by hand", lambda: patched(sqlalchemy_session.UnitSession, commit=Session.commit), ("2. ",)),
-    Mutation("sessions roll back by hand", lambda: patched(sqlalchemy_session.UnitSession, rollback=Session.rollback), ("2. ",)),
-    Mutation("sessions are copied", lambda: patched(session.UnitOfWork, __reduce__=object.__reduce__), ("2. ",)),
-    Mutation("the driver's connection is lent whole", lambda: patched(sqlalchemy_session.Borrowed, __getattr__=_lent), ("15. ",)),
-    Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
-    Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=lambda _self, filters: dict(filters)), ("7. ",)),
+    Mutation("a unit goes on after its end", lambda: patched(UNIT, _check_usable=lambda _: None), ("1. ", "17. ")),
+    Mutation("sessions are copied", lambda: patched(UNIT, __reduce__=object.__reduce__), ("2. ",)),
+    Mutation("sessions commit by hand", lambda: patched(SQL, commit=Session.commit), ("2. ",)),
+    Mutation("sessions roll back by hand", lambda: patched(SQL, rollback=Session.rollback), ("2. ",)),
     Mutation("errors repeat what was asked for", lambda: patched(repository.Repository, get=_telling_get), ("3. ",)),
-    Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _expression: None), ("24. the guard",)),
-    Mutation("the admin door is not logged", lambda: patched(session, admin_log=logging.getLogger("nowhere")), ("10. admin door",)),
-)  # fmt: skip
+    Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _: None), ("24. the guard",)),
+    Mutation("the admin door is not logged", lambda: patched(session, admin_log=SILENT), ("10. admin door",)),
+)
 
 
 async def every_attack(arena: Arena) -> list[Attack]:
@@ -120,7 +129,7 @@ async def every_attack(arena: Arena) -> list[Attack]:
 
 async def caught(server: TestServer, ground: Ground, mutation: Mutation, attacks: Sequence[Attack]) -> str | None:
     """Return the first attack that notices the mutation, or None."""
-    with mutation.patch():
+    with paused(), mutation.patch():
         async with own_arena(server, ground) as arena:
             if mutation.attacks != ("own calls",):
                 return await first_failure(arena, [one for one in attacks if one.title.startswith(mutation.attacks)])

@@ -15,8 +15,9 @@ from derwin_db.testing.filling import models_by_table
 from derwin_db.testing.traces import fields_of
 from derwin_db.types import new_id
 from tests.isolation.arena import World
-from tests.isolation.statements import LATER, READS, filled_in, unordered
-from tests.isolation.states import Attack, Case
+from tests.isolation.statements import LATER, unordered
+from tests.isolation.states import Attack, Case, titled
+from tests.isolation.texts import READS, filled_in
 
 ATTACKS: list[tuple[int, str, Callable[..., Any]]] = []
 
@@ -25,7 +26,7 @@ def attack(family: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register an attack on one model: it gets the AsyncSession, the model, its rows in A and in B, and the id of B."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        ATTACKS.append((family, function.__name__.replace("_", " "), function))
+        ATTACKS.append((family, titled(function), function))
         return function
 
     return register
@@ -45,7 +46,7 @@ def copied(row: Any, **changes: Any) -> Any:
 
 
 @attack(13)
-async def get_by_the_key_of_B(sql, model, own, foreign, b):
+async def get_by_the_key_of_b(sql, model, own, foreign, b):
     return await sql.get(model, key_of(foreign[0]))
 
 
@@ -55,7 +56,7 @@ async def get_with_a_lock(sql, model, own, foreign, b):
 
 
 @attack(13)
-async def refresh_a_detached_row_of_B(sql, model, own, foreign, b):
+async def refresh_a_detached_row_of_b(sql, model, own, foreign, b):
     row = copied(foreign[0], created_at=own[0].created_at)
     make_transient_to_detached(row)
     sql.add(row)
@@ -64,7 +65,7 @@ async def refresh_a_detached_row_of_B(sql, model, own, foreign, b):
 
 
 @attack(13)
-async def merge_a_row_of_B(sql, model, own, foreign, b):
+async def merge_a_row_of_b(sql, model, own, foreign, b):
     merged = await sql.merge(copied(foreign[0]))
     await sql.flush()
     return merged
@@ -81,7 +82,7 @@ async def merge_without_loading(sql, model, own, foreign, b):
 
 
 @attack(13)
-async def add_a_row_for_B(sql, model, own, foreign, b):
+async def add_a_row_for_b(sql, model, own, foreign, b):
     row = copied(own[0], id=new_id(), **({} if model.__tablename__ == "projects" else {"project_id": b}))
     make_transient(row)
     sql.add(row)
@@ -96,7 +97,7 @@ async def flush_a_changed_project(sql, model, own, foreign, b):
 
 
 @attack(13)
-async def delete_a_detached_row_of_B(sql, model, own, foreign, b):
+async def delete_a_detached_row_of_b(sql, model, own, foreign, b):
     row = copied(foreign[0])
     make_transient_to_detached(row)
     await sql.delete(row)
@@ -104,7 +105,7 @@ async def delete_a_detached_row_of_B(sql, model, own, foreign, b):
 
 
 @attack(13)
-async def change_a_detached_row_of_B(sql, model, own, foreign, b):
+async def change_a_detached_row_of_b(sql, model, own, foreign, b):
     row = copied(foreign[0])
     make_transient_to_detached(row)
     sql.add(row)
@@ -126,7 +127,7 @@ async def select_all(sql, model, own, foreign, b):
 
 
 @attack(11)
-async def select_those_of_B(sql, model, own, foreign, b):
+async def select_those_of_b(sql, model, own, foreign, b):
     return (await sql.execute(sa.select(model).where(sa.or_(scope(model) == b, model.id == foreign[0].id)))).scalars().all()
 
 
@@ -178,26 +179,26 @@ async def orm_update_of_all(sql, model, own, foreign, b):
 
 
 @attack(12)
-async def orm_delete_of_B(sql, model, own, foreign, b):
+async def orm_delete_of_b(sql, model, own, foreign, b):
     return (await sql.execute(sa.delete(model).where(scope(model) == b))).rowcount
 
 
 @attack(12)
-async def bulk_insert_for_B(sql, model, own, foreign, b):
+async def bulk_insert_for_b(sql, model, own, foreign, b):
     name = "id" if model.__tablename__ == "projects" else "project_id"
     rows = [{**fields_of(row), "id": new_id(), name: b} for row in own]
     await sql.execute(sa.insert(model), rows)
 
 
 @attack(12)
-async def bulk_update_of_B(sql, model, own, foreign, b):
+async def bulk_update_of_b(sql, model, own, foreign, b):
     keys = [column.name for column in sa.inspect(model).primary_key]
     rows = [{**{key: getattr(row, key) for key in keys}, "created_at": own[0].created_at} for row in foreign]
     await sql.execute(sa.update(model), rows)
 
 
 @attack(12)
-async def upsert_over_B(sql, model, own, foreign, b):
+async def upsert_over_b(sql, model, own, foreign, b):
     keys = [column.name for column in sa.inspect(model).primary_key]
     query = insert(table_of(model)).values(fields_of(foreign[0]))
     query = query.on_conflict_do_update(index_elements=keys, set_={"created_at": sa.func.now()}).returning(model.id)

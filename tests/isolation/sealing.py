@@ -15,7 +15,8 @@ from derwin_db.errors import ScopeError
 from derwin_db.query import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import Arena
-from tests.isolation.statements import NEW, raw_connection
+from tests.isolation.statements import raw_connection
+from tests.isolation.texts import NEW
 from tests.isolation.units import Script, only
 
 ABSENT = UUID("01900000-0000-7000-8000-00000000dcba")
@@ -126,7 +127,7 @@ async def a_token_of_another_backend_is_worth_nothing(arena: Arena) -> None:
 
 LEFTOVERS = {
     "a setting": ("SET work_mem = '1234kB'", "SELECT current_setting('work_mem') = '1234kB'"),
-    "a setting of its own": ("SET derwin.left = 'behind'", "SELECT nullif(current_setting('derwin.left', true), '') IS NOT NULL"),
+    "a setting of its own": ("SET derwin.remains = 'yes'", "SELECT current_setting('derwin.remains', true) = 'yes'"),
     "a scope for the session": ("SET derwin.project_id = 'x'", "SELECT current_setting('derwin.project_id', true) = 'x'"),
     "search_path": ("SET search_path = pg_temp, public", "SELECT current_setting('search_path') LIKE 'pg_temp%'"),
     "the time zone": ("SET timezone = 'Asia/Tokyo'", "SELECT current_setting('timezone') = 'Asia/Tokyo'"),
@@ -169,7 +170,7 @@ async def _leave(arena: Arena, statement: str | None, end: str) -> None:
         if end == "a cancellation":
             task = asyncio.current_task()
             asyncio.get_running_loop().call_soon(task.cancel)
-            await raw.execute("SELECT pg_sleep(5)")
+            await raw.execute("SELECT pg_sleep(1)")
         if end == "a raw commit":
             await raw.execute("COMMIT")
 
@@ -218,7 +219,7 @@ def leaving_on_the_driver(call: Any) -> Any:
                     await got
             except ScopeError:
                 return
-        raise AssertionError("it is not refused")
+            raise AssertionError("it is not refused")
 
     return run
 

@@ -1,6 +1,7 @@
 """The states that a session of A is in when it is attacked, and how one attack is run and judged in both worlds."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,13 @@ class Undo(Exception):
     """Rolls the attacker's unit of work back, so that the next attack finds A as it was."""
 
 
+def titled(function: Callable[..., Any]) -> str:
+    """Return the function's name as words; the project B keeps its capital."""
+    return re.sub(r"\bb\b", "B", function.__name__.replace("_", " "))
+
+
 def state(function: Callable[[World], AsyncIterator[ProjectSession]]) -> None:
-    STATES[function.__name__.replace("_", " ")] = asynccontextmanager(function)
+    STATES[titled(function)] = asynccontextmanager(function)
 
 
 @state
@@ -67,7 +73,7 @@ async def after_session_sql(world):
 
 
 @state
-async def after_B_on_this_connection(world):
+async def after_b_on_this_connection(world):
     if world.has_b:
         async with world.narrow.project(world.b.project_id) as session:
             for name in repos.__all__:
@@ -77,7 +83,7 @@ async def after_B_on_this_connection(world):
 
 
 @state
-async def beside_an_open_unit_of_B(world):
+async def beside_an_open_unit_of_b(world):
     if not world.has_b:
         async with world.wide.project(world.seat) as session:
             yield session
@@ -129,7 +135,7 @@ class Verdict:
         return not (self.leaked or self.changed or self.differs or isinstance(self.outcome, AssertionError))
 
     def __str__(self) -> str:
-        return f"{self.case.title}: leaked {self.leaked}, changed {self.changed}, differs {self.differs}, got {self.outcome!r:.300}"
+        return f"{self.case.title}: {self.leaked=}, {self.changed=}, {self.differs=}, {self.outcome!r:.300}"
 
 
 async def judge(arena: Arena, case: Case) -> Verdict:
@@ -157,7 +163,7 @@ def _plain(world: World, outcome: Any, known: set[Any]) -> str:
 
 
 async def attempt(world: World, case: Case, brought: list[Any]) -> tuple[Any, str | None]:
-    """Run the attack, digest B inside of its transaction, roll back. Returns what it got, and the digest if it was to be had."""
+    """Run the attack, digest B inside of its transaction, roll back. Returns what it got, and the digest if there is one."""
     got: Any = None
     digest: str | None = None
     try:
