@@ -191,7 +191,7 @@ def _turn_statement(*, is_scoped: bool) -> Statement[UUID]:
     return scalars("audit_artifacts.prune_expired", query, is_scoped=is_scoped)
 
 
-def _pruned(turns: sa.Select[Any], *, is_scoped: bool) -> Statement[ComplianceMode]:
+def _pruned(turns: sa.Select[Any, Any], *, is_scoped: bool) -> Statement[ComplianceMode]:
     """Delete what can be locked at once: to wait for a hold that is being set would hold up the sweep."""
     locked = turns.where(_whose(_TURN, is_scoped=is_scoped), _may_go(_TURN)).with_for_update(skip_locked=True, of=_TURN)
     chosen = locked.cte("chosen")

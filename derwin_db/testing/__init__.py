@@ -1,4 +1,4 @@
-"""For tests, ours and a consumer's: databases to test on, factories, an attack on custom queries, and the fixtures of `derwin_db.testing.plugin`.
+"""For tests, ours and a consumer's: databases, factories, fixtures (`derwin_db.testing.plugin`), attacks on custom queries.
 
 Names are loaded at their first use: pytest imports this package in every project that has derwin-db installed.
 """

@@ -19,9 +19,9 @@ import psutil
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
+from derwin_db.connection import PooledConnection
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, NotFound, OutcomeUnknown, StaleWrite
 from derwin_db.models import QATicketUpdate
-from derwin_db.pool import PooledConnection
 from derwin_db.session import UnitOfWork
 from derwin_db.settings import Settings
 from derwin_db.types import new_id

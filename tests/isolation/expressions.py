@@ -19,12 +19,11 @@ recorded: dict[str, list[sa.ClauseElement]] = {}
 """Scoped expressions, by the name of their statement."""
 
 _original = Statement.__init__
-_is_paused = False
 
 
 def _recording(self: Any, name: str, expression: Any, *arguments: Any, **options: Any) -> None:
     _original(self, name, expression, *arguments, **options)
-    if options.get("is_scoped", True) and not _is_paused:
+    if options.get("is_scoped", True):
         recorded.setdefault(name, []).append(expression)
 
 
@@ -34,12 +33,11 @@ derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assig
 @contextmanager
 def paused() -> Iterator[None]:
     """Keep nothing meanwhile: what is compiled under a mutation says nothing of the code as it is."""
-    global _is_paused
-    _is_paused = True
+    derwin_db.statement.Statement.__init__ = _original  # type: ignore[method-assign]
     try:
         yield
     finally:
-        _is_paused = False
+        derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
 
 
 def mutants(expression: sa.ClauseElement) -> list[sa.ClauseElement]:

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from derwin_db import ProjectSession
 from derwin_db.errors import APPEND_ONLY_TABLES
-from derwin_db.query import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import World
 from tests.isolation.states import Attack, Case

@@ -129,5 +129,5 @@ class TestSettings:
             await connection.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
         finally:
             await connection.close()
-        with pytest.raises(ExtensionMissing, match="0.8"):
+        with pytest.raises(ExtensionMissing, match=r"0\.8"):
             await Database(**own_database.urls).start()

@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.guard import PROJECT, UnscopedStatement, check_scope
 from derwin_db.models import Project, QATicket, RawSignal
-from derwin_db.repository import scope_of, scoped, scoped_delete, scoped_update, table_of
+from derwin_db.query import scope_of, scoped, scoped_delete, scoped_update, table_of
 from derwin_db.statement import command
 
 T, S, P = table_of(QATicket), table_of(RawSignal), table_of(Project)
