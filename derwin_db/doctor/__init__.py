@@ -8,14 +8,14 @@ It changes nothing and needs no privilege: what the service's login can see is e
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import asyncpg
 
 from derwin_db.doctor.fences import look_inside
 from derwin_db.doctor.report import Check, Report
-from derwin_db.doctor.server import look_at_server, look_for_poolers
+from derwin_db.doctor.server import look_at_schema, look_at_server, look_for_poolers
 from derwin_db.errors import DerwinError
 from derwin_db.logins import Urls
 from derwin_db.server import connection_error
@@ -41,13 +41,11 @@ async def examine(
     try:
         async with _connected(service, settings) as opened:
             checks += await look_at_server(opened, service)
-            if all(check.ok for check in checks if check.name in ("server", "schema")):
-                if owner is None:
-                    checks += await look_inside(opened, service.user)
-                else:
-                    async with _connected(owner, settings) as as_owner:
-                        checks += await look_inside(as_owner, service.user)
-            checks += await look_for_poolers(filter(None, (service, owner)))
+            async with _connected(owner, settings) if owner else nullcontext(opened) as able:  # the owner reads all of it
+                checks.append(await look_at_schema(able))
+                if checks[-1].ok:
+                    checks += await look_inside(able, service.user)
+        checks += await look_for_poolers(filter(None, (service, owner)))
     except DerwinError as error:
         checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))
     return Report(all(check.ok for check in checks), tuple(checks))
