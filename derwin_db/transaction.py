@@ -40,11 +40,11 @@ class Transaction:
     """One transaction on one connection, with what may happen to both. `derwin_db.session` says what it is for."""
 
     _expects_scope: bool
+    _pool: Pool | None = None
+    _connection: Any = None
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._pool: Pool | None = None
-        self._connection: Any = None
         self._sql: AsyncSession | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._is_entered = False

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from derwin_db import pool, repository, scope, session, sqlalchemy_session
+from derwin_db import pool, repository, scope, session, sqlalchemy_session, transaction
 from derwin_db.errors import DerwinError, NotFound
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
@@ -98,7 +98,7 @@ def _lenient_inputs() -> Any:
     return stack
 
 
-UNIT, LENT = session.UnitOfWork, sqlalchemy_session.Borrowed
+UNIT, LENT = transaction.Transaction, sqlalchemy_session.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
 MUTATIONS = (
@@ -113,7 +113,7 @@ MUTATIONS = (
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),
     Mutation("anything opens the admin door", lambda: everywhere("admin_session", lambda given: given), ("1. ",)),
     Mutation("a unit goes on after its end", lambda: patched(UNIT, _check_usable=lambda _: None), ("1. ", "17. ")),
-    Mutation("sessions are copied", lambda: patched(UNIT, __reduce__=object.__reduce__), ("2. ",)),
+    Mutation("sessions are copied", lambda: patched(session.UnitOfWork, __reduce__=object.__reduce__), ("2. ",)),
     Mutation("sessions commit by hand", lambda: patched(SQL, commit=Session.commit), ("2. ",)),
     Mutation("sessions roll back by hand", lambda: patched(SQL, rollback=Session.rollback), ("2. ",)),
     Mutation("errors repeat what was asked for", lambda: patched(repository.Repository, get=_telling_get), ("3. ",)),
