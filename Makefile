@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types
+.PHONY: help install migrate seed serve test check lint types bench bench-quick up down
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv with the package, the embedded server and the tools
 
@@ -28,6 +29,21 @@ serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+bench: $(BENCH_STAMP) ## compare with other libraries, in about 12 minutes
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(BENCH_STAMP) ## the same with less data, in about 3 minutes
+	$(BIN)/python -m benchmarks --quick
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
+
+up: ## start PostgreSQL in Docker (compose.yaml)
+	docker compose up -d --wait
+
+down: ## stop it; its volume stays
+	docker compose down
 
 check: lint types ## lint, types and import contracts
 

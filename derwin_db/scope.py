@@ -29,7 +29,7 @@ _PAD_BYTES = 64
 def parse_project(project: object) -> UUID:
     """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
     if isinstance(project, UUID) and project != NIL:
-        return UUID(int=project.int)
+        return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
     if isinstance(project, str):
         if is_slug(project):
             return project_id_of(project)
