@@ -7,7 +7,7 @@ import asyncpg
 
 from derwin_db.errors import ConfigurationError
 from derwin_db.scope import ADMIN_ROLE, Seal
-from derwin_db.server import connection_error
+from derwin_db.server import connect_once
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import translate
 
@@ -74,12 +74,7 @@ def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
 
 async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
     """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
-    try:
-        opened = await asyncpg.connect(
-            **connection.connect_arguments(), timeout=settings.connect_timeout, statement_cache_size=0
-        )
-    except Exception as error:
-        raise connection_error(error, connection) from None
+    opened = await connect_once(connection, settings)
     try:
         return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)
     except Exception as error:

@@ -126,13 +126,10 @@ class Server:
         return [_BOTH_ROLES] if self.may_become_admin else []
 
 
-async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> Server:
-    """Look at the server with this login, as `role` where the fences are concerned.
-
-    Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).
-    """
+async def connect_once(connection: ConnectionInfo, settings: Settings) -> asyncpg.Connection:
+    """Open a connection beside the pools, which works behind any pooler. Errors: DatabaseUnavailable, ConfigurationError."""
     try:
-        opened = await asyncpg.connect(
+        return await asyncpg.connect(
             **connection.connect_arguments(),
             timeout=connection.connect_timeout or settings.connect_timeout,
             command_timeout=settings.command_timeout,
@@ -140,6 +137,14 @@ async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> 
         )
     except Exception as error:
         raise connection_error(error, connection) from None
+
+
+async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> Server:
+    """Look at the server with this login, as `role` where the fences are concerned.
+
+    Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).
+    """
+    opened = await connect_once(connection, settings)
     try:
         return await _look(opened, connection, role)
     except DerwinError:

@@ -18,7 +18,7 @@ from derwin_db.doctor.report import Check, Report
 from derwin_db.doctor.server import look_at_schema, look_at_server, look_for_poolers
 from derwin_db.errors import DerwinError
 from derwin_db.logins import Urls
-from derwin_db.server import connection_error
+from derwin_db.server import connect_once
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import translate
 
@@ -54,15 +54,7 @@ async def examine(
 @asynccontextmanager
 async def _connected(connection: ConnectionInfo, settings: Settings) -> AsyncIterator[Any]:
     """Yield a connection inside a read-only transaction, with names resolved in pg_catalog alone."""
-    try:
-        opened = await asyncpg.connect(
-            **connection.connect_arguments(),
-            timeout=connection.connect_timeout or settings.connect_timeout,
-            command_timeout=settings.command_timeout,
-            statement_cache_size=0,
-        )
-    except Exception as error:
-        raise connection_error(error, connection) from None
+    opened = await connect_once(connection, settings)
     try:
         await opened.execute("BEGIN READ ONLY; SET LOCAL search_path = pg_catalog")
         yield opened
