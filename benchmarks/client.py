@@ -39,6 +39,9 @@ class _Connection:
     def get_server_pid(self) -> int:
         return 4711
 
+    def is_closed(self) -> bool:
+        return False
+
     async def execute(self, *_: Any, **__: Any) -> str:
         return "COMMIT"
 
@@ -64,7 +67,8 @@ class _Offline(Database):
 
     def __init__(self, pool: Any) -> None:
         super().__init__("postgresql://nobody@/nothing?host=/", settings=Settings())
-        self._is_started, self._app = True, (pool, Opening(Seal(b"1" * 64, b"2" * 64)))
+        self._loop = asyncio.get_running_loop()
+        self._app = (pool, Opening(Seal(b"1" * 64, b"2" * 64)))
 
 
 async def run() -> dict[str, float]:
