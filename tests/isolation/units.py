@@ -238,29 +238,30 @@ async def outliving(arena, repository, database):
         prepared = await raw.prepare(query)
         cursor = await raw.cursor(query)
         fetch, begun, declared, transaction = raw.fetch, raw.fetch(query), raw.cursor(query), raw.transaction()
-    async with database.project(arena.b.project_id) as other:
-        await only(other, repository, arena.b)
-        late = {
-            "the session": lambda: repository.list(session),
-            "session.sql": lambda: sql.execute(sa.text(query)),
-            "the connection": lambda: connection.execute(sa.text(query)),
-            "the driver's connection": lambda: raw.fetch(query),
-            "its bound method": lambda: fetch(query),
-            "a coroutine that waits to be run": lambda: begun,
-            "a prepared statement": prepared.fetch,
-            "a cursor": lambda: cursor.fetch(1),
-            "a cursor that waits to be opened": lambda: declared,
-            "a transaction": transaction.start,
-        }
-        for name, call in late.items():
-            try:
-                got = await call()
-            except Exception:  # of its own, SQLAlchemy's or the driver's
-                continue
-            rows = getattr(got, "all", lambda got=got: got)()
-            ids = {row[0] for row in rows} if isinstance(rows, list | tuple) else {repr(rows)}
-            assert not ids, f"{name} still works: {len(ids & set(arena.b.ids(table)))} rows of B"
-        await only(other, repository, arena.b)
+    late = {
+        "the session": lambda: repository.list(session),
+        "session.sql": lambda: sql.execute(sa.text(query)),
+        "the connection": lambda: connection.execute(sa.text(query)),
+        "the driver's connection": lambda: raw.fetch(query),
+        "its bound method": lambda: fetch(query),
+        "a coroutine that waits to be run": lambda: begun,
+        "a prepared statement": prepared.fetch,
+        "a cursor": lambda: cursor.fetch(1),
+        "a cursor that waits to be opened": lambda: declared,
+        "a transaction": transaction.start,
+    }
+    with contextlib.closing(begun):
+        async with database.project(arena.b.project_id) as other:
+            await only(other, repository, arena.b)
+            for name, call in late.items():
+                try:
+                    got = await call()
+                except Exception:  # of its own, SQLAlchemy's or the driver's
+                    continue
+                rows = getattr(got, "all", lambda got=got: got)()
+                ids = {row[0] for row in rows} if isinstance(rows, list | tuple) else set()
+                raise AssertionError(f"{name} still works: {len(ids & set(arena.b.ids(table)))} rows of B")
+            await only(other, repository, arena.b)
 
 
 @script(19)
