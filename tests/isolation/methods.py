@@ -156,7 +156,7 @@ def promise_of(name: str) -> Callable[[Any], bool]:
         return lambda got: isinstance(got, InvalidCursor)
     if "invented filter" in name:
         return lambda got: isinstance(got, InvalidInput)
-    if "row of B" in name:
+    if "row of B" in name or "smuggled" in name:
         return lambda got: isinstance(got, InvalidInput | ScopeError)
     if " with id of B" in name or " with ids of B" in name or " of both" in name or " id of each" in name:
         return is_nothing
