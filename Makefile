@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types
+.PHONY: help install migrate seed serve test attack check lint types
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
+	$(BIN)/python -m tests.isolation
 
 check: lint types ## lint, types and import contracts
 
