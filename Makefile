@@ -6,7 +6,8 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types bench bench-quick up down
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/.PHONY: help install migrate seed serve test attack check lint types
+/p' Makefile)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +45,9 @@ up: ## start PostgreSQL in Docker (compose.yaml)
 
 down: ## stop it; its volume stays
 	docker compose down
+
+attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
+	$(BIN)/python -m tests.isolation
 
 check: lint types ## lint, types and import contracts
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from derwin_db.errors import InvalidInput, TooLarge
 from derwin_db.types import Id
@@ -56,6 +56,12 @@ def invalid(error: ValidationError, field: str = "") -> InvalidInput:
         parts.append(f"{where}: {item['msg']}")
         is_large = is_large or item["type"] == "too_large"
     return (TooLarge if is_large else InvalidInput)("; ".join(parts))
+
+
+def check_input(data: object, kind: type[BaseModel]) -> None:
+    """Errors: InvalidInput unless this is an instance of the class itself, with its fields and none that were slipped in."""
+    if type(data) is not kind or data.__dict__.keys() != kind.model_fields.keys():
+        raise InvalidInput(f"data: a {kind.__name__} is wanted here.")
 
 
 def check_version(value: object) -> int:

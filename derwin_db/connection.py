@@ -54,4 +54,3 @@ async def clean(connection: Any, *, timeout: float | None = None) -> None:  # no
     connection._drop_local_statement_cache()
     connection._listeners.clear()
     connection._log_listeners.clear()
-    connection._on_release()  # the driver refuses prepared statements and cursors that a caller kept

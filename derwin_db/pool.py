@@ -81,6 +81,7 @@ class Pool:
         is_clean = not is_dirty or await self._cleaned(connection)
         if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
             self._used.discard(connection)
+            connection._on_release()  # type: ignore[attr-defined]  # refuses statements and cursors that a caller kept
             self._offer(connection)
         else:
             self.drop(connection)

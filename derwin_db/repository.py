@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlmodel import SQLModel
 
-from derwin_db.check import check_id, check_version, checked
+from derwin_db.check import check_id, check_input, check_version, checked
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite
 from derwin_db.guard import PROJECT
 from derwin_db.paging import Page, check_limit, decode_cursor, make_page, query_digest
@@ -211,8 +211,7 @@ class WritableRepository(Repository[M]):
         """Change the fields that are set in `data` and return the row. Errors: NotFound, StaleWrite."""
         session = project_session(session)
         row_id = check_id(id)
-        if type(data) is not self.update_model:
-            raise InvalidInput(f"data: a {self.update_model.__name__} is wanted here.")
+        check_input(data, self.update_model)
         fields = self._update_fields & data.model_fields_set
         expected = None if expected_version is None else check_version(expected_version)
         if not fields:
@@ -242,8 +241,7 @@ class WritableRepository(Repository[M]):
         return dict(data.__dict__)
 
     def _check_type(self, data: object) -> None:
-        if type(data) is not self.create_model:
-            raise InvalidInput(f"data: a {self.create_model.__name__} is wanted here.")
+        check_input(data, self.create_model)
 
     def _insert_statement(self, names: tuple[str, ...]) -> Statement[M]:
         key = ("create", names)

@@ -3,6 +3,7 @@
 It can do all that SQLAlchemy can, but end the transaction or close the connection: these belong to the unit of work.
 """
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -45,7 +46,20 @@ class Borrowed:
         self._check_open()
         if name not in _LENT:
             raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
-        return getattr(self._connection, name)
+        return self._while_open(getattr(self._connection, name))
+
+    def _while_open(self, method: Any) -> Any:
+        """Return the method, which somebody may keep: it looks again when it runs, a coroutine at its first step."""
+
+        async def run(*arguments: Any, **options: Any) -> Any:
+            self._check_open()
+            return await method(*arguments, **options)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._check_open()
+            return method(*arguments, **options)
+
+        return run if inspect.iscoroutinefunction(method) else call
 
     def is_closed(self) -> bool:
         """Tell whether the connection is gone. SQLAlchemy asks this after errors too."""

@@ -10,7 +10,7 @@ import jsonpatch
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.check import check_id, check_version, checked
+from derwin_db.check import check_id, check_input, check_version, checked
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite
 from derwin_db.guard import PROJECT
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
@@ -90,8 +90,7 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         why = checked(_CHANGE, change, "change")
         if why in (ProfileChange.CREATED, ProfileChange.ROLLBACK):
             raise InvalidInput("change: CREATED and ROLLBACK are written by `create` and `roll_back`.")
-        if type(data) is not ProjectProfileUpdate:
-            raise InvalidInput("data: a ProjectProfileUpdate is wanted here.")
+        check_input(data, ProjectProfileUpdate)
         who = _who(actor, reason)
         source = None if doc_id is None else check_id(doc_id, "doc_id")
         row = await self._locked(session, expected_version)

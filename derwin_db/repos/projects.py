@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import deletion
-from derwin_db.check import check_id, checked
+from derwin_db.check import check_id, check_input, checked
 from derwin_db.enums import ComplianceMode, ProjectMode
-from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound
+from derwin_db.errors import Conflict, ProjectNotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.project import Project, ProjectCreate, ProjectType, ProjectUpdate
@@ -160,8 +160,7 @@ class Projects:
         Errors: Conflict for a slug that is taken, or whose ledger is still on the books.
         """
         admin_session(session).note("projects.create")
-        if type(data) is not ProjectCreate:
-            raise InvalidInput("data: a ProjectCreate is wanted here.")
+        check_input(data, ProjectCreate)
         project_id = project_id_of(data.slug)
         if await session.fetch(_has_ledger_statement(), {"id": project_id}):
             raise Conflict("The ledger of a former project with this slug is still on the books. Choose another slug.")
@@ -179,8 +178,7 @@ class Projects:
         """
         admin_session(session).note("projects.update")
         project_id = check_id(id)
-        if type(data) is not ProjectUpdate:
-            raise InvalidInput("data: a ProjectUpdate is wanted here.")
+        check_input(data, ProjectUpdate)
         fields = tuple(name for name in ProjectUpdate.model_fields if name in data.model_fields_set)
         if not fields:
             return await self.get(session, project_id)

@@ -1,7 +1,7 @@
 """`assert_isolated`: for a consumer's own query, the question whether it ever sees or changes another project.
 
-    async def test_my_report_is_isolated(derwin_database):
-        await assert_isolated(my_report, database=derwin_database)
+    async def test_my_report_is_isolated(committed_database):
+        await assert_isolated(my_report, database=committed_database)
 
 The call gets a `ProjectSession`, and may use repositories and `session.sql` as it likes.
 """

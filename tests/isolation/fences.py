@@ -1,6 +1,6 @@
 """Fences on their own: the matrix with the repositories' filters taken out, and with the policies taken out.
 
-The third, the keys for whom nothing else holds, is `sealing.key_scripts`, which runs as the owner.
+The third, the keys alone, is `keys.key_scripts`, which runs as the owner.
 """
 
 import asyncio

@@ -12,43 +12,16 @@ import tests.isolation.servers  # noqa: F401  # registers its scripts
 from derwin_db.errors import DerwinError
 from tests.isolation.arena import Arena
 from tests.isolation.callers import caller_cases
+from tests.isolation.keys import key_scripts
 from tests.isolation.methods import method_cases
 from tests.isolation.objects import login_cases, object_cases
-from tests.isolation.sealing import key_scripts, sealing_scripts
+from tests.isolation.published import outcome_of
+from tests.isolation.sealing import sealing_scripts
 from tests.isolation.statements import statement_cases
 from tests.isolation.states import Case, judge
 from tests.isolation.units import Script, unit_scripts
 
 Attack = Case | Script
-
-FAMILIES = {
-    1: "a session without a project, or what is no session",
-    2: "copies, subclasses and new names of sessions",
-    3: "ids of another project in every method",
-    4: "mass assignment",
-    5: "children that name another project's parent",
-    6: "batches that mix projects",
-    7: "cursors, filters and keys of another project",
-    8: "upserts on another project's natural keys",
-    9: "counts, sums, scores, and what is its own",
-    10: "errors, logs and exception chains",
-    11: "reads by ORM, Core and SQL text",
-    12: "writes by ORM, Core and SQL text",
-    13: "identity map, refresh, merge, detached rows",
-    14: "scope, role and transaction by hand; the seal",
-    15: "what a session may not do, or leave behind",
-    16: "append-only tables",
-    17: "the same session after its end",
-    18: "units that are left in the middle",
-    19: "tasks that share or outlive a unit",
-    20: "a pooler in transaction mode",
-    21: "backends that die, pools that are exhausted",
-    22: "logins without a unit of work",
-    23: "the catalog",
-    24: "fences that somebody takes down",
-    25: "statements that are prepared already",
-}
-"""The attacks of docs/isolation.md. The catalog (23) and fences that fall (24) are checks of `doctor`, tried in mutations."""
 
 
 async def all_attacks(arena: Arena) -> list[Attack]:
@@ -85,6 +58,8 @@ class Result:
     cases: int = 0
     seconds: float = 0.0
     by_family: Counter[int] = field(default_factory=Counter)
+    outcomes: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of attacks on methods, by method and state."""
     leaked: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
@@ -123,6 +98,8 @@ async def _run_one(arena: Arena, attack: Attack, result: Result) -> None:
             result.leaked.append(f"{attack.title}: {error!r:.500}")
         return
     verdict = await judge(arena, attack)
+    if attack.method:
+        result.outcomes[attack.method, attack.state][outcome_of(verdict)] += 1
     if verdict.leaked:
         result.leaked.append(str(verdict))
     if verdict.changed:

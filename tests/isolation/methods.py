@@ -156,11 +156,16 @@ def promise_of(name: str) -> Callable[[Any], bool]:
         return lambda got: isinstance(got, InvalidCursor)
     if "invented filter" in name:
         return lambda got: isinstance(got, InvalidInput)
-    if "row of B" in name:
+    if "row of B" in name or "smuggled" in name:
         return lambda got: isinstance(got, InvalidInput | ScopeError)
     if " with id of B" in name or " with ids of B" in name or " of both" in name or " id of each" in name:
         return is_nothing
     return lambda _: True
+
+
+def is_own(name: str) -> bool:
+    """Tell whether nothing in the call is foreign: it shows that what another project stores does not matter."""
+    return name.endswith(("with its own", "with embeddings"))
 
 
 def is_nothing(got: Any) -> bool:
@@ -190,8 +195,17 @@ async def method_cases(arena: Arena) -> list[Case]:
         own, in_empty = await own_call(arena, method)
         call = {name: argument.own for name, argument in own.items()}
         forms = [(9, f"{method.title} with its own", call), *attacks_on(method, own)]
+        is_attacked = not all(is_own(name) for _, name, _ in forms)
         cases += [
-            Case(family, name, attack_with(method, call), state, in_empty, promise_of(name))
+            Case(
+                family,
+                name,
+                attack_with(method, call),
+                state,
+                in_empty,
+                promise_of(name),
+                method="" if is_attacked and is_own(name) else method.title,
+            )
             for family, name, call in forms
             for state in STATES
         ]

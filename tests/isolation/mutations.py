@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 from sqlalchemy.orm import Session
 
 from derwin_db import pool, repository, scope, session, sqlalchemy_session, transaction
@@ -79,6 +80,14 @@ def _lent(self: Any, name: str) -> Any:
     return getattr(self._connection, name)
 
 
+def _as_it_is(_self: Any, method: Any) -> Any:
+    return method
+
+
+def _no_release(_self: Any, **_: Any) -> None:
+    pass
+
+
 def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
     return dict(filters)
 
@@ -105,9 +114,11 @@ MUTATIONS = (
     Mutation("the preamble takes no role", lambda: patched(scope.Opening, _begin=_no_role), ("own calls",)),
     Mutation("the preamble opens no scope", lambda: patched(scope.Opening, for_project=_no_scope), ("own calls",)),
     Mutation("the preamble shows its token", lambda: patched(scope.Opening, for_project=_short_preamble), ("14. the token",)),
-    Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. ",)),
-    Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. ",)),
-    Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. ",)),
+    Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. a setting",)),
+    Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. a listener",)),
+    Mutation("what was kept of the connection goes on", lambda: patched(LENT, _while_open=_as_it_is), ("19. a task",)),
+    Mutation("what the driver made goes on", lambda: patched(asyncpg.Connection, _on_release=_no_release), ("20. a task",)),
+    Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. qa_tickets.list",)),
     Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=_any_filter), ("7. ",)),
     Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),

@@ -1,25 +1,18 @@
-"""Attacks on the sealed scope and on what a unit leaves on its connection (families 14 and 15), and on the keys (family 5)."""
+"""Attacks on the sealed scope, and on what a unit leaves on its connection (families 14 and 15)."""
 
 import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
 
 import asyncpg
-import sqlalchemy as sa
 
 from derwin_db import repos, roles
 from derwin_db.errors import ScopeError
-from derwin_db.query import table_of
-from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import Arena
 from tests.isolation.statements import raw_connection
-from tests.isolation.texts import NEW
 from tests.isolation.units import Script, only
-
-ABSENT = UUID("01900000-0000-7000-8000-00000000dcba")
 
 TOKEN = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\.[0-9a-f]{16,}")
 """A project with a MAC, or with enough of one to go on with."""
@@ -235,64 +228,3 @@ def sealing_scripts() -> Iterator[Script]:
     for name in LEFTOVERS:
         for end in ENDS:
             yield Script(15, f"{name}, then {end}", leaving(name, end))
-
-
-# --- family 5: the keys, for whom nothing else holds ------------------------------------------------------------------
-
-
-def references() -> Iterator[tuple[str, sa.ForeignKeyConstraint]]:
-    """Yield every foreign key between project-scoped tables."""
-    for table, model in models_by_table().items():
-        for key in sorted(table_of(model).foreign_key_constraints, key=lambda key: str(key.name)):
-            if key.referred_table.name != "projects":
-                yield table, key
-
-
-def as_owner(table: str, key: sa.ForeignKeyConstraint, form: str) -> Any:
-    column = next(element.parent.name for element in key.elements if element.parent.name != "project_id")
-    target = key.referred_table.name
-
-    async def run(arena: Arena) -> None:
-        outcomes = []
-        for parent in (arena.b.ids(target)[0], ABSENT):
-            transaction = arena.shared.owner.transaction()
-            await transaction.start()
-            try:
-                await arena.shared.owner.execute(_child(arena, table, column, parent, form))
-                outcomes.append("accepted")
-            except asyncpg.ForeignKeyViolationError as error:
-                outcomes.append(f"{error.constraint_name}: {error.message}")
-            except asyncpg.PostgresError as error:
-                outcomes.append(f"{error.sqlstate}: {error.message}")
-            finally:
-                await transaction.rollback()
-        assert outcomes[0] == outcomes[1], f"B's row and an absent one can be told apart: {outcomes}"
-        assert "accepted" not in outcomes[0], f"{table}.{column} takes a row of B"
-
-    return run
-
-
-def _child(arena: Arena, table: str, column: str, parent: Any, form: str) -> str:
-    names = [one.name for one in table_of(models_by_table()[table]).c]
-    own = arena.a.rows[table][0]
-    if form == "insert":
-        changed = {column: f"'{parent}'::uuid", "id": f"'{NEW}'::uuid"}
-        if "to_version" in names:
-            changed["to_version"] = "99"
-        if "attempt_no" in names:
-            changed["attempt_no"] = "99"
-        if "fingerprint" in names and table == "raw_signals":
-            changed["fingerprint"] = "'another'"
-        values = ", ".join(changed.get(name, name) for name in names)
-        return f"INSERT INTO public.{table} ({', '.join(names)}) SELECT {values} FROM public.{table} WHERE id = '{own.id}'"
-    if form == "update":
-        return f"UPDATE public.{table} SET {column} = '{parent}' WHERE id = '{own.id}'"
-    held = f"SELECT id FROM public.{table} WHERE project_id = '{arena.a.project_id}' AND {column} IS NOT NULL LIMIT 1"
-    elsewhere = arena.b.project_id if parent != ABSENT else ABSENT
-    return f"UPDATE public.{table} SET project_id = '{elsewhere}' WHERE id = ({held})"
-
-
-def key_scripts() -> Iterator[Script]:
-    for table, key in references():
-        for form in ("insert", "update"):
-            yield Script(5, f"{form} through {key.name}, as the owner", as_owner(table, key, form))

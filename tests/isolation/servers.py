@@ -11,7 +11,7 @@ from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, Sc
 from derwin_db.settings import Settings
 from derwin_db.testing.server import url_of
 from tests.isolation.pooler import pooled
-from tests.isolation.units import only, reading, refused, script
+from tests.isolation.units import only, outliving, reading, refused, script
 
 # --- family 20: two clients on one server connection ------------------------------------------------------------------
 
@@ -36,6 +36,14 @@ async def behind_a_pooler_in_transaction_mode(arena, repository):
             used = await asyncio.gather(turn(one, arena.a), turn(two, arena.b), turn(one, arena.b), turn(two, arena.a))
             assert len(set.union(*used)) == 1, "the clients did not share a server connection"
             assert pooler.turns >= 12
+
+
+@script(20)
+async def a_task_that_outlives_its_block_behind_a_pooler(arena, repository):
+    async with pooled(arena.shared.database.service) as (_, info):
+        rest = {name: url for name, url in arena.shared.database.urls.items() if name != "url"}
+        async with Database(url_of(info) + "&pgbouncer=true&connection_limit=1", **rest) as database:
+            await outliving(arena, repository, database)
 
 
 # --- family 21: backends that die -------------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ class Case:
     in_empty: bool = False
     expects: Callable[[Any], bool] = lambda _: True
     """What the outcome has to be, beside being the same as without B."""
+    method: str = ""
+    """The repository's method that is attacked, where the outcome is one to publish."""
 
     def seated(self, world: World) -> World:
         """Return the world with the project that this attack comes from."""

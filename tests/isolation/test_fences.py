@@ -9,8 +9,8 @@ from derwin_db.catalog.tables import TABLES
 from derwin_db.errors import IsolationNotEnforced
 from derwin_db.testing.unfiltered import conditions_of, unfiltered, without_filters
 from tests.isolation.fences import without_policies
+from tests.isolation.keys import key_scripts, keys_caught, references
 from tests.isolation.matrix import run
-from tests.isolation.sealing import key_scripts, references
 
 
 def some(cases, size):
@@ -57,6 +57,12 @@ class TestKeysAlone:
 
     def test_every_reference_is_tried(self):
         assert len(list(key_scripts())) == 2 * len(list(references())) == 20
+
+    async def test_key_that_is_gone_or_without_the_project_is_noticed(self, arena):
+        found = await keys_caught(arena)
+
+        assert len(found) == 2 * len(list(references()))
+        assert [name for name, by in found.items() if by is None] == []
 
 
 class TestStart:

@@ -9,7 +9,8 @@ import pytest
 from derwin_db import ProjectSession, repos
 from derwin_db.repos.qa_tickets import QATickets
 from derwin_db.testing.filling import models_by_table
-from tests.isolation.matrix import FAMILIES, run
+from tests.isolation.families import FAMILIES
+from tests.isolation.matrix import run
 from tests.isolation.methods import attack_with, attacks_on, own_call, public_methods
 from tests.isolation.states import STATES, Case, judge
 from tests.isolation.units import Script

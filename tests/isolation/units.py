@@ -223,35 +223,45 @@ async def two_projects_in_two_tasks(arena, repository):
 
 @script(19)
 async def a_task_that_outlives_its_block(arena, repository):
+    await outliving(arena, repository, arena.shared.narrow)
+
+
+async def outliving(arena, repository, database):
     """Whatever A kept of its unit of work, it does not reach the unit of B that has the connection now."""
     table = repository.model.__tablename__
-    async with arena.shared.narrow.project(arena.a.project_id) as session:
+    query = f"SELECT id FROM public.{table}"
+    async with database.project(arena.a.project_id) as session:
         await only(session, repository, arena.a)
         sql = session.sql
         connection = await sql.connection()
         raw = (await connection.get_raw_connection()).driver_connection
-        prepared = await raw.prepare(f"SELECT id FROM public.{table}")
-        cursor = await raw.cursor(f"SELECT id FROM public.{table}")
-        fetch = raw.fetch
-    async with arena.shared.narrow.project(arena.b.project_id) as other:
-        await only(other, repository, arena.b)
-        late = {
-            "the session": lambda: repository.list(session),
-            "session.sql": lambda: sql.execute(sa.text(f"SELECT id FROM public.{table}")),
-            "the connection": lambda: connection.execute(sa.text(f"SELECT id FROM public.{table}")),
-            "the driver's connection": lambda: raw.fetch(f"SELECT id FROM public.{table}"),
-            "its bound method": lambda: fetch(f"SELECT id FROM public.{table}"),
-            "a prepared statement": prepared.fetch,
-            "a cursor": lambda: cursor.fetch(1),
-        }
-        for name, call in late.items():
-            try:
-                got = await call()
-            except Exception:  # of its own, SQLAlchemy's or the driver's
-                continue
-            rows = getattr(got, "all", lambda got=got: got)()
-            assert not set(arena.b.ids(table)) & {row[0] for row in rows}, f"{name} reads rows of B"
-        await only(other, repository, arena.b)
+        prepared = await raw.prepare(query)
+        cursor = await raw.cursor(query)
+        fetch, begun, declared, transaction = raw.fetch, raw.fetch(query), raw.cursor(query), raw.transaction()
+    late = {
+        "the session": lambda: repository.list(session),
+        "session.sql": lambda: sql.execute(sa.text(query)),
+        "the connection": lambda: connection.execute(sa.text(query)),
+        "the driver's connection": lambda: raw.fetch(query),
+        "its bound method": lambda: fetch(query),
+        "a coroutine that waits to be run": lambda: begun,
+        "a prepared statement": prepared.fetch,
+        "a cursor": lambda: cursor.fetch(1),
+        "a cursor that waits to be opened": lambda: declared,
+        "a transaction": transaction.start,
+    }
+    with contextlib.closing(begun):
+        async with database.project(arena.b.project_id) as other:
+            await only(other, repository, arena.b)
+            for name, call in late.items():
+                try:
+                    got = await call()
+                except Exception:  # of its own, SQLAlchemy's or the driver's
+                    continue
+                rows = getattr(got, "all", lambda got=got: got)()
+                ids = {row[0] for row in rows} if isinstance(rows, list | tuple) else set()
+                raise AssertionError(f"{name} still works: {len(ids & set(arena.b.ids(table)))} rows of B")
+            await only(other, repository, arena.b)
 
 
 @script(19)

@@ -1,0 +1,30 @@
+"""The families of attacks, by the number that tests and docs/isolation.md give them."""
+
+FAMILIES = {
+    1: "a session without a project, or what is no session",
+    2: "copies, subclasses and new names of sessions",
+    3: "ids of another project in every method",
+    4: "mass assignment",
+    5: "children that name another project's parent",
+    6: "batches that mix projects",
+    7: "cursors, filters and keys of another project",
+    8: "upserts on another project's natural keys",
+    9: "counts, sums, scores, and what is its own",
+    10: "errors, logs and exception chains",
+    11: "reads by ORM, Core and SQL text",
+    12: "writes by ORM, Core and SQL text",
+    13: "identity map, refresh, merge, detached rows",
+    14: "scope, role and transaction by hand; the seal",
+    15: "what a session may not do, or leave behind",
+    16: "append-only tables",
+    17: "the same session after its end",
+    18: "units that are left in the middle",
+    19: "tasks that share or outlive a unit",
+    20: "a pooler in transaction mode",
+    21: "backends that die, pools that are exhausted",
+    22: "logins without a unit of work",
+    23: "the catalog",
+    24: "fences that somebody takes down",
+    25: "statements that are prepared already",
+}
+"""The attacks of docs/isolation.md. The catalog (23) and fences that fall (24) are checks of `doctor`, tried in mutations."""

@@ -1,0 +1,159 @@
+"""`assert_isolated` passes what keeps to its project and says of what does not: which rows, which result, which tables."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from itertools import count
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlmodel import select
+
+from derwin_db import Database, ProjectSession, repos
+from derwin_db.errors import NotFound
+from derwin_db.models import QATicket, TicketStatus
+from derwin_db.testing import TestDatabase, TestServer, assert_isolated
+from derwin_db.testing.server import url_of
+from derwin_db.types import new_id
+from tests.isolation.fences import started_anyway
+
+
+@pytest.fixture
+async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+    """What a query reaches that leaves its session: the owner's connection."""
+    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
+    yield connection
+    await connection.close()
+
+
+async def open_tickets(session: ProjectSession) -> list[QATicket]:
+    return (await repos.qa_tickets.list(session, status=TicketStatus.OPEN)).items
+
+
+async def by_severity(session: ProjectSession) -> list[tuple[object, ...]]:
+    query = select(QATicket.severity, sa.func.count()).group_by(QATicket.severity).order_by(QATicket.severity)
+    return [tuple(row) for row in (await session.sql.execute(query)).all()]
+
+
+async def close_all(session: ProjectSession) -> int:
+    result = await session.sql.execute(sa.text("UPDATE public.qa_tickets SET updated_at = now()"))
+    return result.rowcount
+
+
+class TestClean:
+    @pytest.mark.parametrize("call", [open_tickets, by_severity, close_all])
+    async def test_passes(self, own_db, call):
+        await assert_isolated(call, database=own_db)
+
+    async def test_is_left_to_do_its_own_work(self, own_db):
+        seen = []
+
+        async def noting(session: ProjectSession) -> None:
+            seen.append(session.project_id)
+
+        await assert_isolated(noting, database=own_db)
+
+        assert len(seen) == 6
+        assert len(set(seen)) == 2
+
+    async def test_error_of_its_own_is_raised_as_it_is(self, own_db):
+        async def missing(session: ProjectSession) -> QATicket:
+            return await repos.qa_tickets.get(session, new_id())
+
+        with pytest.raises(NotFound):
+            await assert_isolated(missing, database=own_db)
+
+
+class TestLeaking:
+    async def test_rows_read_by_a_privileged_login(self, own_db, owner):
+        async def everything(session: ProjectSession) -> list[str]:
+            return [row["title"] for row in await owner.fetch("SELECT title FROM public.qa_tickets")]
+
+        with pytest.raises(AssertionError, match="everything is not isolated") as caught:
+            await assert_isolated(everything, database=own_db)
+
+        assert "in project A it returns of B" in str(caught.value)
+        assert "in project B it returns of A" in str(caught.value)
+
+    async def test_rows_read_through_the_admin_door(self, own_db):
+        async def projects(session: ProjectSession) -> list[str]:
+            async with own_db.admin(reason="a report") as admin:
+                return [project.name for project in (await repos.projects.list(admin)).items]
+
+        with pytest.raises(AssertionError, match="in project A it returns of B"):
+            await assert_isolated(projects, database=own_db)
+
+    async def test_number_that_counts_other_projects(self, own_db, owner):
+        async def total(session: ProjectSession) -> int:
+            return await owner.fetchval("SELECT count(*) FROM public.qa_tickets")
+
+        with pytest.raises(AssertionError, match="its result in A is another one once B is there"):
+            await assert_isolated(total, database=own_db)
+
+    async def test_error_that_tells_of_other_projects(self, own_db, owner):
+        async def unique(session: ProjectSession) -> None:
+            titles = await owner.fetch("SELECT DISTINCT project_id FROM public.qa_tickets")
+            if len(titles) > 1:
+                raise ValueError("not the only one")
+
+        with pytest.raises(AssertionError, match="another one once B is there"):
+            await assert_isolated(unique, database=own_db)
+
+    async def test_rows_of_another_project_that_are_changed(self, own_db, owner):
+        async def touch(session: ProjectSession) -> None:
+            await owner.execute("UPDATE public.qa_runs SET updated_at = now()")
+
+        with pytest.raises(AssertionError, match="it changes rows of B in: qa_runs"):
+            await assert_isolated(touch, database=own_db)
+
+    async def test_result_that_is_never_the_same(self, own_db):
+        numbers = count()
+
+        async def next_number(session: ProjectSession) -> int:
+            return next(numbers)
+
+        with pytest.raises(AssertionError, match="its result in A is another one"):
+            await assert_isolated(next_number, database=own_db)
+
+
+class TestPoliciesOff:
+    """Where a policy is missing, a repository's own filter is not enough: the call is tried without it."""
+
+    async def test_repository(self, own_database, owner):
+        await owner.execute("ALTER TABLE public.qa_tickets DISABLE ROW LEVEL SECURITY")
+        with started_anyway():
+            async with Database(**own_database.urls) as database:
+                with pytest.raises(AssertionError) as caught:
+                    await assert_isolated(open_tickets, database=database)
+
+        assert "with the policies alone, in project A it returns of B" in str(caught.value)
+        assert "- in project A" not in str(caught.value)
+
+    async def test_sql_of_its_own(self, own_database, owner):
+        await owner.execute("ALTER TABLE public.qa_tickets DISABLE ROW LEVEL SECURITY")
+
+        async def titles(session: ProjectSession) -> list[str]:
+            return list((await session.sql.execute(select(QATicket.title))).scalars())
+
+        with started_anyway():
+            async with Database(**own_database.urls) as database:
+                with pytest.raises(AssertionError, match="- in project A it returns of B"):
+                    await assert_isolated(titles, database=database)
+
+
+class TestWithoutADatabase:
+    def test_takes_one_of_its_own(self, server: TestServer) -> None:
+        """In a process of its own: the database is kept for the life of the process."""
+        script = (
+            "import asyncio; from derwin_db import repos; from derwin_db.testing import assert_isolated\n"
+            "async def mine(session): return await repos.qa_tickets.count(session)\n"
+            "asyncio.run(assert_isolated(mine)); asyncio.run(assert_isolated(mine)); print('isolated')"
+        )
+        environment = {**os.environ, "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+
+        assert done.stdout == "isolated\n", done.stderr
