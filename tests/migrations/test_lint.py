@@ -41,29 +41,41 @@ def complaints(script: str) -> set[str]:
     return {item["rule_name"] for item in json.loads(told.stdout)}
 
 
+class Script:
+    """Statements that are sent, with BEGIN and COMMIT where transactions begin and end."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._is_open = False
+
+    def note(self, connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        self._turn(is_open=connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT")
+        self._lines.append(statement.strip().rstrip(";") + ";")
+
+    def _turn(self, *, is_open: bool) -> None:
+        if is_open != self._is_open:
+            self._lines.append("BEGIN;" if is_open else "COMMIT;")
+        self._is_open = is_open
+
+    def text(self) -> str:
+        self._turn(is_open=False)
+        return "\n".join(self._lines)
+
+
 @pytest.fixture(scope="module")
 def scripts(server_of: ServerOf) -> dict[str, str]:
-    """What each revision sends to the server on its way up, with BEGIN and COMMIT where Alembic begins and commits."""
+    """What each revision sends to the server on its way up."""
     settings = settings_of(server_of("18").empty().owner)
     steps = ScriptDirectory.from_config(alembic_config(settings)).walk_revisions()
     found = {}
     for step in reversed(list(steps)):
-        lines: list[str] = []
-        state = {"is_open": False}
-
-        def note(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-            in_transaction = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
-            if in_transaction != state["is_open"]:
-                lines.append("BEGIN;" if in_transaction else "COMMIT;")
-                state["is_open"] = in_transaction
-            lines.append(statement.strip().rstrip(";") + ";")
-
-        event.listen(Engine, "before_cursor_execute", note)
+        script = Script()
+        event.listen(Engine, "before_cursor_execute", script.note)
         try:
             upgrade(settings, step.revision)
         finally:
-            event.remove(Engine, "before_cursor_execute", note)
-        found[step.revision] = "\n".join([*lines, "COMMIT;" if state["is_open"] else ""])
+            event.remove(Engine, "before_cursor_execute", script.note)
+        found[step.revision] = script.text()
     return found
 
 
