@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MINUTES ?= 60
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types
+.PHONY: help install migrate seed serve test faults soak check lint types
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +29,12 @@ serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+faults: $(STAMP) ## the long runs of the fault tests, with counts; half an hour
+	$(BIN)/python -m tests.faults
+
+soak: $(STAMP) ## faults at random on 50 tasks, for MINUTES (60)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 check: lint types ## lint, types and import contracts
 
