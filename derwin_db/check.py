@@ -58,14 +58,21 @@ def invalid(error: ValidationError, field: str = "") -> InvalidInput:
     return (TooLarge if is_large else InvalidInput)("; ".join(parts))
 
 
-def check_input(data: object, kind: type[BaseModel]) -> None:
+def check_input(data: object, kind: type[BaseModel], field: str = "data") -> None:
     """Errors: InvalidInput unless this is an instance of the class itself, with its fields and none that were slipped in."""
     if type(data) is not kind or data.__dict__.keys() != kind.model_fields.keys():
-        raise InvalidInput(f"data: a {kind.__name__} is wanted here.")
+        raise InvalidInput(f"{field}: a {kind.__name__} is wanted here.")
 
 
-def check_version(value: object) -> int:
+def check_version(value: object, field: str = "expected_version") -> int:
     """Return the version. Errors: InvalidInput unless it is an integer of at least 1."""
     if type(value) is not int or not 1 <= value < 2**31:
-        raise InvalidInput("expected_version: an integer of at least 1.")
+        raise InvalidInput(f"{field}: an integer of at least 1.")
+    return value
+
+
+def check_flag(value: object, field: str) -> bool:
+    """Return the flag. Errors: InvalidInput unless it is True or False: the text "no" would count as true."""
+    if type(value) is not bool:
+        raise InvalidInput(f"{field}: True or False.")
     return value

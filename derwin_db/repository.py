@@ -5,8 +5,9 @@ A repository is stateless. It builds its statements once per shape (which filter
 input takes no connection.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, get_type_hints
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlmodel import SQLModel
 
-from derwin_db.check import check_id, check_input, check_version, checked
+from derwin_db.check import check_id, check_input, check_version, checked, iterated
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite
 from derwin_db.guard import PROJECT
 from derwin_db.paging import Page, check_limit, decode_cursor, make_page, query_digest
@@ -26,6 +27,7 @@ from derwin_db.types import Timestamp, new_id
 
 M = TypeVar("M", bound=SQLModel)
 T = TypeVar("T")
+R = TypeVar("R", bound=Input)
 
 
 class TimeFilters(TypedDict, total=False):
@@ -242,6 +244,14 @@ class WritableRepository(Repository[M]):
 
     def _check_type(self, data: object) -> None:
         check_input(data, self.create_model)
+
+    def _batches(self, rows: Iterable[R], size: int, field: str = "rows") -> Iterator[list[R]]:
+        """Cut rows into batches, each checked when its turn comes. Errors: InvalidInput for what is not the input."""
+        source = iterated(rows, field)
+        while batch := list(islice(source, size)):
+            for row in batch:
+                check_input(row, self.create_model, field)
+            yield batch
 
     def _insert_statement(self, names: tuple[str, ...]) -> Statement[M]:
         key = ("create", names)

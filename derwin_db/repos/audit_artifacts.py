@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db.check import check_id
 from derwin_db.enums import ComplianceMode
-from derwin_db.errors import NotFound, ProjectNotFound
+from derwin_db.errors import InvalidInput, NotFound, ProjectNotFound
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.project import Project
 from derwin_db.paging import Page, check_limit
@@ -98,6 +98,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         the same time share the work. Cost: two statements; with `delete_blob` three, and one for each artifact.
         """
         is_scoped = type(session) is not AdminSession
+        if delete_blob is not None and not callable(delete_blob):
+            raise InvalidInput("delete_blob: a function of one artifact.")
         if isinstance(session, AdminSession):
             session.note("audit_artifacts.prune_expired")
         else:

@@ -102,7 +102,7 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     ) -> ProjectProfile:
         """Take the content of a former version as a new version. Errors: NotFound, StaleWrite. Locks: as `evolve`."""
         who = _who(actor, reason)
-        version = check_version(to_version)
+        version = check_version(to_version, "to_version")
         row = await self._locked(session, expected_version)
         former = await self.at_version(session, version)
         changed = {name: getattr(former, name) for name in _CONTENT}
@@ -113,7 +113,7 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Cost: two statements, and the log up to that version.
         """
-        wanted = check_version(version)
+        wanted = check_version(version, "version")
         row = await self.current(session)
         entries = await project_session(session).fetch(_history_statement(), {"version": wanted})
         if not entries or entries[-1][0] != wanted:

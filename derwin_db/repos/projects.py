@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import deletion
-from derwin_db.check import check_id, check_input, checked
+from derwin_db.check import check_flag, check_id, check_input, checked
 from derwin_db.enums import ComplianceMode, ProjectMode
 from derwin_db.errors import Conflict, ProjectNotFound
 from derwin_db.guard import PROJECT
@@ -209,7 +209,8 @@ class Projects:
         nothing is added meanwhile.
         """
         admin_session(session).note("projects.delete")
-        return await deletion.remove(session, check_id(id), despite_retention=despite_retention)
+        may_go = check_flag(despite_retention, "despite_retention")
+        return await deletion.remove(session, check_id(id), despite_retention=may_go)
 
 
 # --- statements of a project's own session ----------------------------------------------------------------------------

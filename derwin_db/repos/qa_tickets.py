@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable
 from functools import cache
-from itertools import islice
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import duplicates, trust
-from derwin_db.check import check_id, check_version, checked, iterated
+from derwin_db.check import check_id, check_version, checked
 from derwin_db.enums import Bucket, Severity
 from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
 from derwin_db.guard import PROJECT
@@ -83,10 +82,8 @@ class QATickets(WritableRepository[QATicket]):
         """
         session = project_session(session)
         names = tuple(QATicketCreate.model_fields)
-        source, total = iterated(rows, "rows"), 0
-        while batch := list(islice(source, _BATCH)):
-            for row in batch:
-                self._check_type(row)
+        total = 0
+        for batch in self._batches(rows, _BATCH):
             await session.execute(_create_many_statement(), {**columnwise(batch, names), "id": [new_id() for _ in batch]})
             total += len(batch)
         return total
@@ -98,8 +95,10 @@ class QATickets(WritableRepository[QATicket]):
 
         Errors: NotFound; StaleWrite if `expected_version` is given and is not the row's; InvalidReference.
         """
-        if "classification" not in getattr(data, "model_fields_set", ()):
+        if type(data) is not QATicketUpdate or "classification" not in data.model_fields_set:
             return await self._update(session, id, data, expected_version=expected_version)
+        if expected_version is not None:
+            check_version(expected_version)
         before = await self._lock(session, id)
         row = await self._update(session, id, data, expected_version=expected_version)
         if row.classification != before.classification and await session.fetch(_has_attempt_statement(), {"id": row.id}):

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache, cached_property
-from itertools import islice
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -10,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
-from derwin_db.check import check_id, checked, iterated
+from derwin_db.check import check_flag, check_id, checked
 from derwin_db.embedding import Embedding
 from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.guard import PROJECT
@@ -87,7 +86,8 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
     async def find(self, session: ProjectSession, id: UUID, *, with_embedding: bool = False) -> RAGCorpus | None:
         """Return the entry, or None. Cost: one statement, primary key."""
-        return await (self._whole.find(session, id) if with_embedding else super().find(session, id))
+        is_whole = check_flag(with_embedding, "with_embedding")
+        return await (self._whole.find(session, id) if is_whole else super().find(session, id))
 
     async def list(
         self,
@@ -99,14 +99,14 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         **filters: Unpack[RAGCorpusFilters],
     ) -> Page[RAGCorpus]:
         """Return a page of entries. Order: newest first."""
-        reads = self._whole if with_embedding else self
+        reads = self._whole if check_flag(with_embedding, "with_embedding") else self
         return await reads._page(session, limit, cursor, filters)
 
     def stream(
         self, session: ProjectSession, *, with_embedding: bool = False, **filters: Unpack[RAGCorpusFilters]
     ) -> AsyncIterator[RAGCorpus]:
         """Iterate over all entries. Order: newest first."""
-        reads = self._whole if with_embedding else self
+        reads = self._whole if check_flag(with_embedding, "with_embedding") else self
         return reads._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[RAGCorpusFilters]) -> int:
@@ -120,9 +120,9 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     async def add_many(self, session: ProjectSession, rows: Iterable[RAGCorpusCreate]) -> int:
         """Remember many fixes, 500 a batch, in constant memory. Returns how many."""
         session = project_session(session)
-        source, total = iterated(rows, "rows"), 0
-        while batch := list(islice(source, _BATCH)):
-            await session.execute_many(_add_statement(), [{**self._create_values(row), "id": new_id()} for row in batch])
+        total = 0
+        for batch in self._batches(rows, _BATCH):
+            await session.execute_many(_add_statement(), [{**row.__dict__, "id": new_id()} for row in batch])
             total += len(batch)
         return total
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
-from itertools import islice
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -75,9 +74,7 @@ class RawSignals(WritableRepository[RawSignal]):
         if isinstance(signals, Sequence):
             ordered, size = iter(sorted(signals, key=_fingerprint_of)), _ONCE if len(signals) <= _ONCE else _BATCH
         given = inserted = 0
-        while batch := list(islice(ordered, size)):
-            for signal in batch:
-                self._check_type(signal)
+        for batch in self._batches(ordered, size, "signals"):
             values = columnwise(batch, _NAMES)
             values.update(run_id=run, id=[new_id() for _ in batch])
             given += len(batch)

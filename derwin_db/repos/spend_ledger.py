@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from itertools import islice
+from itertools import chain
 from typing import Any, Literal, Unpack
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db.check import checked, iterated
+from derwin_db.check import checked
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
 from derwin_db.guard import PROJECT
 from derwin_db.models.project import Project
@@ -98,9 +98,12 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         Errors: Conflict for a key with other content, in the books or in the batch; nothing is written then.
         """
         session = project_session(session)
-        source, written = iterated(rows, "rows"), 0
+        batches, written = self._batches(rows, _BATCH), 0
+        first = next(batches, None)  # bad input takes no connection
+        if first is None:
+            return 0
         async with session.savepoint():
-            while batch := list(islice(source, _BATCH)):
+            for batch in chain([first], batches):
                 written += await self._append_batch(session, batch)
         return written
 
@@ -137,7 +140,6 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def _append_batch(self, session: ProjectSession, batch: Sequence[SpendLedgerCreate]) -> int:
         distinct: dict[str, SpendLedgerCreate] = {}
         for row in batch:
-            self._check_type(row)
             if not _equal(distinct.setdefault(row.idempotency_key, row), row):
                 raise Conflict(_OTHER_CONTENT)
         fresh = sorted(distinct.values(), key=lambda row: row.idempotency_key)

@@ -9,13 +9,10 @@ import contextlib
 import gc
 import os
 import secrets
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypedDict
 
 import asyncpg
@@ -167,16 +164,17 @@ def _given(url: str) -> Iterator[ConnectionInfo]:
 def _embedded() -> Iterator[ConnectionInfo]:
     """A server of its own in a temporary folder, without fsync: its data is not meant to last."""
     from derwin_db import embedded
+    from derwin_db.testing.folder import server_folder
 
-    folder = Path(tempfile.mkdtemp(prefix="derwin-test-"))
-    try:
-        owner = embedded.start(folder).owner
-        asyncio.run(_hurry(owner))
-        yield replace(owner, database="postgres")
-    finally:
-        with contextlib.suppress(ConfigurationError):
-            embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_folder("derwin-test-") as folder:
+        data = folder / "data"
+        try:
+            owner = embedded.start(data).owner
+            asyncio.run(_hurry(owner))
+            yield replace(owner, database="postgres")
+        finally:
+            with contextlib.suppress(ConfigurationError):
+                embedded.stop(data)
 
 
 @contextmanager

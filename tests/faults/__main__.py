@@ -8,30 +8,38 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from derwin_db import Database
-from derwin_db.settings import Settings
-from derwin_db.testing import TestDatabase
+from derwin_db import Database, sql
+from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.testing import TestDatabase, TestServer
 from tests.contract.kinds import INPUTS
 from tests.contract.round_trip import ANY_DECIMALS, decimals_are_exact_or_refused, inputs, write_and_compare
+from tests.faults import migrating
 from tests.faults.cancelling import Cancel, by_scope, cancel_units, once, three_times
 from tests.faults.committing import lose_commits
+from tests.faults.invariants import INVARIANTS, World
 from tests.faults.killing import kill_servers
 from tests.faults.load import new_project
 from tests.faults.locking import deadlock
 from tests.faults.proxy import Proxy
 from tests.faults.test_connections import race
+from tests.faults.test_invariants import PLANTED
 from tests.faults.test_network import freeze
 from tests.faults.victim import Victim, make_base
 from tests.faults.watch import watching
+from tests.migrations.servers import HAS_15, debian_15, embedded_16
 
-Run = Callable[["Stage"], Awaitable[dict[str, Any]]]
+Run = Callable[["Stage"], dict[str, Any]]
+AsyncRun = Callable[["Stage"], Coroutine[Any, Any, dict[str, Any]]]
 
 
 class Stage:
@@ -50,7 +58,7 @@ class Stage:
         return Database(**(database or self.database).urls, settings=Settings(_env_file=None, **changes))
 
 
-def _cancellations(cancel: Cancel, units: int) -> Run:
+def _cancellations(cancel: Cancel, units: int) -> AsyncRun:
     async def run(stage: Stage) -> dict[str, Any]:
         async with stage.db(connection_life=100_000) as db:
             project = (await new_project(db)).id
@@ -101,6 +109,25 @@ async def _freeze(stage: Stage) -> dict[str, Any]:
     return {"seconds": 10, "told": [kind.__name__ for kind in told]}
 
 
+async def _invariants(stage: Stage, *, rounds: int = 20) -> dict[str, Any]:
+    """Each scenario so many times, then each with its planted bug."""
+    found = 0
+    async with stage.db() as db:
+        for scenario in INVARIANTS:
+            for _ in range(rounds):
+                await scenario(await World.make(db, stage.victim))
+        for scenario, plant in PLANTED:
+            world = await World.make(db, stage.victim)
+            with pytest.MonkeyPatch.context() as patch:
+                async with plant(world, patch):
+                    try:
+                        await scenario(world)
+                    except AssertionError:
+                        found += 1
+    assert found == len(PLANTED)
+    return {"invariants": len(INVARIANTS), "rounds of each": rounds, "broken": 0, "planted bugs": len(PLANTED), "found": found}
+
+
 async def _rows(stage: Stage, *, wanted: int = 100_000) -> dict[str, Any]:
     """Random rows of all inputs, as many of each."""
     counts = {}
@@ -143,7 +170,42 @@ def _collect(strategy: st.SearchStrategy[Any], number: int, start: int) -> list[
     return made[:number]
 
 
-RUNS: dict[str, tuple[str, Run]] = {
+def _migrations(work: Callable[[migrating.Target], dict[str, Any]]) -> Run:
+    """The promise on each PostgreSQL at hand; the one without pgvector goes up to the fences."""
+
+    def run(stage: Stage) -> dict[str, Any]:
+        servers: dict[str, AbstractContextManager[ConnectionInfo]] = {
+            "18": nullcontext(stage.victim.owner),
+            "16": embedded_16(),
+            **({"15": debian_15()} if HAS_15 else {}),
+        }
+        seen = {}
+        for version, server in servers.items():
+            with server as owner:
+                target = migrating.Target(TestServer(owner), migrating.FENCED if version == "15" else sql.HEAD_REVISION)
+                seen[f"PostgreSQL {version}"] = work(target)
+        return seen
+
+    return run
+
+
+def _rows_survive(stage: Stage) -> dict[str, Any]:
+    seen = {"PostgreSQL 18": migrating.rows_survive(TestServer(stage.victim.owner))}
+    with embedded_16() as owner:
+        seen["PostgreSQL 16"] = migrating.rows_survive(TestServer(owner))
+    return seen
+
+
+async def _traffic(stage: Stage) -> dict[str, Any]:
+    async with stage.db() as db:
+        return await migrating.under_traffic(db, stage.database, (await new_project(db)).id, rounds=10)
+
+
+def _many(target: migrating.Target) -> dict[str, Any]:
+    return migrating.start_many(target, starters=16, rounds=5)
+
+
+RUNS: dict[str, tuple[str, Run | AsyncRun]] = {
     "cancel": ("4,000 tasks cancelled once, anywhere in a unit of work", _cancellations(once, 4000)),
     "cancel3": ("3,000 tasks cancelled three times in a row", _cancellations(three_times, 3000)),
     "scope": ("3,000 units in anyio scopes that end", _cancellations(by_scope, 3000)),
@@ -154,30 +216,36 @@ RUNS: dict[str, tuple[str, Run]] = {
     "freeze": ("the whole server frozen for 10 seconds", _freeze),
     "rows": ("100,000 random rows", _rows),
     "decimals": ("100,000 random amounts", _decimals),
+    "invariants": ("15 invariants under concurrency, 20 rounds of each, and their planted bugs", _invariants),
+    "starters": ("16 processes that migrate one database at once, 5 rounds", _migrations(_many)),
+    "killed": ("a migration killed at each of its statements", _migrations(migrating.kill_at_each_statement)),
+    "identity": ("each revision down and up again", _migrations(migrating.down_and_up)),
+    "survival": ("rows, down to before pgvector and up again", _rows_survive),
+    "traffic": ("a revision that rewrites a column under live traffic, 10 times down and up", _traffic),
 }
 
 
-async def _run(chosen: list[str], victim: Victim, database: TestDatabase, number: int) -> int:
-    failed = 0
-    for name in chosen:
-        title, run = RUNS[name]
-        began = time.monotonic()
-        with watching(keep=2000) as watch:
-            assert database.service.password
-            watch.secrets.add(database.service.password)
-            try:
-                counts = await run(Stage(victim, database, number))
-                counts["never retrieved"], counts["secrets shown"] = len(watch.lost()), len(watch.leaks())
-                assert not counts["never retrieved"], watch.lost()[:3]
-                assert not counts["secrets shown"]
-            except AssertionError as error:
-                failed += 1
-                counts = {"FAILED": str(error) or repr(error)}
-        print(f"{name:10} {title} ({time.monotonic() - began:.0f} s)")
-        for what, count in counts.items():
-            print(f"{'':12}{what.replace('_', ' ')}: {count}")
-        sys.stdout.flush()
-    return failed
+def _run(name: str, stage: Stage) -> bool:
+    """Run one, print what it counted, and tell whether it held."""
+    title, run = RUNS[name]
+    began, holds = time.monotonic(), True
+    with watching(keep=2000) as watch:
+        assert stage.database.service.password
+        watch.secrets.add(stage.database.service.password)
+        try:
+            made = run(stage)
+            counts = made if isinstance(made, dict) else asyncio.run(made)
+            counts["never retrieved"], counts["secrets shown"] = len(watch.lost()), len(watch.leaks())
+            assert not counts["never retrieved"], watch.lost()[:3]
+            assert not counts["secrets shown"]
+        except Exception as error:
+            holds = False
+            counts = {"FAILED": "".join(traceback.format_exception(error))}
+    print(f"{name:10} {title} ({time.monotonic() - began:.0f} s)")
+    for what, count in counts.items():
+        print(f"{'':12}{what.replace('_', ' ')}: {count}")
+    sys.stdout.flush()
+    return holds
 
 
 def main() -> int:
@@ -191,7 +259,7 @@ def main() -> int:
     victim, database = make_base()
     try:
         victim.start()
-        return asyncio.run(_run(options.only, victim, database, options.seed))
+        return sum(not _run(name, Stage(victim, database, options.seed)) for name in options.only)
     finally:
         victim.remove()
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from derwin_db.testing.folder import remove_folder
 from tests.faults.victim import new_folder, own
 
 
@@ -32,7 +33,7 @@ def small_disk(megabytes: int) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=False, stderr=subprocess.DEVNULL)
-        folder.rmdir()
+        remove_folder(folder)
 
 
 def grow(folder: Path, megabytes: int) -> None:

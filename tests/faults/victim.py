@@ -8,10 +8,8 @@ import asyncio
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ import psutil
 from derwin_db import embedded
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing.folder import make_folder, remove_folder
 
 SYSTEM_USER = "pgserver"
 CONFIGURATION = """
@@ -82,7 +81,7 @@ class Victim:
     def remove(self) -> None:
         """Stop the server and remove what it kept."""
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
     # --- running ------------------------------------------------------------------------------------------------------
 
@@ -208,9 +207,9 @@ class Victim:
         return {"cwd": "/", "env": {**os.environ, **self._environment}, "stdin": subprocess.DEVNULL, **user}
 
 
-def new_folder(parent: str | None = None) -> Path:
-    """Make a folder that the server's system user owns."""
-    folder = Path(tempfile.mkdtemp(prefix="dwf-", dir=parent))
+def new_folder() -> Path:
+    """Make a folder that the server's system user owns. `remove_folder` removes it."""
+    folder = make_folder("dwf-")
     own(folder)
     return folder
 

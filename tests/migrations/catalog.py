@@ -16,6 +16,7 @@ _QUERIES = {
         ORDER BY 1, 2
     """,
     "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname IN ('public', 'derwin') ORDER BY 1",
+    "invalid indexes": "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid",
     "policies": "SELECT * FROM pg_policies ORDER BY schemaname, tablename, policyname",
     "security": """
         SELECT relname, relrowsecurity, relforcerowsecurity,

@@ -1,27 +1,18 @@
-"""Servers of other versions: the embedded 16, and Debian's 15 where it is installed, which has no pgvector."""
+"""Databases to migrate, on servers of several versions."""
 
 import asyncio
-import contextlib
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import asyncpg
 import pytest
 
-from derwin_db import embedded
 from derwin_db.migrations import MigrationSettings
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestServer
 
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-HAS_15 = (DEBIAN_15 / "initdb").exists()
+from .servers import debian_15, embedded_16
 
 ServerOf = Callable[[str], TestServer]
 
@@ -34,46 +25,11 @@ def server_of(server: TestServer) -> Iterator[ServerOf]:
 
         def get(version: str) -> TestServer:
             if version not in servers:
-                start = _embedded_16 if version == "16" else _debian_15
+                start = embedded_16 if version == "16" else debian_15
                 servers[version] = TestServer(stack.enter_context(start()))
             return servers[version]
 
         yield get
-
-
-@contextmanager
-def _embedded_16() -> Iterator[ConnectionInfo]:
-    folder = Path(tempfile.mkdtemp(prefix="derwin-test-16-"))
-    try:
-        yield replace(embedded.start(folder, postgres_version=16).owner, database="postgres")
-    finally:
-        embedded.stop(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _debian_15() -> Iterator[ConnectionInfo]:
-    """PostgreSQL refuses to run as root: as root it runs as the system user of the embedded server, which exists by now."""
-    folder = Path(tempfile.mkdtemp(prefix="derwin-test-15-"))
-    user = None
-    if os.geteuid() == 0:
-        user = "pgserver"
-        entry = pwd.getpwnam(user)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True, user=user, cwd=folder)
-
-    run(str(DEBIAN_15 / "initdb"), "-U", "postgres", "--auth=trust", "--encoding=utf8", "-D", str(data))
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    run(str(DEBIAN_15 / "pg_ctl"), "-w", "-D", str(data), "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        yield ConnectionInfo(host=str(folder), port=5432, user="postgres", database="postgres")
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            run(str(DEBIAN_15 / "pg_ctl"), "-w", "-m", "immediate", "-D", str(data), "stop")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settings_of(connection: ConnectionInfo) -> MigrationSettings:

@@ -13,7 +13,8 @@ from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionM
 from derwin_db.migrations import alembic_config, check, downgrade, script_folder, status, upgrade
 
 from .catalog import catalog
-from .conftest import HAS_15, ServerOf, ordinary_owner, run_sql, settings_of
+from .conftest import ServerOf, ordinary_owner, run_sql, settings_of
+from .servers import HAS_15
 
 FENCED = "b7e24a8c6d10"
 WITH_VECTOR = ("18", "16")

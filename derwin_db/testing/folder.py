@@ -1,0 +1,75 @@
+"""Folders of servers that tests start: gone at the end, and gone at the next start where a run was killed.
+
+Whoever made a folder holds a lock on a file in it for as long as it lives. A folder whose lock can be had is nobody's.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fasteners
+import psutil
+
+_LOCK = "in-use"
+_held: dict[Path, fasteners.InterProcessLock] = {}
+
+
+def make_folder(prefix: str) -> Path:
+    """Make a folder in the system's temporary one, after removing what killed runs left under this prefix."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if left not in _held:
+            _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    lock = fasteners.InterProcessLock(folder / f"{_LOCK}.new")
+    lock.acquire()
+    (folder / f"{_LOCK}.new").rename(folder / _LOCK)  # seen by others when it is locked, not before
+    _held[folder] = lock
+    return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of `make_folder`. Its server is stopped by now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder in _held:
+        _held.pop(folder).release()
+
+
+@contextmanager
+def server_folder(prefix: str) -> Iterator[Path]:
+    """Yield a folder as `make_folder` does, and remove it at the end of the block."""
+    folder = make_folder(prefix)
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove a folder whose maker is gone, with its server. One without a lock is not known to be ours."""
+    file = folder / _LOCK
+    with contextlib.suppress(OSError):
+        if not file.exists():
+            return
+        lock = fasteners.InterProcessLock(file)
+        if not lock.acquire(blocking=False):
+            if lock.lockfile is not None:
+                lock.lockfile.close()  # a try that fails leaves it open
+            return
+        for started in (*folder.glob("*/postmaster.pid"), *folder.glob("*/*/postmaster.pid")):
+            _end_server(started)
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _end_server(file: Path) -> None:
+    """End the server of a data folder, if the process with its id is one: ids are used again."""
+    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+        first = psutil.Process(int(file.read_text().splitlines()[0]))
+        if Path(first.cwd()) == file.parent:
+            family = [first, *first.children(recursive=True)]
+            for process in family:
+                process.kill()
+            psutil.wait_procs(family, timeout=10)
