@@ -203,9 +203,13 @@ class Victim:
         return [str(programs / name), *arguments]
 
     def _as_user(self) -> dict[str, Any]:
-        """Return how a program is run: as root it is not, PostgreSQL refuses that."""
-        user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
-        return {"cwd": "/", "env": {**os.environ, **self._environment}, "stdin": subprocess.DEVNULL, **user}
+        return as_user(self._environment)
+
+
+def as_user(environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return how a program is run: as root it is not, PostgreSQL and PgBouncer refuse that."""
+    user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"cwd": "/", "env": {**os.environ, **(environment or {})}, "stdin": subprocess.DEVNULL, **user}
 
 
 def new_folder(parent: str | None = None) -> Path:
