@@ -100,7 +100,7 @@ class Victim:
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError, IndexError):
-            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() in ("ready", "standby")
         return False
 
     def log(self, lines: int = 20) -> str:
