@@ -34,7 +34,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {folder}/users
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = 500
 server_login_retry = 0.2
@@ -48,21 +48,21 @@ pidfile = {folder}/pid
 class Pooler:
     """One pooler, which may be killed and started again on the same port."""
 
-    def __init__(self, server: ConnectionInfo, logins: Iterable[ConnectionInfo], *, size: int) -> None:
+    def __init__(self, server: ConnectionInfo, logins: Iterable[ConnectionInfo], *, size: int, mode: str) -> None:
         self.folder = new_folder()
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         users = {login.user: login.password or "" for login in logins}
         self._write("users", "".join(f'"{user}" "{password}"\n' for user, password in sorted(users.items())))
         configuration = _CONFIGURATION.format(
-            host=server.host, server_port=server.port, port=self.port, folder=self.folder, size=size
+            host=server.host, server_port=server.port, port=self.port, folder=self.folder, size=size, mode=mode
         )
         self._write("ini", configuration)
 
     @classmethod
-    def of(cls, database: TestDatabase, *, size: int) -> "Pooler":
+    def of(cls, database: TestDatabase, *, size: int, mode: str = "transaction") -> "Pooler":
         """Return one for all logins of a database."""
-        return cls(database.owner, (database.owner, database.service, database.operator), size=size)
+        return cls(database.owner, (database.owner, database.service, database.operator), size=size, mode=mode)
 
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -115,7 +115,7 @@ def pooled(server: TestServer) -> Iterator[TestServer]:
     if not wanted:
         yield server
         return
-    pooler = Pooler(server.owner, server.logins, size=SIZE)
+    pooler = Pooler(server.owner, server.logins, size=SIZE, mode="transaction")
     pooler.start()
     server.lead_through(pooler.declared)
     try:

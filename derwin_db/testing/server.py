@@ -25,6 +25,8 @@ from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
+_END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+"""What a pooler keeps open after its clients have left."""
 
 
 class DatabaseUrls(TypedDict):
@@ -101,6 +103,8 @@ class TestServer:
     def clone(self, database: TestDatabase) -> TestDatabase:
         """Make a copy of a database that nobody is connected to."""
         name = self._new_name()
+        if self._route is not None:
+            asyncio.run(self._administer(_END_CONNECTIONS.format(database=database.owner.database)))
         asyncio.run(self._create(name, database.owner.database))
         return self._described(name)
 
