@@ -18,8 +18,8 @@ from derwin_db.testing import TestDatabase
 from derwin_db.types import project_id_of
 
 PROJECTS = 100
-RUNS = 10
-"""Runs of each project: a tenth of the signals goes with each."""
+RUNS = 50
+"""Runs of each project: a part of its signals goes with each. Evidence of ninety days loses about as much a day."""
 
 _CALLERS = 4
 _TRIAGED_AT_ONCE = 1000
@@ -33,18 +33,20 @@ SELECT id, slug, slug, 'ERP' FROM unnest($1::uuid[], $2::text[]) AS p (id, slug)
 _TICKETS = """
 INSERT INTO public.qa_tickets (project_id, id, title, description, steps_to_reproduce, severity, classification, confidence,
     risk_score)
-SELECT id, id, 'Totals drift', 'The total differs from its lines.', '[]', 'HIGH', 'ui_bug', 0.5, 0.5 FROM unnest($1::uuid[]) AS p (id)
+SELECT id, id, 'Totals drift', 'The total differs from its lines.', '[]', 'HIGH', 'ui_bug', 0.5, 0.5
+FROM unnest($1::uuid[]) AS p (id)
 """
 
 _RUN = """
 INSERT INTO public.qa_runs (project_id, id, trigger, status, mode, routes, started_at, finished_at)
-SELECT id, public.derwin_uuid7(), 'SCHEDULED', 'COMPLETED', 'TRIAGE', '["E2E_CRAWL"]', now(), now() FROM unnest($1::uuid[]) AS p (id)
+SELECT id, public.derwin_uuid7(), 'SCHEDULED', 'COMPLETED', 'TRIAGE', '["E2E_CRAWL"]', now(), now()
+FROM unnest($1::uuid[]) AS p (id)
 RETURNING project_id, id
 """
 
 _SIGNALS = """
-INSERT INTO public.raw_signals (project_id, id, run_id, route, title, fingerprint, severity_hint, confidence, payload, observed_at,
-    status)
+INSERT INTO public.raw_signals (project_id, id, run_id, route, title, fingerprint, severity_hint, confidence, payload,
+    observed_at, status)
 SELECT p.id, public.derwin_uuid7(), p.run, 'E2E_CRAWL', 'Console error ' || n, md5(n::text), 'LOW', 0.5,
     jsonb_build_object('url', 'https://app.example.com/invoices/' || n, 'status', 500), now(), 'DISCARDED'
 FROM unnest($1::uuid[], $2::uuid[]) AS p (id, run), generate_series(1, $3) AS n
@@ -68,13 +70,13 @@ FROM unnest($1::uuid[]) AS p (id), generate_series(1, $2) AS n
 
 
 class Churn:
-    """One database that is filled to `rows` of a table, and then turned over a tenth at a time."""
+    """One database that is filled to `rows` of a table, and then turned over part by part."""
 
     def __init__(self, database: TestDatabase, db: Database, rows: int) -> None:
         self.database, self.db = database, db
         self.slugs = [f"churn-{number:03d}" for number in range(PROJECTS)]
         self.projects = [project_id_of(slug) for slug in self.slugs]
-        self.tenth = rows // RUNS // PROJECTS
+        self.part = rows // RUNS // PROJECTS
         self.runs: list[dict[UUID, UUID]] = []
         self._round = 0
 
@@ -92,21 +94,21 @@ class Churn:
         await self.owner(_TICKETS, self.projects)
 
     async def fill(self, table: str) -> float:
-        """Write ten tenths by SQL. Return rows a second."""
+        """Write all parts by SQL. Return rows a second."""
         began = time.perf_counter()
         for number in range(RUNS):
             if table == "raw_signals":
                 run = {row["project_id"]: row["id"] for row in await self.owner(_RUN, self.projects)}
                 self.runs.append(run)
-                await self.owner(_SIGNALS, list(run), list(run.values()), self.tenth)
+                await self.owner(_SIGNALS, list(run), list(run.values()), self.part)
             elif table == "audit_artifacts":
-                await self.owner(_ARTIFACTS, self.projects, self.tenth, timedelta(days=90))
+                await self.owner(_ARTIFACTS, self.projects, self.part, timedelta(days=90))
             else:
-                await self.owner(_ENTRIES, self.projects, self.slugs, self.tenth, f"{number}")
-        return RUNS * PROJECTS * self.tenth / (time.perf_counter() - began)
+                await self.owner(_ENTRIES, self.projects, self.slugs, self.part, f"{number}")
+        return RUNS * PROJECTS * self.part / (time.perf_counter() - began)
 
     async def turn(self, table: str) -> dict[str, float]:
-        """Let a tenth come and a tenth go. Return rows a second of each stage."""
+        """Let a part come and a part go. Return rows a second of each stage."""
         self._round += 1
         stages: dict[str, Callable[[], Awaitable[Any]]] = {
             "raw_signals": {"ingest": self._ingest, "triage": self._triage, "delete": self._delete_runs},
@@ -117,7 +119,7 @@ class Churn:
         for name, stage in stages.items():
             began = time.perf_counter()
             await stage()
-            rates[name] = PROJECTS * self.tenth / (time.perf_counter() - began)
+            rates[name] = PROJECTS * self.part / (time.perf_counter() - began)
         return rates
 
     async def _each(self, work: Callable[[UUID], Awaitable[Any]]) -> None:
@@ -143,7 +145,7 @@ class Churn:
                 payload={"url": f"https://app.example.com/invoices/{n}", "status": 500},
                 observed_at=now,
             )
-            for n in range(self.tenth)
+            for n in range(self.part)
         ]
 
         async def ingest(project_id: UUID) -> None:
@@ -182,17 +184,17 @@ class Churn:
 
     async def _record(self) -> None:
         """Evidence that expires at once: what a day brings and, ninety days later, takes."""
-        await self.owner(_ARTIFACTS, self.projects, self.tenth, timedelta())
+        await self.owner(_ARTIFACTS, self.projects, self.part, timedelta())
 
     async def _prune(self) -> None:
         result = await self.db.prune()
-        assert result.pruned == PROJECTS * self.tenth, result
+        assert result.pruned == PROJECTS * self.part, result
 
     async def _append(self) -> None:
         now = datetime.now(UTC)
 
         async def append(project_id: UUID) -> None:
-            for start in range(0, self.tenth, _LEDGER_AT_ONCE):
+            for start in range(0, self.part, _LEDGER_AT_ONCE):
                 rows = [
                     SpendLedgerCreate(
                         kind="CHARGE",
@@ -203,7 +205,7 @@ class Churn:
                         occurred_at=now,
                         details={"purpose": "triage"},
                     )
-                    for n in range(start, min(start + _LEDGER_AT_ONCE, self.tenth))
+                    for n in range(start, min(start + _LEDGER_AT_ONCE, self.part))
                 ]
                 async with self.db.project(project_id) as session:
                     await repos.spend_ledger.append_many(session, rows)
