@@ -45,7 +45,13 @@ class Borrowed:
         self._check_open()
         if name not in _LENT:
             raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
-        return getattr(self._connection, name)
+        method = getattr(self._connection, name)
+
+        def lent(*arguments: Any, **options: Any) -> Any:
+            self._check_open()
+            return method(*arguments, **options)
+
+        return lent
 
     def is_closed(self) -> bool:
         """Tell whether the connection is gone. SQLAlchemy asks this after errors too."""

@@ -271,8 +271,8 @@ class Transaction:
 
     @property
     def _is_dirty(self) -> bool:
-        """Whether a caller's SQL can have left something on the connection that nobody has cleaned yet."""
-        return self._sql is not None and not self._is_pooled
+        """Whether a caller's SQL can have left something on the connection."""
+        return self._sql is not None
 
     async def _leave_at_once(self) -> None:
         """Abandon the unit without waiting: a generator that is being closed may not, and its loop may be gone."""

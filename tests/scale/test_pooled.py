@@ -4,7 +4,9 @@
 """
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +16,9 @@ import sqlalchemy as sa
 
 from derwin_db import Database, migrations, repos
 from derwin_db.doctor import examine
-from derwin_db.errors import ConfigurationError, Conflict, DerwinError, NotFound
+from derwin_db.errors import ConfigurationError, Conflict, DerwinError, NotFound, ScopeError
 from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing.server import url_of
 from tests.pgbouncer import Pooler
 from tests.repos.rows import a_charge, a_fix, a_run, a_ticket, axis, signals
 from tests.scale.test_pooled_verbs import Clients, new_project
@@ -96,6 +99,58 @@ class TestIsolation:
                 await session.sql.execute(sa.text("SELECT set_config('derwin.project_id', :scope, true)"), {"scope": scope})
                 await session.sql.execute(sa.text("SELECT title FROM public.qa_tickets"))
         assert caught.value.sqlstate == "42501"
+
+
+class TestLeftovers:
+    @pytest.fixture
+    async def lone(self, own_database: TestDatabase) -> AsyncIterator[tuple[Database, Database]]:
+        """Two services on one server connection of a database that allows temporary tables."""
+        owner = await asyncpg.connect(**own_database.owner.connect_arguments())
+        await owner.execute(f'GRANT TEMPORARY ON DATABASE "{own_database.owner.database}" TO PUBLIC')
+        await owner.close()
+        pooler = Pooler.of(own_database, size=1)
+        await asyncio.to_thread(pooler.start)
+        urls = {**own_database.urls, "url": url_of(pooler.declared(own_database.service))}
+        async with Database(**urls) as one, Database(**urls) as two:
+            yield one, two
+        pooler.remove()
+
+    LEAVE = {
+        "a temporary table": "CREATE TEMP TABLE qa_tickets AS SELECT * FROM public.qa_tickets",
+        "a role": "SET ROLE derwin_app",
+        "a search path": "SET search_path = pg_temp",
+    }
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    @pytest.mark.parametrize("what", LEAVE)
+    async def test_do_not_reach_the_next_client(self, lone: Clients, what: str, end: str):
+        one, two = [await new_project(lone[0]) for _ in range(2)]
+        for db, project in zip(lone, (one, two), strict=True):
+            async with db.project(project) as session:
+                await repos.qa_tickets.create(session, a_ticket())
+        with contextlib.suppress(KeyError):
+            async with lone[0].project(one) as session:
+                await session.sql.execute(sa.text(self.LEAVE[what]))
+                if end == "rollback":
+                    raise KeyError
+        pool, _ = await lone[1].app_pool(read_only=False)
+        connection = await pool.acquire()
+        assert await connection.fetchval("SELECT current_setting('role')") == "none"
+        await pool.release(connection)
+        async with lone[1].project(two) as session:
+            seen = await session.sql.execute(sa.text("SELECT project_id FROM qa_tickets"))
+            assert list(seen.scalars()) == [two]
+
+    async def test_what_a_caller_kept_of_the_driver_is_refused(self, clients: Clients):
+        one, two = [await new_project(clients[0]) for _ in range(2)]
+        async with clients[0].project(one) as session:
+            raw: Any = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+            kept = [raw.fetch, (await raw.prepare("SELECT 1")).fetch, raw.fetchval]
+        async with clients[0].project(two) as session:
+            assert await repos.qa_tickets.count(session) == 0
+            for late, arguments in zip(kept, (("SELECT 1",), (), ("SELECT 1",)), strict=True):
+                with pytest.raises((ScopeError, asyncpg.InterfaceError)):
+                    await late(*arguments)
 
 
 class TestLargerThings:
