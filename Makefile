@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve test test-pooled check lint types attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ down: ## stop it; its volume stays
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
+	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/unit tests/scale tests/fastapi
 
 check: lint types ## lint, types and import contracts
 

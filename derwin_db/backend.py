@@ -4,13 +4,20 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from derwin_db.connection import session_settings
 from derwin_db.pool import Pool
-from derwin_db.scope import Opening
+from derwin_db.scope import Opening, Seal
+from derwin_db.server import Server
+from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sqlalchemy_session import SessionFactory
 
 Outcome = Literal["rolled back", "committed", "outcome unknown"]
+
+Opened = tuple[Pool, Opening]
+"""The connections of one login, and how a transaction begins on them."""
 
 logger = logging.getLogger("derwin_db")
 
@@ -20,15 +27,33 @@ class Backend(Protocol):
 
     cleanup_timeout: float
     delete_timeout: float
+    read_wait: float
     sessions: SessionFactory
 
-    async def app_pool(self, *, read_only: bool) -> tuple[Pool, Opening]: ...
+    async def app_pool(self, *, read_only: bool) -> Opened: ...
 
-    async def admin_pool(self) -> tuple[Pool, Opening]: ...
+    async def stand_in(self, failed: Pool, error: BaseException) -> Opened | None: ...
+
+    async def admin_pool(self) -> Opened: ...
 
     async def timeout_names(self) -> Sequence[str]: ...
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]": ...
+
+
+def open_pool(connection: ConnectionInfo, settings: Settings, server: Server, seal: Seal | None) -> Opened:
+    """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
+    if server.is_behind_pooler and not connection.is_pooled:
+        logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
+        connection = replace(connection, is_pooled=True)
+    timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
+    return Pool(connection, settings, server.version), Opening(
+        seal=seal,
+        is_distributed=server.is_distributed,
+        is_pooled=connection.is_pooled,
+        activity_query_size=server.activity_query_size,
+        timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
+    )
 
 
 async def give_back(pool: Pool, connection: Any, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False) -> None:

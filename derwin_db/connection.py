@@ -39,8 +39,11 @@ def _end(connection: PooledConnection) -> None:
             transport._sock = None
 
 
-CLEAN_IN_TRANSACTION = "CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET ALL"
-"""What `DISCARD ALL` does, as far as a transaction can: behind a transaction pooler the next statement after COMMIT may
+CLEAN_IN_TRANSACTION = (
+    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""What `DISCARD ALL` does, which no transaction block takes: behind a transaction pooler the next statement after COMMIT may
 run on another server connection, so this one is cleaned while it is ours."""
 
 
@@ -51,6 +54,11 @@ async def clean(connection: Any, *, timeout: float | None = None) -> None:  # no
     without that, a statement that a caller prepared under the driver's next name would run in another unit of work.
     """
     await connection.execute("DISCARD ALL", timeout=timeout)
+    forget(connection)
+
+
+def forget(connection: Any) -> None:
+    """Have the driver refuse what a caller kept of this connection. Nothing is sent."""
     connection._drop_local_statement_cache()
     connection._listeners.clear()
     connection._log_listeners.clear()

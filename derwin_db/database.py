@@ -8,17 +8,17 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from derwin_db.connection import session_settings
+from derwin_db.backend import Opened, open_pool
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.logins import Urls, read_scope_key
 from derwin_db.models import PruneResult
 from derwin_db.pool import Pool
+from derwin_db.replica import Replica, check_position, current_position
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Opening, Seal, check_reason, parse_project
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Seal, check_reason, parse_project
 from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
@@ -56,14 +56,15 @@ class Database:
         self.settings = settings or Settings.load()
         self.sessions = SessionFactory()
         self.cleanup_timeout = self.settings.cleanup_timeout
+        self.read_wait = self.settings.read_wait
         self.delete_timeout = self.settings.delete_timeout
         self._server_version = 0
         self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._app: tuple[Pool, Opening] | None = None
-        self._read: tuple[Pool, Opening] | None = None
-        self._admin: tuple[Pool, Opening] | None = None
+        self._app: Opened | None = None
+        self._replica: Replica | None = None
+        self._admin: Opened | None = None
         self._admin_refusal: DerwinError | None = None
         self._operator: ConnectionInfo | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -124,12 +125,13 @@ class Database:
             self._starting = None
 
     def _pools(self) -> list[Pool]:
-        return [pool for pool, _ in filter(None, (self._app, self._read, self._admin))]
+        read = None if self._replica is None else self._replica.opened
+        return [pool for pool, _ in filter(None, (self._app, read, self._admin))]
 
     def _forget_pools(self) -> None:
         for pool in self._pools():
             pool.abandon()
-        self._app = self._read = self._admin = self._admin_refusal = None
+        self._app = self._replica = self._admin = self._admin_refusal = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -143,15 +145,13 @@ class Database:
         server = await look_at(urls.service, self.settings, APP_ROLE)
         server.require_fences()
         seal = await self._seal(urls, server)
-        replica = None if urls.read is None else await look_at(urls.read, self.settings, APP_ROLE)
-        if replica is not None:
-            replica.require_fences()
+        if urls.read is not None:
+            self._replica = Replica(urls.read, self.settings, seal)
+            await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
         self._server_version = server.version
-        if urls.read is not None and replica is not None:
-            self._read = self._open_pool(urls.read, replica, seal)
-        self._app = self._open_pool(urls.service, server, seal)
+        self._app = open_pool(urls.service, self.settings, server, seal)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
             logger.warning("%s", warning)
@@ -168,25 +168,11 @@ class Database:
             self._admin_refusal = ConfigurationError(f"The admin door can't be opened: {error.message}")
         else:
             if admin.may_become_admin:
-                self._admin = self._open_pool(self._operator, admin, None)
+                self._admin = open_pool(self._operator, self.settings, admin, None)
             else:
                 self._admin_refusal = ConfigurationError(
                     "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
                 )
-
-    def _open_pool(self, connection: ConnectionInfo, server: Server, seal: Seal | None) -> tuple[Pool, Opening]:
-        if server.is_behind_pooler and not connection.is_pooled:
-            logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
-            connection = replace(connection, is_pooled=True)
-        pool = Pool(connection, self.settings, server.version)
-        timeouts = session_settings(self.settings, server.version) if connection.is_pooled else {}
-        return pool, Opening(
-            seal=seal,
-            is_distributed=server.is_distributed,
-            is_pooled=connection.is_pooled,
-            activity_query_size=server.activity_query_size,
-            timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
-        )
 
     async def _seal(self, urls: "Urls", server: Server) -> Seal | None:
         """Find the key of the sealed scope: the setting, the service's own login (a first try), the operator, the owner."""
@@ -205,16 +191,24 @@ class Database:
 
     # --- units of work ------------------------------------------------------------------------------------------------
 
-    def project(self, project: str | UUID, *, read_only: bool = False, snapshot: bool = False) -> ProjectSession:
+    def project(
+        self, project: str | UUID, *, read_only: bool = False, snapshot: bool = False, after: str | None = None
+    ) -> ProjectSession:
         """Return a unit of work of one project, by slug or id: `async with db.project("acme") as session`.
 
         One transaction, committed at the end of the block and rolled back on any exception. `read_only` goes to READ_URL
-        where there is one; `snapshot` is read-only too, and all its statements see one moment.
+        where there is one; `snapshot` is read-only too, and all its statements see one moment. On a replica the unit waits
+        until it sees all that was committed before `after = await db.position()`; the primary sees that anyway.
 
-        Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement.
+        Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement, also on a replica that does
+        not know a new project yet; ReplicaBehind where READ_FALLBACK is off.
         """
         begin = Begin.SNAPSHOT if snapshot else Begin.READ_ONLY if read_only else Begin.READ_WRITE
-        return ProjectSession(self, parse_project(project), begin)
+        return ProjectSession(self, parse_project(project), begin, None if after is None else check_position(after))
+
+    async def position(self) -> str:
+        """Return how far the primary has written: a token for `project(..., read_only=True, after=...)`. One round trip."""
+        return await current_position(await self.app_pool(read_only=False))
 
     def admin(self, *, reason: str) -> AdminSession:
         """Return a unit of work of the admin door: creating, changing, listing and deleting projects, nothing else.
@@ -259,16 +253,23 @@ class Database:
 
     # --- what units of work ask for (session.Backend) -----------------------------------------------------------------
 
-    async def app_pool(self, *, read_only: bool) -> tuple[Pool, Opening]:
+    async def app_pool(self, *, read_only: bool) -> Opened:
         """Return the pool of the service's login, or of the replica, and how it is opened."""
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
-        chosen = self._read if read_only and self._read is not None else self._app
-        if chosen is None:
+        chosen = await self._replica.choose() if read_only and self._replica is not None else None
+        if (chosen or self._app) is None:
             raise DatabaseUnavailable(_CLOSED)
-        return chosen
+        return chosen or self._app  # type: ignore[return-value]  # not None: see above
 
-    async def admin_pool(self) -> tuple[Pool, Opening]:
+    async def stand_in(self, failed: Pool, error: BaseException) -> Opened | None:
+        """Return the service's pool where it may do what failed on the replica."""
+        replica = self._replica
+        if replica is None or replica.opened is None or failed is not replica.opened[0] or not replica.may_stand_in(error):
+            return None
+        return self._app
+
+    async def admin_pool(self) -> Opened:
         """Return the pool of the operator's login. Errors: ConfigurationError where there is none."""
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()

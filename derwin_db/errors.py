@@ -19,7 +19,8 @@ password or a row: what a server says in MESSAGE and DETAIL stays behind, only i
     │   ├── RetentionLocked
     │   └── BudgetExceeded
     ├── DatabaseUnavailable         try again later
-    │   └── OutcomeUnknown          the commit may or may not have happened
+    │   ├── OutcomeUnknown          the commit may or may not have happened
+    │   └── ReplicaBehind           the replica has not seen yet what a read was to wait for
     ├── DatabaseTimeout
     ├── StorageFull
     └── ConfigurationError          found at start
@@ -169,6 +170,13 @@ class OutcomeUnknown(DatabaseUnavailable):
         "The connection was lost during the commit: the work is stored as a whole or not at all. Look before you repeat it."
     )
     may_run_again = False
+
+
+class ReplicaBehind(DatabaseUnavailable):
+    """The replica did not get as far as the position in time. Read from the primary, or later."""
+
+    code = "replica_behind"
+    default = "The replica has not seen that write yet. Try again."
 
 
 class DatabaseTimeout(DerwinError):

@@ -84,12 +84,22 @@ def migration_settings(config: Config) -> MigrationSettings:
 
 
 async def connect_directly(settings: MigrationSettings) -> asyncpg.Connection:
-    """Connect as the owner. The schema is left out of the first search_path, so that Alembic always names it."""
+    """Connect as the owner. The schema is left out of the first search_path, so that Alembic always names it.
+
+    By a statement: poolers refuse a search_path among what a connection starts with, in session mode too.
+    """
+    connection = await connect_plainly(settings.connection)
+    await connection.execute("SET search_path = pg_catalog")
+    return connection
+
+
+async def connect_plainly(connection: ConnectionInfo) -> asyncpg.Connection:
+    """Connect, and change nothing: behind a transaction pooler the next client would find it."""
     return await asyncpg.connect(
-        **settings.connection.connect_arguments(),
-        timeout=settings.connection.connect_timeout or 10,
+        **connection.connect_arguments(),
+        timeout=connection.connect_timeout or 10,
         statement_cache_size=0,
-        server_settings={"application_name": "derwin-db migrate", "search_path": "pg_catalog"},
+        server_settings={"application_name": "derwin-db migrate"},
     )
 
 
@@ -169,7 +179,7 @@ def _migration_error(error: Exception) -> Exception:
 
 async def _current_revision(settings: MigrationSettings) -> str | None:
     try:
-        connection = await connect_directly(settings)
+        connection = await connect_plainly(settings.connection)
         try:
             if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is None:
                 return None
@@ -191,16 +201,15 @@ async def refuse_transaction_pooler(connection: ConnectionInfo) -> None:
     )
     if connection.is_pooled:
         raise ConfigurationError(message)
-    settings = MigrationSettings(connection)
     opened: list[asyncpg.Connection] = []
     try:
-        first = await connect_directly(settings)
+        first = await connect_plainly(connection)
         opened.append(first)
         seen = await first.fetchval("SELECT pg_backend_pid()")
         if seen == first.get_server_pid():
             return
         for _ in range(_PROBES):
-            other = await connect_directly(settings)
+            other = await connect_plainly(connection)
             opened.append(other)
             await other.execute("BEGIN")
             if await other.fetchval("SELECT pg_backend_pid()") == seen:

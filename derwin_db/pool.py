@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from derwin_db.connection import PooledConnection, _end, clean, session_settings
+from derwin_db.connection import PooledConnection, _end, clean, forget, session_settings
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.server import connection_error
 from derwin_db.settings import ConnectionInfo, Settings
@@ -77,7 +77,7 @@ class Pool:
         return await self._wait()
 
     async def release(self, connection: PooledConnection, *, is_dirty: bool = False) -> None:
-        """Give the connection back: idle, clean and alive, or it is ended."""
+        """Give the connection back: idle, clean and alive, or it is ended. `is_dirty`: SQL of a caller ran on it."""
         is_clean = not is_dirty or await self._cleaned(connection)
         if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
             self._used.discard(connection)
@@ -145,6 +145,9 @@ class Pool:
         return not connection.is_closed() and connection.expires_at > self._loop.time()
 
     async def _cleaned(self, connection: PooledConnection) -> bool:
+        if self._info.is_pooled:
+            forget(connection)  # what the server knows was undone with the transaction
+            return True
         try:
             await clean(connection, timeout=self._settings.cleanup_timeout)
         except Exception:

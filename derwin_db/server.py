@@ -24,6 +24,7 @@ _OLDEST_VECTOR = (0, 8)
 _LOOK = """
 SELECT
     pg_backend_pid() AS backend_pid,
+    pg_is_in_recovery() AS is_standby,
     current_setting('server_version_num')::int AS version,
     (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
     EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS is_distributed,
@@ -70,6 +71,8 @@ _PRIVILEGED = (
     "derwin_app and see every project. Make a login that may only become derwin_app: `derwin-db roles create`."
 )
 
+_STANDBY = "DATABASE_URL leads to a standby, which takes no writes. A replica belongs into READ_URL."
+
 _BOTH_ROLES = (
     "The login of DATABASE_URL may become derwin_admin too: raw SQL in a session can `SET ROLE derwin_admin`. Give the admin "
     "door a login of its own (ADMIN_URL): `derwin-db roles create`."
@@ -91,6 +94,7 @@ class Server:
     missing_fences: tuple[str, ...]
     is_behind_pooler: bool
     """Whether a pooler answers for the server: another backend than the one that was named at the login."""
+    is_standby: bool
 
     def require_fences(self) -> None:
         """Refuse a database that can't be served. Errors: SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced."""
@@ -121,9 +125,10 @@ class Server:
 
     def warnings(self) -> list[str]:
         """Say what works, but should not stay so."""
+        standby = [_STANDBY] if self.is_standby else []
         if self.is_privileged:
-            return [_PRIVILEGED]
-        return [_BOTH_ROLES] if self.may_become_admin else []
+            return [*standby, _PRIVILEGED]
+        return [*standby, _BOTH_ROLES] if self.may_become_admin else standby
 
 
 async def connect_once(connection: ConnectionInfo, settings: Settings) -> asyncpg.Connection:
@@ -220,6 +225,7 @@ def _server(opened: Any, seen: Any, *, revision: str | None, may_become_admin: b
         may_become_admin=may_become_admin,
         missing_fences=missing,
         is_behind_pooler=seen["backend_pid"] != opened.get_server_pid(),
+        is_standby=seen["is_standby"],
     )
 
 

@@ -11,18 +11,20 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from derwin_db.backend import Backend
-from derwin_db.errors import DerwinError, ScopeError
-from derwin_db.pool import Pool
+from derwin_db.backend import Backend, Opened
+from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.replica import wait_for
 from derwin_db.savepoint import Savepoint
 from derwin_db.scope import Begin, Opening
 from derwin_db.statement import Statement
 from derwin_db.transaction import Transaction
-from derwin_db.translation import is_of_the_driver, raise_translated, translate_any
+from derwin_db.translation import is_of_the_driver, raise_translated, sqlstate_of, translate_any
 
 R = TypeVar("R")
 admin_log = logging.getLogger("derwin_db.admin")
 _STREAM_ROWS = 500
+_READ_ONLY = "25006"
+_STANDBY = "This server takes no writes now: it is a standby. After a fail-over, DATABASE_URL has to lead to the new primary."
 
 
 class UnitOfWork(Transaction):
@@ -131,10 +133,11 @@ class ProjectSession(UnitOfWork):
 
     _expects_scope = True
 
-    def __init__(self, backend: Backend, project_id: UUID, begin: Begin = Begin.READ_WRITE) -> None:
+    def __init__(self, backend: Backend, project_id: UUID, begin: Begin = Begin.READ_WRITE, after: str | None = None) -> None:
         super().__init__(backend)
         self.__project_id = project_id
         self.__begin = begin
+        self.__after = after
 
     @property
     def project_id(self) -> UUID:
@@ -146,11 +149,19 @@ class ProjectSession(UnitOfWork):
         """Whether writes are refused."""
         return self.__begin is not Begin.READ_WRITE
 
-    async def _choose_pool(self) -> tuple[Pool, Opening]:
+    async def _choose_pool(self) -> Opened:
         return await self._backend.app_pool(read_only=self.is_read_only)
 
     async def _open(self, connection: Any, opening: Opening) -> None:
+        if self.__after is not None and self.is_read_only:
+            await wait_for(connection, self.__after, self._backend.read_wait)
         await opening.for_project(connection, self.__project_id, self.__begin)
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        if sqlstate_of(error) == _READ_ONLY and not self.is_read_only:
+            self._has_failed = self._is_lost = True  # these connections lead to a server that was a primary once
+            raise DatabaseUnavailable(_STANDBY) from None
+        super()._fail(error)
 
     def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
         return super()._arguments(statement, {**values, "project_id": self.__project_id})
@@ -184,7 +195,7 @@ class AdminSession(UnitOfWork):
         """Remember what was done, for the log."""
         self._operations.append(operation)
 
-    async def _choose_pool(self) -> tuple[Pool, Opening]:
+    async def _choose_pool(self) -> Opened:
         pool, opening = await self._backend.admin_pool()
         self._login = pool.login
         return pool, opening

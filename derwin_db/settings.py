@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     scope_key: SecretStr | None = None
     """The seal's key as `derwin-db roles key` prints it, for a service that has neither owner's nor operator's URL."""
 
+    read_fallback: bool = True
+    """Whether read-only units go to the primary while the replica does not answer, or is behind what they wait for."""
+
     data_dir: Path | None = None
     """Data folder of the embedded server."""
 
@@ -40,6 +43,8 @@ class Settings(BaseSettings):
     pool_timeout: float = _seconds(5.0)
     connect_timeout: float = _seconds(5.0)
     connection_life: float = _seconds(1800.0)
+    read_wait: float = _seconds(2.0)
+    """Longest wait of a read-only unit for a position of the primary (`after=`)."""
     command_timeout: float = _seconds(30.0)
     statement_timeout: float = _seconds(25.0)
     lock_timeout: float = _seconds(2.0)

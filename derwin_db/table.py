@@ -198,6 +198,16 @@ def paged(table: str, *columns: str) -> sa.Index:
     return index(table, *columns, "created_at DESC", "id DESC")
 
 
+GROWING = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02}
+"""Storage settings of a table that only grows: autovacuum comes at a twentieth, so that counts go on without the heap.
+
+Source: benchmarks/retention.py, docs/explanation/scale.md.
+"""
+
+TURNING_OVER = {"autovacuum_vacuum_scale_factor": 0.02, **GROWING}
+"""Storage settings of a table whose rows come and go: autovacuum comes at a fiftieth, a day's rows, and not at a fifth."""
+
+
 @event.listens_for(sa.Table, "after_parent_attach")
 def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
     """Finish a table of ours: name its CHECKs, and leave defaults to the database.

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from derwin_db.backend import Backend, Outcome, call_all, give_back
+from derwin_db.backend import Backend, Opened, Outcome, call_all, give_back
 from derwin_db.connection import CLEAN_IN_TRANSACTION
 from derwin_db.errors import (
     UNIT_FAILED,
@@ -117,12 +117,22 @@ class Transaction:
     async def _open(self, connection: Any, opening: Opening) -> None:
         raise NotImplementedError
 
-    async def _choose_pool(self) -> tuple[Pool, Opening]:
+    async def _choose_pool(self) -> Opened:
         raise NotImplementedError
 
     async def _begin(self) -> Any:
-        """Take a connection and open the transaction. A pooled connection that turns out dead is replaced: nothing ran yet."""
+        """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""
         pool, opening = await self._choose_pool()
+        try:
+            return await self._begin_on(pool, opening)
+        except Exception as error:
+            other = await self._backend.stand_in(pool, error)
+            if other is None or self._is_closed:
+                raise
+        return await self._begin_on(*other)
+
+    async def _begin_on(self, pool: Pool, opening: Opening) -> Any:
+        """Do it on connections of this pool. One that turns out dead is replaced."""
         for attempt in range(_BEGIN_ATTEMPTS):
             connection = await pool.acquire()
             try:
@@ -261,8 +271,8 @@ class Transaction:
 
     @property
     def _is_dirty(self) -> bool:
-        """Whether a caller's SQL can have left something on the connection that nobody has cleaned yet."""
-        return self._sql is not None and not self._is_pooled
+        """Whether a caller's SQL can have left something on the connection."""
+        return self._sql is not None
 
     async def _leave_at_once(self) -> None:
         """Abandon the unit without waiting: a generator that is being closed may not, and its loop may be gone."""

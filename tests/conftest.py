@@ -13,6 +13,7 @@ from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer, choose_server
 from derwin_db.types import new_id
+from tests.pgbouncer import pooled
 
 PATIENT = Settings(lock_timeout=20, pool_timeout=20)
 """On a machine that is busy with other tests, a queue for one row takes its time."""
@@ -23,8 +24,8 @@ NewProject = Callable[..., Awaitable[Project]]
 @pytest.fixture(scope="session")
 def server() -> Iterator[TestServer]:
     """The server that this worker tests on."""
-    with choose_server() as chosen:
-        yield chosen
+    with choose_server() as chosen, pooled(chosen) as led:
+        yield led
 
 
 @pytest.fixture(scope="session")

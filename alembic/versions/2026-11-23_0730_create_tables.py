@@ -20,6 +20,11 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# What autovacuum looks after sooner than at a fifth of the table: rows come and go here by the million.
+# Source: benchmarks/retention.py, docs/explanation/scale.md
+GROWING = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02}
+TURNING_OVER = {"autovacuum_vacuum_scale_factor": 0.02, **GROWING}
+
 
 def upgrade() -> None:
     for statement in sql.read("uuid7.v1"):
@@ -97,6 +102,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "id", name="pk_spend_ledger"),
         sa.UniqueConstraint("project_id", "idempotency_key", name="uq_spend_ledger_idempotency_key"),
         schema="public",
+        postgresql_with=GROWING,
     )
     op.create_index(
         "ix_spend_ledger_created_at_id",
@@ -604,6 +610,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project_id", "id", name="pk_raw_signals"),
         sa.UniqueConstraint("project_id", "run_id", "fingerprint", name="uq_raw_signals_run_id_fingerprint"),
         schema="public",
+        postgresql_with=TURNING_OVER,
     )
     op.create_index(
         "ix_raw_signals_created_at_id",
@@ -670,6 +677,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("project_id", "id", name="pk_audit_artifacts"),
         schema="public",
+        postgresql_with=TURNING_OVER,
     )
     op.create_index(
         "ix_audit_artifacts_created_at_id",

@@ -7,7 +7,7 @@ import click
 
 from derwin_db.cli.output import command, json_option, show
 from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, connect_directly
+from derwin_db.migrations import MigrationSettings, connect_plainly
 from derwin_db.migrations import status as migration_status
 
 
@@ -36,7 +36,7 @@ def status(as_json: bool) -> None:
 
 
 async def _count_projects(settings: MigrationSettings) -> int:
-    connection = await connect_directly(settings)
+    connection = await connect_plainly(settings.connection)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM public.projects"))
     except asyncpg.UndefinedTableError:

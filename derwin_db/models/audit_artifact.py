@@ -11,6 +11,7 @@ from derwin_db.column import choice, nullable
 from derwin_db.enums import ComplianceMode
 from derwin_db.table import (
     SCHEMA,
+    TURNING_OVER,
     Changing,
     Fields,
     Input,
@@ -89,7 +90,7 @@ class AuditArtifact(Changing, AuditArtifactFields, ProjectTable, table=True):
         index("audit_artifacts", "fix_attempt_id"),
         index("audit_artifacts", "retention_until"),
         paged("audit_artifacts"),
-        {"schema": SCHEMA},
+        {"schema": SCHEMA, "postgresql_with": TURNING_OVER},
     )
 
     compliance_mode: Annotated[ComplianceMode, choice(ComplianceMode)]

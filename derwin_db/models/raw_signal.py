@@ -12,6 +12,7 @@ from derwin_db.enums import DiscoveryRoute, Severity
 from derwin_db.json_value import JsonObject
 from derwin_db.table import (
     SCHEMA,
+    TURNING_OVER,
     AsJson,
     Changing,
     Fields,
@@ -70,7 +71,7 @@ class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
         index("raw_signals", "fingerprint"),
         paged("raw_signals"),
         paged("raw_signals", "status"),
-        {"schema": SCHEMA},
+        {"schema": SCHEMA, "postgresql_with": TURNING_OVER},
     )
 
     run_id: Id

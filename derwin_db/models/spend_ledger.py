@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from derwin_db.column import as_json, choice, nullable
 from derwin_db.json_value import JsonObject
 from derwin_db.money import Cost, Money
-from derwin_db.table import SCHEMA, AsJson, Created, Fields, Input, ProjectTable, index, paged, primary_key, unique
+from derwin_db.table import GROWING, SCHEMA, AsJson, Created, Fields, Input, ProjectTable, index, paged, primary_key, unique
 from derwin_db.types import Count, Id, ShortText, Slug, Timestamp, Window, refuse
 
 
@@ -75,7 +75,7 @@ class SpendLedger(Created, SpendLedgerFields, ProjectTable, table=True):
         ),
         index("spend_ledger", "occurred_at"),
         paged("spend_ledger"),
-        {"schema": SCHEMA},
+        {"schema": SCHEMA, "postgresql_with": GROWING},
     )
 
     project_slug: Slug

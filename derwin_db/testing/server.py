@@ -10,7 +10,7 @@ import gc
 import os
 import secrets
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
@@ -22,6 +22,8 @@ from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
+_END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+"""What a pooler keeps open after its clients have left."""
 
 
 class DatabaseUrls(TypedDict):
@@ -59,11 +61,25 @@ class TestServer:
         self._password = secrets.token_urlsafe(24)
         self._template: str | None = None
         self._made: list[str] = []
+        self._route: Callable[[ConnectionInfo], ConnectionInfo] | None = None
 
     @property
     def owner(self) -> ConnectionInfo:
         """The administrator's login, in the maintenance database."""
         return self._owner
+
+    @property
+    def logins(self) -> tuple[ConnectionInfo, ConnectionInfo]:
+        """The service's and the operator's login, in the maintenance database. They exist once a database was made."""
+        service, operator = self._logins
+        return (
+            replace(self._owner, user=service, password=self._password),
+            replace(self._owner, user=operator, password=self._password),
+        )
+
+    def lead_through(self, route: Callable[[ConnectionInfo], ConnectionInfo]) -> None:
+        """Have the service and the operator of databases that are made from now on go another way: through a pooler."""
+        self._route = route
 
     def empty(self) -> TestDatabase:
         """Make an empty database: no schema, but the logins."""
@@ -84,6 +100,8 @@ class TestServer:
     def clone(self, database: TestDatabase) -> TestDatabase:
         """Make a copy of a database that nobody is connected to."""
         name = self._new_name()
+        if self._route is not None:
+            asyncio.run(self._administer(_END_CONNECTIONS.format(database=database.owner.database)))
         asyncio.run(self._create(name, database.owner.database))
         return self._described(name)
 
@@ -106,13 +124,10 @@ class TestServer:
         return name
 
     def _described(self, name: str) -> TestDatabase:
-        service, operator = self._logins
-        owner = replace(self._owner, database=name)
-        return TestDatabase(
-            owner,
-            replace(owner, user=service, password=self._password),
-            replace(owner, user=operator, password=self._password),
-        )
+        service, operator = (replace(login, database=name) for login in self.logins)
+        if self._route is not None:
+            service, operator = self._route(service), self._route(operator)
+        return TestDatabase(replace(self._owner, database=name), service, operator)
 
     async def _create(self, name: str, template: str | None) -> None:
         connection = await self._connect()
@@ -220,9 +235,9 @@ def url_of(connection: ConnectionInfo) -> str:
     from urllib.parse import quote
 
     login = quote(connection.user, safe="") + (f":{quote(connection.password, safe='')}" if connection.password else "")
-    tls = f"&sslmode={connection.sslmode}" if connection.sslmode else ""
+    options = f"&sslmode={connection.sslmode}" if connection.sslmode else ""
+    options += "&pgbouncer=true" if connection.is_pooled else ""
     if connection.host.startswith("/"):
-        return (
-            f"postgresql://{login}@/{connection.database}?host={quote(connection.host, safe='/')}&port={connection.port}{tls}"
-        )
-    return f"postgresql://{login}@{connection.host}:{connection.port}/{connection.database}{'?' + tls[1:] if tls else ''}"
+        place = f"host={quote(connection.host, safe='/')}&port={connection.port}"
+        return f"postgresql://{login}@/{connection.database}?{place}{options}"
+    return f"postgresql://{login}@{connection.host}:{connection.port}/{connection.database}{options and '?' + options[1:]}"

@@ -2,6 +2,7 @@
 
 import asyncpg
 import pytest
+from sqlmodel import SQLModel
 
 from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
@@ -17,6 +18,15 @@ async def owner(migrated: TestDatabase) -> asyncpg.Connection:
     connection = await asyncpg.connect(**migrated.owner.connect_arguments())
     yield connection
     await connection.close()
+
+
+class TestStorage:
+    @pytest.mark.parametrize("table", ALL)
+    async def test_settings_are_those_of_the_models(self, owner: asyncpg.Connection, table: str) -> None:
+        options = await owner.fetchval("SELECT reloptions FROM pg_class WHERE oid = $1::regclass", f"public.{table}")
+        wanted = SQLModel.metadata.tables[f"public.{table}"].dialect_options["postgresql"].get("with") or {}
+        assert set(options or ()) == {f"{name}={value}" for name, value in wanted.items()}
+        assert bool(wanted) is (table in {"raw_signals", "audit_artifacts", "spend_ledger"})
 
 
 class TestRowLevelSecurity:

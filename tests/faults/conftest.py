@@ -14,10 +14,10 @@ from derwin_db.testing import TestDatabase
 from tests.faults import load
 from tests.faults.clock import LIBRARY
 from tests.faults.disk import can_mount
-from tests.faults.pooler import PROGRAM
 from tests.faults.proxy import Proxy
 from tests.faults.victim import Victim, make_base
 from tests.faults.watch import Watch, watching
+from tests.pgbouncer import NEED, PROGRAM
 
 MakeDatabase = Callable[..., Database]
 
@@ -25,7 +25,7 @@ collect_ignore: list[str] = []
 missing: list[str] = []
 for file, is_here, need in (
     ("test_disk.py", can_mount(), "a root that may mount file systems"),
-    ("test_pooler.py", PROGRAM is not None, "the program pgbouncer (apt-get install -y pgbouncer)"),
+    ("test_pooler.py", PROGRAM is not None, NEED),
     ("test_clock_step.py", LIBRARY is not None, "the library libfaketime (apt-get install -y libfaketime)"),
 ):
     if not is_here:

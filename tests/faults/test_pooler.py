@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -12,8 +11,8 @@ from derwin_db import Database, migrations, repos
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, NotFound
 from derwin_db.models import QATicketUpdate
 from tests.faults.load import Traffic, entry, make_ticket, new_project, spend, titles_of
-from tests.faults.pooler import Pooler
 from tests.faults.victim import Victim
+from tests.pgbouncer import Pooler
 
 POOLED = "pgbouncer=true"
 
@@ -21,7 +20,7 @@ POOLED = "pgbouncer=true"
 @pytest.fixture
 async def pooler(victim: Victim, database):
     """A pooler with two server connections for the service's login."""
-    pooler = Pooler(victim, database, size=2)
+    pooler = Pooler.of(database, size=2)
     await asyncio.to_thread(pooler.start)
     yield pooler
     pooler.remove()
@@ -30,7 +29,7 @@ async def pooler(victim: Victim, database):
 @pytest.fixture
 async def narrow(victim: Victim, database):
     """A pooler with one server connection for all clients."""
-    pooler = Pooler(victim, database, size=1)
+    pooler = Pooler.of(database, size=1)
     await asyncio.to_thread(pooler.start)
     yield pooler
     pooler.remove()
@@ -79,9 +78,8 @@ class TestTransactionMode:
             assert caught.value.sqlstate == "57014"
 
     async def test_migrations_refuse_it(self, database, pooler: Pooler):
-        declared = replace(pooler.before(database.owner), is_pooled=True)
         with pytest.raises(ConfigurationError, match="DIRECT_URL"):
-            await migrations.refuse_transaction_pooler(declared)
+            await migrations.refuse_transaction_pooler(pooler.declared(database.owner))
 
     async def test_a_cancelled_query_ends_on_the_server(self, make_db, victim: Victim, database, pooler: Pooler, project):
         db = make_db(pooler.before_all(database), parameters=POOLED)

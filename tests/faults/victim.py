@@ -99,7 +99,7 @@ class Victim:
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError, IndexError):
-            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+            return (self.data / "postmaster.pid").read_text().splitlines()[7].strip() in ("ready", "standby")
         return False
 
     def log(self, lines: int = 20) -> str:
@@ -202,9 +202,13 @@ class Victim:
         return [str(programs / name), *arguments]
 
     def _as_user(self) -> dict[str, Any]:
-        """Return how a program is run: as root it is not, PostgreSQL refuses that."""
-        user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
-        return {"cwd": "/", "env": {**os.environ, **self._environment}, "stdin": subprocess.DEVNULL, **user}
+        return as_user(self._environment)
+
+
+def as_user(environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return how a program is run: as root it is not, PostgreSQL and PgBouncer refuse that."""
+    user: dict[str, Any] = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"cwd": "/", "env": {**os.environ, **(environment or {})}, "stdin": subprocess.DEVNULL, **user}
 
 
 def new_folder() -> Path:

@@ -20,7 +20,7 @@ from tests.isolation.units import only, outliving, reading, refused, script
 async def behind_a_pooler_in_transaction_mode(arena, repository):
     async with pooled(arena.shared.database.service) as (pooler, info):
         rest = {name: url for name, url in arena.shared.database.urls.items() if name != "url"}
-        url = url_of(info) + "&pgbouncer=true"
+        url = url_of(info)
         async with Database(url, **rest) as one, Database(url, **rest) as two:
 
             async def turn(database, project):

@@ -69,7 +69,7 @@ async def login(server, own_database, owner):
 
     name = f"service_{own_database.owner.database}"
     await roles.create_logins(owner, service=name, operator=own_database.operator.user, service_password="secret")
-    yield replace(own_database.service, user=name, password="secret")
+    yield replace(own_database.owner, user=name, password="secret")
     await owner.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}; DROP ROLE {name}")
 
 
@@ -199,7 +199,7 @@ class TestServer:
         assert bad(report) == {"server"}
 
     async def test_database_that_is_not_there(self, own_database):
-        report = await examine(replace(own_database.service, database="never_made"))
+        report = await examine(replace(own_database.owner, database="never_made"))
 
         assert bad(report) == {"server"}
         assert "does not exist" in report.checks[0].detail

@@ -6,6 +6,7 @@ import logging
 import os
 import statistics
 import time
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -16,6 +17,7 @@ from derwin_db.errors import ConfigurationError, InvalidInput, ScopeError
 from derwin_db.scope import Seal
 from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
+from derwin_db.testing.server import url_of
 from tests.isolation.sealing import sealing_scripts
 
 SCRIPTS = [script for script in sealing_scripts() if script.family == 14]
@@ -157,11 +159,7 @@ class TestStart:
         await owner.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'both'; GRANT derwin_app, derwin_admin TO {login}")
         try:
             with caplog.at_level(logging.WARNING, logger="derwin_db"):
-                url = (
-                    own_database.urls["url"]
-                    .replace(own_database.service.user, login)
-                    .replace(own_database.service.password or "", "both")
-                )
+                url = url_of(replace(own_database.owner, user=login, password="both"))
                 async with Database(url, direct_url=own_database.urls["direct_url"]):
                     pass
             assert [record for record in caplog.messages if "may become derwin_admin too" in record]
