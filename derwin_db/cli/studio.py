@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 from typing import Any
 
@@ -18,9 +17,13 @@ _LOOKED_AT = 100
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), envvar="PORT", help=f"Port; {PORT} or a free one by default, 0 a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), envvar="PORT", help=f"Port; {PORT} or a free one by default, 0 a free one."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--i-know", is_flag=True, help="Listen beyond this machine: whoever learns the URL reads all projects, unencrypted.")
+@click.option(
+    "--i-know", is_flag=True, help="Listen beyond this machine: whoever learns the URL reads all projects, unencrypted."
+)
 @json_option
 @command
 def studio(port: int | None, host: str, i_know: bool, as_json: bool) -> None:
@@ -114,7 +117,8 @@ def _serve(uvicorn: Any, listening: socket.socket, host: str, *, is_loopback: bo
         show({"url": url, "port": port}, f"\n  {url}\n\nThe studio runs until Ctrl-C.", as_json=as_json)
 
     app = create_app(Database(), token=token, hosts=hosts, takes_addresses=not is_loopback, on_start=announce)
-    logging.getLogger("uvicorn.error").addFilter(lambda record: token not in record.getMessage())
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE, server_header=False)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE, server_header=False
+    )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])

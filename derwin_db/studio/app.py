@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from derwin_db.database import Database
 from derwin_db.studio import failure, fixes, overview, profile, projects, rows, ticket
@@ -24,7 +24,7 @@ def create_app(
     hosts: Collection[str] = LOOPBACK,
     takes_addresses: bool = False,
     on_start: Callable[[], object] = lambda: None,
-) -> Starlette:
+) -> ASGIApp:
     """Return the studio of this database, below the path `/{token}/`.
 
     `hosts` are the names that the server goes by; with `takes_addresses` also any IP address. `on_start` is called when the
@@ -50,11 +50,11 @@ def create_app(
             Route("/p/{project}/tables/{table}/{id:uuid}", rows.one, name="row"),
             Mount("/static", StaticFiles(directory=_FOLDER / "static"), name="static"),
         ],
-        middleware=[Middleware(Door, token=token, hosts=hosts, takes_addresses=takes_addresses)],
         exception_handlers=failure.HANDLERS,
         lifespan=life,
     )
-    app.router.redirect_slashes = False
     app.state.db = db
     app.state.renderer = Renderer(f"/{token}")
-    return app
+    return Door(
+        app, token=token, hosts=hosts, takes_addresses=takes_addresses
+    )  # outermost: an answer to a defect passes it too

@@ -1,7 +1,7 @@
 """The door: what every request passes before a page sees it, and the headers that every answer carries.
 
-The token is the first segment of every path. A cookie would do as well for one server, but is sent to all ports of this machine;
-a path is not, and `Referrer-Policy: no-referrer` keeps it from what a page links to.
+The token is the first segment of every path. A cookie would do as well for one server, but is sent to all ports of this
+machine; a path is not, and `Referrer-Policy: no-referrer` keeps it from what a page links to.
 """
 
 import ipaddress

@@ -1,9 +1,10 @@
 """Past fixes: by words and classification, and those that are similar to one of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.orm import defer
 from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +22,7 @@ _NEIGHBOURS = 10
 
 
 async def search(request: Request) -> Response:
-    """List past fixes, of one classification and with all of some words. Cost: with words, one reading of the project's fixes."""
+    """List past fixes, of one classification and with all of some words. Cost: with words, the project's fixes are read."""
     asked, found = listing(request, ("words", "classification"))
     words = _words(found.pop("words", ""))
     classification = found.get("classification")
@@ -30,7 +31,7 @@ async def search(request: Request) -> Response:
         project = await repos.projects.current(session)
         names = (await session.sql.execute(_names())).all()
         if words:
-            fixes: Sequence[Any] = (await session.sql.execute(_with_words(words, classification))).all()
+            fixes: Sequence[Any] = (await session.sql.scalars(_with_words(words, classification))).all()
             total = (await session.sql.execute(_count(words, classification))).scalar_one()
         else:
             page = await repos.rag_corpus.list(session, **found)
@@ -46,7 +47,7 @@ async def search(request: Request) -> Response:
         fixes=fixes,
         total=total,
         cursor=cursor,
-        is_first="cursor" not in found,
+        is_first=bool(words) or "cursor" not in found,
     )
 
 
@@ -79,19 +80,15 @@ def _words(text: str) -> list[str]:
 def _conditions(words: Sequence[str], classification: str | None) -> list[sa.ColumnElement[bool]]:
     """Every word stands somewhere in the fix, as it is written: `%` and `_` are characters."""
     texts = (col(RAGCorpus.problem), col(RAGCorpus.fix_summary), col(RAGCorpus.diff))
-    found: list[sa.ColumnElement[bool]] = [
-        sa.or_(*(text.icontains(word, autoescape=True) for text in texts)) for word in words
-    ]
+    found: list[sa.ColumnElement[bool]] = [sa.or_(*(text.icontains(word, autoescape=True) for text in texts)) for word in words]
     if classification is not None:
         found.append(col(RAGCorpus.classification) == classification)
     return found
 
 
-def _with_words(words: Sequence[str], classification: str | None) -> sa.Select[Any]:
-    columns = [
-        getattr(RAGCorpus, name) for name in ("id", "problem", "fix_summary", "classification", "use_count", "created_at")
-    ]
-    query = sa.select(*columns).where(*_conditions(words, classification))
+def _with_words(words: Sequence[str], classification: str | None) -> sa.Select[RAGCorpus]:
+    """Whole entries, but for their embeddings."""
+    query = sa.select(RAGCorpus).options(defer(cast("Any", RAGCorpus.embedding))).where(*_conditions(words, classification))
     return query.order_by(col(RAGCorpus.created_at).desc(), col(RAGCorpus.id).desc()).limit(PAGE_SIZE)
 
 
@@ -99,6 +96,6 @@ def _count(words: Sequence[str], classification: str | None) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(RAGCorpus).where(*_conditions(words, classification))
 
 
-def _names() -> sa.Select[Any]:
+def _names() -> sa.Select[str, int]:
     name = col(RAGCorpus.classification)
     return sa.select(name, sa.func.count().label("fixes")).group_by(name).order_by(name)

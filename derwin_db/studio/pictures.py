@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 WIDTH, HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 28
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 10, 28
 _ROW, _ROW_LEFT, _GAP = 26, 132, 6
 _TICKS = 5
 
@@ -89,6 +89,13 @@ class Data:
     short: Callable[[float], str]
     """How the axis says a number."""
     links: Mapping[str, str] = field(default_factory=dict)
+    """Where each label leads."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """How labels read that are not names themselves."""
+
+    def name(self, label: str) -> str:
+        """Return how a label reads."""
+        return self.names.get(label, label)
 
 
 def columns(picture: Picture, data: Data, *, every: int = 1) -> Picture:
@@ -98,7 +105,7 @@ def columns(picture: Picture, data: Data, *, every: int = 1) -> Picture:
     for number, label in enumerate(data.labels):
         x = picture.left + number * step
         if number % every == 0:
-            picture.labels.append(Tick(x + step / 2, label))
+            picture.labels.append(Tick(x + step / 2, data.name(label)))
         for series, low, high in _pile(data, label):
             top, bottom = sorted((place(low), place(high)))
             _mark(picture, data, label, series, (x + step * 0.1, top, step * 0.8, bottom - top))
@@ -112,7 +119,7 @@ def rows(picture: Picture, data: Data) -> Picture:
     place = _axis(picture, data, _stacks(data), picture.left, picture.right)
     for number, label in enumerate(data.labels):
         y = picture.top + number * _ROW
-        picture.labels.append(Tick(y + _ROW / 2, label))
+        picture.labels.append(Tick(y + _ROW / 2, data.name(label)))
         for series, low, high in _pile(data, label):
             start, end = sorted((place(low), place(high)))
             _mark(picture, data, label, series, (start, y + _GAP / 2, end - start, _ROW - _GAP))
@@ -125,7 +132,7 @@ def lines(picture: Picture, data: Data, *, every: int = 1, top: float) -> Pictur
     step = (picture.right - picture.left) / max(len(data.labels) - 1, 1)
     for number, label in enumerate(data.labels):
         if number % every == 0:
-            picture.labels.append(Tick(picture.left + number * step, label))
+            picture.labels.append(Tick(picture.left + number * step, data.name(label)))
     for series, tone in data.series.items():
         known = [(n, label) for n, label in enumerate(data.labels) if (label, series) in data.values]
         points = [(picture.left + n * step, place(data.values[label, series])) for n, label in known]
@@ -157,7 +164,7 @@ def _axis(picture: Picture, data: Data, extremes: Sequence[float], start: float,
     picture.legend = [(tone, series) for series, tone in data.series.items()]
     for label in data.labels:
         cells = [data.values.get((label, series)) for series in data.series]
-        picture.rows.append((label, ["" if cell is None else data.text(cell) for cell in cells]))
+        picture.rows.append((data.name(label), ["" if cell is None else data.text(cell) for cell in cells]))
     return place
 
 
@@ -187,5 +194,5 @@ def _mark(picture: Picture, data: Data, label: str, series: str, box: tuple[floa
     value = data.values[label, series]
     x, y, width, height = (round(number, 2) for number in box)
     picture.marks.append(
-        Mark(x, y, width, height, data.series[series], series, label, value, data.text(value), data.links.get(label))
+        Mark(x, y, width, height, data.series[series], series, data.name(label), value, data.text(value), data.links.get(label))
     )

@@ -94,7 +94,9 @@ def _plain(value: Any) -> Any:
 
 
 def _change(entry: ProfileEvolutionLog, before: dict[str, Any], after: dict[str, Any]) -> Change:
-    old, new = (json.dumps(content, indent=2, ensure_ascii=False).splitlines() if content else [] for content in (before, after))
+    old, new = (
+        json.dumps(content, indent=2, ensure_ascii=False).splitlines() if content else [] for content in (before, after)
+    )
     if max(len(old), len(new)) > _MOST_LINES:
         return Change(entry, None)
     lines = list(islice(unified_diff(old, new, lineterm="", n=_CONTEXT), 2, 2 + _MOST_SHOWN + 1))

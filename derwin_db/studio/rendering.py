@@ -50,6 +50,11 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     return HTMLResponse(renderer.render(template, **{"project": None, "section": "", **values}), status_code)
 
 
+def url(request: Request, path: str) -> str:
+    """Return the address of a page."""
+    return cast("Renderer", request.app.state.renderer).url(path)
+
+
 def when(value: datetime | None) -> Markup:
     """Return a moment to the minute in UTC; the element has it to the microsecond."""
     if value is None:

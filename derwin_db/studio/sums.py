@@ -8,11 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import col
 
 from derwin_db.models import FixOutcome, QAFixAttempt, QARun, QATicket, RawSignal, SpendLedger
+from derwin_db.query import table_of
 from derwin_db.session import ProjectSession
 from derwin_db.trust import wilson_lower_bound
+
+_ATTEMPTS = table_of(QAFixAttempt)
+_LEDGER = table_of(SpendLedger)
+_RUNS = table_of(QARun)
+_SIGNALS = table_of(RawSignal)
+_TICKETS = table_of(QATicket)
 
 TRUST_DAYS = 30
 """The window of a trust score."""
@@ -39,33 +45,33 @@ class Period:
 
 async def spend(session: ProjectSession, period: Period) -> list[Any]:
     """Return (day, model, amount); what no model was paid for goes by its source. Order: by day."""
-    at = col(SpendLedger.occurred_at)
+    at = _LEDGER.c.occurred_at
     day = sa.cast(sa.func.timezone("UTC", at), sa.Date)
-    payee = sa.func.coalesce(SpendLedger.model, SpendLedger.source)
-    query = sa.select(day, payee, sa.func.sum(SpendLedger.amount_usd)).where(at >= period.since, at < period.until)
+    payee = sa.func.coalesce(_LEDGER.c.model, _LEDGER.c.source)
+    query = sa.select(day, payee, sa.func.sum(_LEDGER.c.amount_usd)).where(at >= period.since, at < period.until)
     return list((await session.sql.execute(query.group_by(day, payee).order_by(day, payee))).all())
 
 
 async def tickets(session: ProjectSession) -> list[Any]:
     """Return (bucket or None, status, tickets) of all tickets."""
-    query = sa.select(QATicket.final_bucket, QATicket.status, sa.func.count())
-    return list((await session.sql.execute(query.group_by(QATicket.final_bucket, QATicket.status))).all())
+    query = sa.select(_TICKETS.c.final_bucket, _TICKETS.c.status, sa.func.count())
+    return list((await session.sql.execute(query.group_by(_TICKETS.c.final_bucket, _TICKETS.c.status))).all())
 
 
 async def signals(session: ProjectSession, period: Period) -> list[Any]:
     """Return (route, status, signals) of the signals that were written in the period."""
-    at = col(RawSignal.created_at)
-    query = sa.select(RawSignal.route, RawSignal.status, sa.func.count()).where(at >= period.since, at < period.until)
-    return list((await session.sql.execute(query.group_by(RawSignal.route, RawSignal.status))).all())
+    at = _SIGNALS.c.created_at
+    query = sa.select(_SIGNALS.c.route, _SIGNALS.c.status, sa.func.count()).where(at >= period.since, at < period.until)
+    return list((await session.sql.execute(query.group_by(_SIGNALS.c.route, _SIGNALS.c.status))).all())
 
 
 async def runs(session: ProjectSession, period: Period) -> list[Any]:
     """Return (status, runs, median length in seconds or None) of the runs that were enqueued in the period."""
-    at = col(QARun.created_at)
-    seconds = sa.func.extract("epoch", col(QARun.finished_at) - col(QARun.started_at))
+    at = _RUNS.c.created_at
+    seconds = sa.func.extract("epoch", _RUNS.c.finished_at - _RUNS.c.started_at)
     median = sa.cast(sa.func.percentile_cont(0.5).within_group(seconds), sa.Double)
-    query = sa.select(QARun.status, sa.func.count(), median).where(at >= period.since, at < period.until)
-    return list((await session.sql.execute(query.group_by(QARun.status))).all())
+    query = sa.select(_RUNS.c.status, sa.func.count(), median).where(at >= period.since, at < period.until)
+    return list((await session.sql.execute(query.group_by(_RUNS.c.status))).all())
 
 
 async def trust(session: ProjectSession, period: Period) -> list[Any]:
@@ -74,21 +80,21 @@ async def trust(session: ProjectSession, period: Period) -> list[Any]:
     Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before. Attempts are
     first counted by their age in days, so that a window is 30 counts. Order: oldest first.
     """
-    age = sa.cast(
-        sa.func.floor(sa.func.extract("epoch", sa.func.now() - col(QAFixAttempt.concluded_at)) / 86_400), sa.Integer
-    ).label("age")
-    oldest = sa.func.now() - sa.func.make_interval(0, 0, 0, period.days + TRUST_DAYS)
+    age = sa.cast(sa.func.floor(sa.func.extract("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer).label(
+        "age"
+    )
+    oldest = sa.func.now() - sa.func.make_interval(0, 0, 0, period.days + TRUST_DAYS + 1)
     counted = (
         sa.select(
-            QATicket.classification,
+            _TICKETS.c.classification,
             age,
             sa.func.count().label("attempts"),
-            sa.func.count().filter(col(QAFixAttempt.outcome) == FixOutcome.MERGED).label("successes"),
+            sa.func.count().filter(_ATTEMPTS.c.outcome == FixOutcome.MERGED).label("successes"),
         )
-        .join_from(QAFixAttempt, QATicket, col(QAFixAttempt.ticket_id) == col(QATicket.id))
-        .where(col(QAFixAttempt.concluded_at) > oldest, col(QAFixAttempt.concluded_at) <= sa.func.now())
-        .where(col(QAFixAttempt.outcome).is_not(None), col(QAFixAttempt.outcome) != FixOutcome.PR_OPENED)
-        .group_by(QATicket.classification, age)
+        .join_from(_ATTEMPTS, _TICKETS, _ATTEMPTS.c.ticket_id == _TICKETS.c.id)
+        .where(_ATTEMPTS.c.concluded_at > oldest, _ATTEMPTS.c.concluded_at <= sa.func.now())
+        .where(_ATTEMPTS.c.outcome.is_not(None), _ATTEMPTS.c.outcome != FixOutcome.PR_OPENED)
+        .group_by(_TICKETS.c.classification, age)
         .cte("counted")
     )
     names = sa.select(counted.c.classification).distinct().subquery("names")

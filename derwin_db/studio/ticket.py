@@ -42,9 +42,9 @@ async def show(request: Request) -> Response:
     )
 
 
-def _artifacts(ticket_id: UUID) -> sa.Select[tuple[AuditArtifact]]:
+def _artifacts(ticket_id: UUID) -> sa.Select[AuditArtifact]:
     """Evidence of the ticket itself and of its attempts: no filter of the repository names both."""
-    attempts = sa.select(QAFixAttempt.id).where(col(QAFixAttempt.ticket_id) == ticket_id)
+    attempts = sa.select(col(QAFixAttempt.id)).where(col(QAFixAttempt.ticket_id) == ticket_id)
     of_ticket = sa.or_(col(AuditArtifact.ticket_id) == ticket_id, col(AuditArtifact.fix_attempt_id).in_(attempts))
     order = col(AuditArtifact.created_at).desc(), col(AuditArtifact.id).desc()
     return sa.select(AuditArtifact).where(of_ticket).order_by(*order).limit(_MOST + 1)

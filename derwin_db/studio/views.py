@@ -63,8 +63,6 @@ def _values(hint: Any) -> tuple[str, ...] | None:
     return None if members is None else tuple(members)
 
 
-
-
 VIEWS = {
     view.name: view
     for view in (
