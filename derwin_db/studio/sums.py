@@ -68,7 +68,7 @@ async def signals(session: ProjectSession, period: Period) -> list[Any]:
 async def runs(session: ProjectSession, period: Period) -> list[Any]:
     """Return (status, runs, median length in seconds or None) of the runs that were enqueued in the period."""
     at = _RUNS.c.created_at
-    seconds = sa.func.extract("epoch", _RUNS.c.finished_at - _RUNS.c.started_at)
+    seconds = sa.func.date_part("epoch", _RUNS.c.finished_at - _RUNS.c.started_at)
     median = sa.cast(sa.func.percentile_cont(0.5).within_group(seconds), sa.Double)
     query = sa.select(_RUNS.c.status, sa.func.count(), median).where(at >= period.since, at < period.until)
     return list((await session.sql.execute(query.group_by(_RUNS.c.status))).all())
@@ -80,7 +80,7 @@ async def trust(session: ProjectSession, period: Period) -> list[Any]:
     Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before. Attempts are
     first counted by their age in days, so that a window is 30 counts. Order: oldest first.
     """
-    age = sa.cast(sa.func.floor(sa.func.extract("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer).label(
+    age = sa.cast(sa.func.floor(sa.func.date_part("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer).label(
         "age"
     )
     oldest = sa.func.now() - sa.func.make_interval(0, 0, 0, period.days + TRUST_DAYS + 1)
