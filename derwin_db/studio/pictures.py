@@ -144,12 +144,12 @@ def lines(picture: Picture, data: Data, *, every: int = 1, top: float) -> Pictur
 
 def nice_ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers from at or below `low` to at or above `high`."""
-    span = (high - low) or 1.0
-    rough = span / _TICKS
+    high = high if high > low else low + 1
+    rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [number * step for number in range(first, max(last, first + 1) + 1)]
+    first, last = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
+    return [number * step for number in range(first, last + 1)]
 
 
 def _axis(picture: Picture, data: Data, extremes: Sequence[float], start: float, end: float) -> Callable[[Amount], float]:

@@ -7,7 +7,9 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.models import (
+    AuditArtifact,
     AuditArtifactCreate,
+    ComplianceMode,
     FixOutcome,
     IngestedDocCreate,
     PolicyCreate,
@@ -66,12 +68,12 @@ async def fill_hostile(data: Database) -> Project:
         attempt = await repos.qa_fix_attempts.dispatch(session, ticket.id, model=TEXT, branch=TEXT)
         await repos.qa_fix_attempts.start(session, attempt.id)
         await repos.qa_fix_attempts.conclude(session, attempt.id, FixOutcome.TESTS_FAILED, error=TEXT)
-        # what no repository would store: a link that runs
+        evidence = example(AuditArtifactCreate, mime_type=TEXT, ticket_id=ticket.id)
+        # what no repository would store
         await session.sql.execute(sa.update(QAFixAttempt).values(pr_url=LINK))
-        evidence = example(
-            AuditArtifactCreate, mime_type=TEXT, storage_uri="s3://b/%3Cscript%3E?x=<script>", ticket_id=ticket.id
-        )
-        await repos.audit_artifacts.record(session, evidence)
+        kept = {"compliance_mode": ComplianceMode.STANDARD, "retention_until": datetime.now(UTC), "legal_hold": False}
+        values = {**evidence.model_dump(), "storage_uri": TEXT, **kept}
+        session.sql.add(AuditArtifact(project_id=project.id, **values))
         for number in range(2):
             fix = dict.fromkeys(("problem", "fix_summary", "diff"), TEXT)
             await repos.rag_corpus.add(session, example(RAGCorpusCreate, marker=f"m{number}", embedding_model=TEXT, **fix))
