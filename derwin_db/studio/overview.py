@@ -85,7 +85,7 @@ def spend_picture(found: Iterable[Any], period: Period) -> Picture:
     payees = sorted(totals, key=lambda payee: (-totals[payee], payee))
     spent = money(sum(totals.values(), Decimal(0)), 2)
     picture = Picture("spend", "Spend by day and model", f"{spent} in {period.days} days, in US dollars.", "Day (UTC)")
-    data = Data(labels, _toned(payees), values, money, lambda tick: f"${number(round(tick, 6))}")
+    data = Data(labels, _toned(payees), values, money, lambda tick: money(Decimal(str(round(tick, 6)))))
     return pictures.columns(picture, data, every=-(-period.days // 8)) if values else picture
 
 
