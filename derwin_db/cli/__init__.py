@@ -26,6 +26,7 @@ COMMANDS = {
     "rollback": "Take the database back by a revision.",
     "seed": "Write the project Lifeline; --demo adds a history.",
     "status": "Say which revision the database has, and what is pending.",
+    "studio": "Show projects, tables, tickets and spending in the browser.",
     "trust": "Recompute trust scores.",
 }
 

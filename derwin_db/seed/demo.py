@@ -2,7 +2,7 @@
 
 Deterministic: the same scale on the same day gives the same rows with the same ids, so that seeding again adds nothing. The
 repositories stamp what they write with the present; a history needs the past, so the rows are written in bulk through
-`session.sql`, under the same policies as everything else.
+`session.sql`, under the same policies as everything else. The changes of the profile alone are of the present.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +20,7 @@ from derwin_db.models import AuditArtifact
 from derwin_db.query import table_of
 from derwin_db.retention import retention_end
 from derwin_db.seed.history import DemoCounts, History
+from derwin_db.seed.learning import learn
 from derwin_db.seed.lifeline import LIFELINE
 from derwin_db.seed.phrases import AREAS
 from derwin_db.session import ProjectSession
@@ -46,6 +47,7 @@ async def seed_demo(
                 progress(table_of(model).name, written, total)
     async with db.project(LIFELINE) as session:
         await repos.classification_trust.refresh(session, sorted(AREAS))
+        await learn(session)
     return history.counts
 
 

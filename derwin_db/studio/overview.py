@@ -1,0 +1,149 @@
+"""The first page of a project: its numbers and its pictures."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from derwin_db import repos
+from derwin_db.errors import InvalidInput
+from derwin_db.models import Bucket, DiscoveryRoute, QARun, RunStatus, SignalStatus, TicketStatus
+from derwin_db.session import ProjectSession
+from derwin_db.studio import pictures, sums
+from derwin_db.studio.asking import query, unit, whole
+from derwin_db.studio.pictures import Data, Picture
+from derwin_db.studio.rendering import day, money, number, render, url
+from derwin_db.studio.sums import Period
+
+PERIODS = (14, 30, 60, 90)
+_DEFAULT = 60
+_RUNS = 60
+_TONES = 8
+_BROAD = 1180
+_NO_BUCKET = "no bucket"
+
+
+async def show(request: Request) -> Response:
+    """Show a project over some days. Cost: seven statements, in three units of work at the same time."""
+    days = whole(query(request, "days").get("days"), "days", _DEFAULT)
+    if days not in PERIODS:
+        raise InvalidInput(f"days: one of {', '.join(map(str, PERIODS))}.")
+    period = Period.of(days)
+    (project, scores, page), (spent, tickets), (signals, outcomes) = await asyncio.gather(
+        _ask(
+            request,
+            repos.projects.current,
+            lambda session: sums.trust(session, period),
+            lambda session: repos.qa_runs.list(session, limit=_RUNS),
+        ),
+        _ask(request, lambda session: sums.spend(session, period), sums.tickets),
+        _ask(request, lambda session: sums.signals(session, period), lambda session: sums.runs(session, period)),
+    )
+    links = {str(run.id): url(request, f"p/{project.slug}/tables/qa_runs/{run.id}") for run in page.items}
+    drawn = [
+        spend_picture(spent, period),
+        trust_picture(scores, period),
+        ticket_picture(tickets),
+        signal_picture(signals, period),
+        run_picture(page.items, links),
+    ]
+    return render(
+        request,
+        "overview.html",
+        project=project,
+        section="overview",
+        days=days,
+        periods=PERIODS,
+        pictures=drawn,
+        spent=sum((amount for _, _, amount in spent), Decimal(0)),
+        ticket_count=sum(count for _, _, count in tickets),
+        signal_count=sum(count for _, _, count in signals),
+        run_count=sum(count for _, count, _ in outcomes),
+        outcomes=sorted(outcomes),
+    )
+
+
+async def _ask(request: Request, *questions: Callable[[ProjectSession], Awaitable[Any]]) -> list[Any]:
+    """Return the answers to questions of one unit of work."""
+    async with unit(request) as session:
+        return [await question(session) for question in questions]
+
+
+def spend_picture(found: Iterable[Any], period: Period) -> Picture:
+    """Draw what was spent a day, by model."""
+    values: dict[tuple[str, str], Decimal] = {}
+    totals: dict[str, Decimal] = {}
+    for at, payee, amount in found:
+        values[day(at), payee] = amount
+        totals[payee] = totals.get(payee, Decimal(0)) + amount
+    labels = [day(period.since.date() + timedelta(days=count)) for count in range(period.days)]
+    payees = sorted(totals, key=lambda payee: (-totals[payee], payee))
+    spent = money(sum(totals.values(), Decimal(0)), 2)
+    picture = Picture("spend", "Spend by day and model", f"{spent} in {period.days} days, in US dollars.", "Day (UTC)")
+    data = Data(labels, _toned(payees), values, money, lambda tick: money(Decimal(str(round(tick, 6)))))
+    return pictures.columns(picture, data, every=-(-period.days // 8)) if values else picture
+
+
+def trust_picture(found: Iterable[Any], period: Period) -> Picture:
+    """Draw the trust score of each classification as it was on each day."""
+    until = period.until.date() - timedelta(days=1)
+    scores = {(day(until - timedelta(days=age)), name): score for name, age, score, _ in found}
+    names = sorted({name for _, name in scores})
+    labels = [day(until - timedelta(days=age)) for age in reversed(range(period.days))]
+    picture = Picture(
+        "trust",
+        "Trust over time by classification",
+        "Lower bound of what share of fixes is merged, over the 30 days before.",
+        "Day (UTC)",
+    )
+    data = Data(labels, _toned(names), scores, lambda score: f"{score:.3f}", lambda tick: f"{tick:.1f}")
+    return pictures.lines(picture, data, every=-(-period.days // 8), top=1.0) if scores else picture
+
+
+def ticket_picture(found: Iterable[Any]) -> Picture:
+    """Draw all tickets by the bucket that they ended in, and their status."""
+    values = {(bucket or _NO_BUCKET, status): count for bucket, status, count in found}
+    picture = Picture("tickets", "Tickets by bucket and status", f"{number(sum(values.values()))} tickets.", "Bucket")
+    return _rows(picture, [*Bucket, _NO_BUCKET], TicketStatus, values)
+
+
+def signal_picture(found: Iterable[Any], period: Period) -> Picture:
+    """Draw the signals by the route that found them, and what triage made of them."""
+    values = {(route, status): count for route, status, count in found}
+    description = f"{number(sum(values.values()))} signals in {period.days} days."
+    picture = Picture("signals", "Signals by route", description, "Route")
+    return _rows(picture, list(DiscoveryRoute), SignalStatus, values)
+
+
+def run_picture(found: list[QARun], links: Mapping[str, str]) -> Picture:
+    """Draw the latest runs, oldest first: how long each took, and how it ended."""
+    names, values = {}, {}
+    for run in reversed(found):
+        if run.started_at is not None and run.finished_at is not None:
+            names[str(run.id)] = f"{day(run.started_at)} {run.started_at:%H:%M}"
+            values[str(run.id), str(run.status)] = (run.finished_at - run.started_at).total_seconds() / 60
+    tones = {str(status): f"run-{status.lower()}" for status in RunStatus if any(status == seen for _, seen in values)}
+    picture = Picture("runs", "Runs: length and outcome", f"The latest {len(names)} that ended, in minutes.", "Started (UTC)")
+    picture.width = _BROAD
+    data = Data(
+        list(names), tones, values, lambda minutes: f"{minutes:.1f} min", lambda tick: f"{number(tick)} min", links, names
+    )
+    return pictures.columns(picture, data, every=-(-len(names) // 12)) if values else picture
+
+
+def _rows(picture: Picture, labels: list[Any], statuses: type[StrEnum], values: Mapping[tuple[str, str], int]) -> Picture:
+    """Draw what is there: labels and statuses without a row are left out."""
+    kept = [str(label) for label in labels if any(label == seen for seen, _ in values)]
+    seen = [str(status) for status in statuses if any(status == name for _, name in values)]
+    data = Data(kept, _toned(seen), values, number, number)
+    return pictures.rows(picture, data) if values else picture
+
+
+def _toned(names: Iterable[str]) -> dict[str, str]:
+    """Give each series a colour, in their order."""
+    return {name: f"tone-{count % _TONES}" for count, name in enumerate(names)}

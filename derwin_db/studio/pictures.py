@@ -1,0 +1,198 @@
+"""Pictures as geometry: bars, rows and lines on a plane with an axis. `templates/picture.html` draws them as SVG.
+
+They are drawn here and not by a plotting library because they stand in the page, in its colours and fonts: under a policy that
+allows no script and no inline style. pygal needs 40-60 ms and 50 kB for one of them, and both would have to be taken out.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+WIDTH, HEIGHT = 720, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 10, 28
+_ROW, _ROW_LEFT, _GAP = 26, 132, 6
+_TICKS = 5
+
+Amount = Any
+"""An int, a float or a Decimal. Only places on the plane are floats."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One bar, or one point of a line, and the number that it stands for."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tone: str
+    series: str
+    label: str
+    value: Amount
+    text: str
+    href: str | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One line of the axis of values, or one label of the other axis."""
+
+    at: float
+    text: str
+
+
+@dataclass
+class Picture:
+    """What is drawn, and the same numbers as a table."""
+
+    name: str
+    title: str
+    description: str
+    corner: str
+    """Heading of the table's first column."""
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
+    top: int = _TOP
+    is_lying: bool = False
+    """Whether the values go to the right."""
+    marks: list[Mark] = field(default_factory=list)
+    lines: list[tuple[str, str, str]] = field(default_factory=list)
+    """(tone, series, points)"""
+    ticks: list[Tick] = field(default_factory=list)
+    labels: list[Tick] = field(default_factory=list)
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    """(tone, series)"""
+    rows: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    @property
+    def right(self) -> int:
+        """Where the plane ends."""
+        return self.width - _RIGHT
+
+    @property
+    def bottom(self) -> int:
+        """Where the plane ends."""
+        return self.height - _BOTTOM
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a picture is made of: a number for some of the pairs of label and series."""
+
+    labels: Sequence[str]
+    series: Mapping[str, str]
+    """Each series and its tone: the class that colours it."""
+    values: Mapping[tuple[str, str], Amount]
+    text: Callable[[Amount], str]
+    short: Callable[[float], str]
+    """How the axis says a number."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Where each label leads."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """How labels read that are not names themselves."""
+
+    def name(self, label: str) -> str:
+        """Return how a label reads."""
+        return self.names.get(label, label)
+
+
+def columns(picture: Picture, data: Data, *, every: int = 1) -> Picture:
+    """Draw standing bars, the series on top of each other, and name every so many of them."""
+    place = _axis(picture, data, _stacks(data), picture.bottom, picture.top)
+    step = (picture.right - picture.left) / max(len(data.labels), 1)
+    for number, label in enumerate(data.labels):
+        x = picture.left + number * step
+        if number % every == 0:
+            picture.labels.append(Tick(x + step / 2, data.name(label)))
+        for series, low, high in _pile(data, label):
+            top, bottom = sorted((place(low), place(high)))
+            _mark(picture, data, label, series, (x + step * 0.1, top, step * 0.8, bottom - top))
+    return picture
+
+
+def rows(picture: Picture, data: Data) -> Picture:
+    """Draw lying bars, the series behind each other: for labels that are words."""
+    picture.is_lying, picture.left = True, _ROW_LEFT
+    picture.height = _TOP + _ROW * len(data.labels) + _BOTTOM
+    place = _axis(picture, data, _stacks(data), picture.left, picture.right)
+    for number, label in enumerate(data.labels):
+        y = picture.top + number * _ROW
+        picture.labels.append(Tick(y + _ROW / 2, data.name(label)))
+        for series, low, high in _pile(data, label):
+            start, end = sorted((place(low), place(high)))
+            _mark(picture, data, label, series, (start, y + _GAP / 2, end - start, _ROW - _GAP))
+    return picture
+
+
+def lines(picture: Picture, data: Data, *, every: int = 1, top: float) -> Picture:
+    """Draw a line for each series from 0 to `top`; its last point is marked."""
+    place = _axis(picture, data, [top], picture.bottom, picture.top)
+    step = (picture.right - picture.left) / max(len(data.labels) - 1, 1)
+    for number, label in enumerate(data.labels):
+        if number % every == 0:
+            picture.labels.append(Tick(picture.left + number * step, data.name(label)))
+    for series, tone in data.series.items():
+        known = [(n, label) for n, label in enumerate(data.labels) if (label, series) in data.values]
+        points = [(picture.left + n * step, place(data.values[label, series])) for n, label in known]
+        picture.lines.append((tone, series, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)))
+        for (_, label), (x, y) in list(zip(known, points, strict=True))[-1:]:
+            _mark(picture, data, label, series, (x - 3, y - 3, 6, 6))
+    return picture
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Return about five round numbers from at or below `low` to at or above `high`."""
+    high = high if high > low else low + 1
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(round(low / step, 9)), math.ceil(round(high / step, 9))
+    return [number * step for number in range(first, last + 1)]
+
+
+def _axis(picture: Picture, data: Data, extremes: Sequence[float], start: float, end: float) -> Callable[[Amount], float]:
+    """Draw the lines of the values, write the table, and return where a value lies between start and end."""
+    found = nice_ticks(min(0.0, *extremes, 0.0), max(0.0, *extremes, 0.0))
+    low, high = found[0], found[-1]
+
+    def place(value: Amount) -> float:
+        return start + (float(value) - low) / (high - low) * (end - start)
+
+    picture.ticks = [Tick(place(tick), data.short(tick)) for tick in found]
+    picture.legend = [(tone, series) for series, tone in data.series.items()]
+    for label in data.labels:
+        cells = [data.values.get((label, series)) for series in data.series]
+        picture.rows.append((data.name(label), ["" if cell is None else data.text(cell) for cell in cells]))
+    return place
+
+
+def _pile(data: Data, label: str) -> list[tuple[str, Amount, Amount]]:
+    """Return (series, from, to): what is above 0 goes up from it, what is below goes down."""
+    above: Amount = 0
+    below: Amount = 0
+    pile = []
+    for series in data.series:
+        value = data.values.get((label, series))
+        if not value:
+            continue
+        if value > 0:
+            pile.append((series, above, above + value))
+            above += value
+        else:
+            pile.append((series, below, below + value))
+            below += value
+    return pile
+
+
+def _stacks(data: Data) -> list[float]:
+    return [float(end) for label in data.labels for _, _, end in _pile(data, label)]
+
+
+def _mark(picture: Picture, data: Data, label: str, series: str, box: tuple[float, float, float, float]) -> None:
+    value = data.values[label, series]
+    x, y, width, height = (round(number, 2) for number in box)
+    picture.marks.append(
+        Mark(x, y, width, height, data.series[series], series, data.name(label), value, data.text(value), data.links.get(label))
+    )

@@ -1,0 +1,116 @@
+"""What the pictures show, added up in the database: no repository has these sums, so they go through `session.sql`.
+
+No statement names a project: the database scopes them.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from derwin_db.models import FixOutcome, QAFixAttempt, QARun, QATicket, RawSignal, SpendLedger
+from derwin_db.query import table_of
+from derwin_db.session import ProjectSession
+from derwin_db.trust import wilson_lower_bound
+
+_ATTEMPTS = table_of(QAFixAttempt)
+_LEDGER = table_of(SpendLedger)
+_RUNS = table_of(QARun)
+_SIGNALS = table_of(RawSignal)
+_TICKETS = table_of(QATicket)
+
+TRUST_DAYS = 30
+"""The window of a trust score."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """Whole days in UTC, today the last of them."""
+
+    days: int
+    until: datetime
+
+    @classmethod
+    def of(cls, days: int) -> "Period":
+        """Return the last days until the end of today."""
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return cls(days, today + timedelta(days=1))
+
+    @property
+    def since(self) -> datetime:
+        """When the first day begins."""
+        return self.until - timedelta(days=self.days)
+
+
+async def spend(session: ProjectSession, period: Period) -> list[Any]:
+    """Return (day, model, amount); what no model was paid for goes by its source. Order: by day."""
+    at = _LEDGER.c.occurred_at
+    day = sa.cast(sa.func.timezone("UTC", at), sa.Date)
+    payee = sa.func.coalesce(_LEDGER.c.model, _LEDGER.c.source)
+    query = sa.select(day, payee, sa.func.sum(_LEDGER.c.amount_usd)).where(at >= period.since, at < period.until)
+    return list((await session.sql.execute(query.group_by(day, payee).order_by(day, payee))).all())
+
+
+async def tickets(session: ProjectSession) -> list[Any]:
+    """Return (bucket or None, status, tickets) of all tickets."""
+    query = sa.select(_TICKETS.c.final_bucket, _TICKETS.c.status, sa.func.count())
+    return list((await session.sql.execute(query.group_by(_TICKETS.c.final_bucket, _TICKETS.c.status))).all())
+
+
+async def signals(session: ProjectSession, period: Period) -> list[Any]:
+    """Return (route, status, signals) of the signals that were written in the period."""
+    at = _SIGNALS.c.created_at
+    query = sa.select(_SIGNALS.c.route, _SIGNALS.c.status, sa.func.count()).where(at >= period.since, at < period.until)
+    return list((await session.sql.execute(query.group_by(_SIGNALS.c.route, _SIGNALS.c.status))).all())
+
+
+async def runs(session: ProjectSession, period: Period) -> list[Any]:
+    """Return (status, runs, median length in seconds or None) of the runs that were enqueued in the period."""
+    at = _RUNS.c.created_at
+    seconds = sa.func.date_part("epoch", _RUNS.c.finished_at - _RUNS.c.started_at)
+    median = sa.cast(sa.func.percentile_cont(0.5).within_group(seconds), sa.Double)
+    query = sa.select(_RUNS.c.status, sa.func.count(), median).where(at >= period.since, at < period.until)
+    return list((await session.sql.execute(query.group_by(_RUNS.c.status))).all())
+
+
+async def trust(session: ProjectSession, period: Period) -> list[Any]:
+    """Return (classification, days ago, score, attempts) for this moment and the same time of the days before.
+
+    Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before. Attempts are
+    first counted by their age in days, so that a window is 30 counts. Order: oldest first.
+    """
+    age = sa.cast(sa.func.floor(sa.func.date_part("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer).label(
+        "age"
+    )
+    oldest = sa.func.now() - sa.func.make_interval(0, 0, 0, period.days + TRUST_DAYS + 1)
+    counted = (
+        sa.select(
+            _TICKETS.c.classification,
+            age,
+            sa.func.count().label("attempts"),
+            sa.func.count().filter(_ATTEMPTS.c.outcome == FixOutcome.MERGED).label("successes"),
+        )
+        .join_from(_ATTEMPTS, _TICKETS, _ATTEMPTS.c.ticket_id == _TICKETS.c.id)
+        .where(_ATTEMPTS.c.concluded_at > oldest, _ATTEMPTS.c.concluded_at <= sa.func.now())
+        .where(_ATTEMPTS.c.outcome.is_not(None), _ATTEMPTS.c.outcome != FixOutcome.PR_OPENED)
+        .group_by(_TICKETS.c.classification, age)
+        .cte("counted")
+    )
+    names = sa.select(counted.c.classification).distinct().subquery("names")
+    ages = sa.func.generate_series(0, period.days + TRUST_DAYS - 1).table_valued("age").render_derived(name="ages")
+    is_counted = sa.and_(counted.c.classification == names.c.classification, counted.c.age == ages.c.age)
+    source = names.join(ages, sa.true()).outerjoin(counted, is_counted)
+    window: dict[str, Any] = {
+        "partition_by": names.c.classification,
+        "order_by": ages.c.age,
+        "rows": (0, TRUST_DAYS - 1),
+    }
+    sums = [
+        sa.cast(sa.func.coalesce(sa.func.sum(counted.c[name]).over(**window), 0), sa.BigInteger).label(name)
+        for name in ("attempts", "successes")
+    ]
+    rolling = sa.select(names.c.classification, ages.c.age, *sums).select_from(source).subquery("rolling")
+    score = wilson_lower_bound(rolling.c.successes, rolling.c.attempts)
+    query = sa.select(rolling.c.classification, rolling.c.age, score, rolling.c.attempts).where(rolling.c.age < period.days)
+    return list((await session.sql.execute(query.order_by(rolling.c.age.desc(), rolling.c.classification))).all())

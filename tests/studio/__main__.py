@@ -1,0 +1,93 @@
+"""`python -m tests.studio pictures` writes the pictures of the documentation; `... speed` measures every page at scale 100.
+
+Both start a studio on a server of their own, with Lifeline and its demo.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from derwin_db import Database, repos
+from derwin_db.seed import seed_demo, seed_lifeline
+from derwin_db.testing import TestDatabase, choose_server
+from tests.studio.browser import opened
+from tests.studio.pages import pages_of
+from tests.studio.serving import environment_of, started
+
+SCALE = 100
+REQUESTS = 20
+LIMIT_MS = 200
+FOLDER = Path(__file__).parents[2] / "docs" / "images"
+SHOTS = {
+    "overview": ("p/lifeline/", 1280, 1120, "light"),
+    "overview-dark": ("p/lifeline/", 1280, 1120, "dark"),
+    "tickets": ("p/lifeline/tables/qa_tickets", 1280, 720, "light"),
+    "ticket-dark": ("{ticket}", 1280, 900, "dark"),
+    "profile": ("p/lifeline/profile", 1280, 800, "light"),
+    "narrow-dark": ("p/lifeline/", 390, 844, "dark"),
+}
+
+
+async def seed(database: TestDatabase, scale: int) -> list[str]:
+    """Write the demo and return the addresses of its pages."""
+    async with Database(**database.urls) as db:
+        await seed_lifeline(db)
+        await seed_demo(db, scale=scale)
+        return ["", *await pages_of(db, "lifeline")]
+
+
+async def ticket_with_all(database: TestDatabase) -> str:
+    """A ticket with signals, attempts and artifacts."""
+    async with Database(**database.urls) as db, db.project("lifeline", read_only=True) as session:
+        artifact = (await repos.audit_artifacts.list(session, limit=1)).items[0]
+    return f"p/lifeline/tables/qa_tickets/{artifact.ticket_id}"
+
+
+def pictures() -> None:
+    with choose_server() as server:
+        database = server.migrated()
+        asyncio.run(seed(database, 1))
+        ticket = asyncio.run(ticket_with_all(database))
+        with started("--port", "0", environment=environment_of(database)) as studio, opened() as browser:
+            for name, (page, width, height, scheme) in SHOTS.items():
+                browser.resize(width, height)
+                browser.prefer(scheme)
+                browser.open(studio.url + page.format(ticket=ticket))
+                path = FOLDER / f"studio-{name}.png"
+                path.write_bytes(browser.picture())
+                print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def measure(scale: int) -> dict[str, float]:
+    """Return the median of each page over real HTTP, in milliseconds."""
+    with choose_server() as server:
+        database = server.migrated()
+        pages = asyncio.run(seed(database, scale))
+        with started("--port", "0", environment=environment_of(database)) as studio, httpx.Client(timeout=60) as client:
+            return {page: _median(client, studio.url + page) for page in pages}
+
+
+def _median(client: httpx.Client, url: str) -> float:
+    times = []
+    for _ in range(REQUESTS + 1):
+        start = time.perf_counter()
+        assert client.get(url).status_code == 200, url
+        times.append((time.perf_counter() - start) * 1000)
+    return statistics.median(times[1:])
+
+
+def speed() -> None:
+    medians = measure(SCALE)
+    for page, milliseconds in sorted(medians.items(), key=lambda item: -item[1]):
+        print(f"{milliseconds:7.1f} ms  /{page}")
+    slow = [page for page, milliseconds in medians.items() if milliseconds > LIMIT_MS]
+    if slow:
+        sys.exit(f"Above {LIMIT_MS} ms: {', '.join(slow)}")
+
+
+if __name__ == "__main__":
+    {"pictures": pictures, "speed": speed}[sys.argv[1]]()

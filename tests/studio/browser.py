@@ -1,0 +1,67 @@
+"""A headless Chromium, driven by the driver that its distribution builds with it: both have the same version."""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+CHROMIUM = shutil.which("chromium") and shutil.which("chromedriver")
+"""Whether both are there."""
+
+_ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1")
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+
+    def resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def prefer(self, scheme: str) -> None:
+        """Prefer light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def open(self, url: str) -> list[str]:
+        """Load a page and return what the console says of it: errors, warnings, what a policy forbade."""
+        self._driver.get(url)
+        return [entry["message"] for entry in self._driver.get_log("browser")]
+
+    def run(self, script: str) -> Any:
+        """Return what a script finds in the page. It comes from the driver, beside the page's policy."""
+        return self._driver.execute_script(script)
+
+    def press(self, *keys: str) -> None:
+        webdriver.ActionChains(self._driver).send_keys(*keys).perform()
+
+    @property
+    def title(self) -> str:
+        return self._driver.title
+
+    def picture(self) -> bytes:
+        """Return what the window shows, as PNG."""
+        return base64.b64decode(self._driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
+
+
+@contextmanager
+def opened() -> Iterator[Browser]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert chromium and driver, "No browser: apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in _ARGUMENTS:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        yield Browser(window)
+    finally:
+        window.quit()

@@ -1,0 +1,89 @@
+"""A studio as an operator starts it: a process of its own, its address read from what it prints."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from derwin_db.testing import TestDatabase
+from derwin_db.testing.server import url_of
+
+ROOT = Path(__file__).parents[2]
+SECONDS_TO_START = 120
+
+
+@dataclass
+class Studio:
+    """A running studio. After it was left, `rest` is what it printed behind its address."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[str]
+    rest: str = ""
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def token(self) -> str:
+        return self.url.rstrip("/").rpartition("/")[2]
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_URL") and not name.startswith("DERWIN_")}
+    kept.pop("PORT", None)
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def environment_of(database: TestDatabase) -> dict[str, str]:
+    return clean_environment(
+        DATABASE_URL=url_of(database.service), ADMIN_URL=url_of(database.operator), DIRECT_URL=url_of(database.owner)
+    )
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from derwin_db.cli import main; main(prog_name='derwin-db')", "studio", *arguments]
+
+
+def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A call that is refused: it ends by itself."""
+    return subprocess.run(
+        command(*arguments), env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=SECONDS_TO_START
+    )
+
+
+@contextmanager
+def started(*arguments: str, environment: dict[str, str]) -> Iterator[Studio]:
+    """A studio that ends by Ctrl-C, in order, having printed nothing that it should not."""
+    process = subprocess.Popen(
+        command("--json", *arguments), env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    watchdog = threading.Timer(SECONDS_TO_START, process.kill)
+    watchdog.start()
+    try:
+        line = process.stdout.readline()
+        watchdog.cancel()
+        assert line.startswith("{"), line + process.stdout.read()
+        studio = Studio(**json.loads(line), process=process)
+        yield studio
+    finally:
+        watchdog.cancel()
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            rest, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    studio.rest = rest
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest

@@ -1,0 +1,263 @@
+"""What the pages show, over real HTTP."""
+
+import re
+from html import unescape
+
+import httpx
+import pytest
+
+from derwin_db import Database, repos
+from derwin_db.models import Project, TicketStatus
+from derwin_db.sql import PROJECT_TABLES
+from derwin_db.studio.views import VIEWS
+from derwin_db.testing import Filled
+from tests.studio.pages import pages_of
+
+LIFELINE = "p/lifeline"
+
+
+def words(html: str) -> str:
+    """The text of a page, without its markup."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+def row_links(html: str) -> list[str]:
+    """Where the rows of the page's first table lead, below the token."""
+    body = html.partition("<tbody>")[2].partition("</tbody>")[0]
+    return [re.sub(r"^/[^/]+/", "", link) for link in re.findall(r'<th scope="row"[^>]*><a href="([^"]+)"', body)]
+
+
+def next_page(html: str) -> str | None:
+    found = re.search(r'<a rel="next" href="/[^/]+/([^"]+)"', html)
+    return unescape(found[1]) if found else None
+
+
+class TestEveryPage:
+    def test_every_table_has_one(self) -> None:
+        assert set(VIEWS) == set(PROJECT_TABLES)
+
+    @pytest.mark.parametrize("name", PROJECT_TABLES)
+    def test_every_column_is_one_of_the_table(self, name: str) -> None:
+        assert set(VIEWS[name].columns) <= {column.name for column in VIEWS[name].repository.table.c}
+
+    async def test_of_a_filled_project_answers(self, client: httpx.AsyncClient, data: Database, ours: Filled) -> None:
+        pages = await pages_of(data, ours.slug)
+        assert len(pages) == 6 + 2 * len(PROJECT_TABLES)
+        for page in pages:
+            response = await client.get(page)
+            assert response.status_code == 200, page
+            assert response.headers["content-type"] == "text/html; charset=utf-8"
+            assert ours.slug in response.text
+
+    async def test_of_an_empty_project_says_what_to_do(self, client: httpx.AsyncClient, data: Database, empty: Project) -> None:
+        for page in await pages_of(data, empty.slug):
+            text = words((await client.get(page)).text)
+            is_list = page.startswith("p/empty/tables/") and "mode_logs" not in page
+            assert "repos." in text or "derwin-db seed --demo" in text or not is_list, page
+
+
+class TestProjects:
+    async def test_are_listed(self, client: httpx.AsyncClient, ours: Filled, theirs: Filled) -> None:
+        text = (await client.get("")).text
+        assert {"p/lifeline/", f"p/{ours.slug}/", f"p/{theirs.slug}/"} <= set(row_links(text))
+
+    async def test_a_slug_that_is_typed_leads_to_its_project(self, client: httpx.AsyncClient) -> None:
+        response = await client.get("", params={"slug": "lifeline"})
+        assert (response.status_code, response.headers["location"].endswith("/p/lifeline/")) == (303, True)
+
+    async def test_the_address_works_without_its_last_slash(self, client: httpx.AsyncClient) -> None:
+        response = await client.get(str(client.base_url).rstrip("/"), follow_redirects=True)
+        assert (response.status_code, "Projects" in response.text) == (200, True)
+
+
+class TestTable:
+    async def test_pages_hold_every_row_once(self, client: httpx.AsyncClient, data: Database) -> None:
+        seen: list[str] = []
+        page: str | None = f"{LIFELINE}/tables/raw_signals?limit=100"
+        while page:
+            text = (await client.get(page)).text
+            seen += row_links(text)
+            page = next_page(text)
+        async with data.project("lifeline", read_only=True) as session:
+            ids = [row.id async for row in repos.raw_signals.stream(session)]
+        assert seen == [f"{LIFELINE}/tables/raw_signals/{id}" for id in ids]
+
+    @pytest.mark.parametrize("status", [TicketStatus.RESOLVED, TicketStatus.OPEN])
+    async def test_filters_are_those_of_the_repository(
+        self, client: httpx.AsyncClient, data: Database, status: TicketStatus
+    ) -> None:
+        query = {"status": status, "severity": "", "limit": "500"}
+        response = await client.get(f"{LIFELINE}/tables/qa_tickets", params=query)
+        async with data.project("lifeline", read_only=True) as session:
+            expected = await repos.qa_tickets.count(session, status=status)
+        assert len(row_links(response.text)) == expected
+        assert f"{expected} rows match" in words(response.text)
+
+    async def test_a_filter_stays_on_the_next_page(self, client: httpx.AsyncClient) -> None:
+        first = await client.get(f"{LIFELINE}/tables/raw_signals", params={"status": "TRIAGED", "limit": "10"})
+        link = next_page(first.text)
+        assert link is not None
+        second = await client.get(link)
+        assert "status=TRIAGED" in link
+        assert len(row_links(second.text)) == 10
+        assert not set(row_links(first.text)) & set(row_links(second.text))
+
+    async def test_a_day_bounds_the_list(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            middle = (await repos.qa_tickets.list(session, limit=40)).items[-1].created_at
+            midnight = middle.replace(hour=0, minute=0, second=0, microsecond=0)
+            expected = await repos.qa_tickets.count(session, since=midnight)
+        response = await client.get(f"{LIFELINE}/tables/qa_tickets", params={"since": f"{midnight:%Y-%m-%d}"})
+        assert f"{expected} rows match" in words(response.text)
+
+    async def test_counts_are_in_the_list_of_tables(self, client: httpx.AsyncClient, data: Database) -> None:
+        text = words((await client.get(f"{LIFELINE}/tables")).text)
+        async with data.project("lifeline", read_only=True) as session:
+            for name, view in VIEWS.items():
+                assert f"{view.title} {name} {await view.repository.count(session)} " in text
+
+
+class TestRow:
+    async def test_shows_every_field_but_the_numbers_of_an_embedding(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        for name, view in VIEWS.items():
+            response = await client.get(f"p/{ours.slug}/tables/{name}/{ours.rows[name][0].id}")
+            if name in ("qa_tickets", "rag_corpus"):
+                continue
+            assert [f"<dt>{field.replace('_', ' ')}</dt>" in response.text for field in view.fields] == [True] * len(
+                view.fields
+            )
+            assert "embedding" not in view.fields
+
+    async def test_leads_to_what_belongs_to_it(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            run = (await repos.qa_runs.list(session)).items[-1]
+            signals = await repos.raw_signals.count(session, run_id=run.id)
+        text = (await client.get(f"{LIFELINE}/tables/qa_runs/{run.id}")).text
+        link = f"{LIFELINE}/tables/raw_signals?run_id={run.id}"
+        assert link in text
+        assert f"{signals} rows match" in words((await client.get(link)).text)
+
+
+class TestTicket:
+    async def test_has_its_signals_attempts_and_artifacts(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            artifact = (await repos.audit_artifacts.list(session)).items[-1]
+            assert artifact.ticket_id is not None
+            signals = (await repos.raw_signals.list(session, ticket_id=artifact.ticket_id)).items
+            attempts = (await repos.qa_fix_attempts.list(session, ticket_id=artifact.ticket_id)).items
+        text = (await client.get(f"{LIFELINE}/tables/qa_tickets/{artifact.ticket_id}")).text
+        assert attempts
+        assert signals
+        for table, rows in {"raw_signals": signals, "qa_fix_attempts": attempts, "audit_artifacts": [artifact]}.items():
+            assert {f"{LIFELINE}/tables/{table}/{row.id}" for row in rows} <= set(re.findall(r'href="/[^/]+/([^"]+)"', text)), (
+                table
+            )
+
+    async def test_has_evidence_of_its_attempts_too(self, client: httpx.AsyncClient, data: Database, ours: Filled) -> None:
+        evidence = ours.rows["audit_artifacts"][0]
+        async with data.project(ours.slug, read_only=True) as session:
+            attempt = await repos.qa_fix_attempts.get(session, evidence.fix_attempt_id)
+        assert evidence.ticket_id != attempt.ticket_id
+        text = (await client.get(f"p/{ours.slug}/tables/qa_tickets/{attempt.ticket_id}")).text
+        assert f"audit_artifacts/{evidence.id}" in text
+
+    async def test_names_its_duplicates(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        [twin] = [row for row in ours.rows["qa_tickets"] if row.duplicate_of_id]
+        text = (await client.get(f"p/{ours.slug}/tables/qa_tickets/{twin.duplicate_of_id}")).text
+        assert f"qa_tickets/{twin.id}" in text.partition('id="duplicates"')[2]
+
+
+class TestProfile:
+    async def test_has_a_diff_for_each_version(self, client: httpx.AsyncClient, data: Database) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        async with data.project("lifeline", read_only=True) as session:
+            current = await repos.project_profiles.current(session)
+        assert [int(version) for version in re.findall(r"<b>Version (\d+)</b>", text)] == list(range(current.version, 0, -1))
+        third = text.partition("<b>Version 3</b>")[2].partition("<b>Version 2</b>")[0]
+        lines = [unescape(line) for line in re.findall(r'<span class="(?:added|removed)">(.*?)</span>', third)]
+        assert sorted(line.replace(" ", "") for line in lines) == [
+            '+"reporting":0.3,',
+            '+"stock":0.9,',
+            '-"reporting":0.4,',
+            '-"stock":0.8,',
+        ]
+
+    async def test_a_roll_back_is_the_change_turned_round(self, client: httpx.AsyncClient) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        fifth, fourth = (text.partition(f"<b>Version {number}</b>")[2].partition("</details>")[0] for number in (5, 4))
+        added, removed = (
+            [re.findall(rf'<span class="{kind}">.(.*?)</span>', part) for part in (fifth, fourth)]
+            for kind in ("added", "removed")
+        )
+        assert added[0] == removed[1] != []
+        assert removed[0] == added[1] != []
+
+    async def test_pages_go_on_from_the_version_before(self, client: httpx.AsyncClient, data: Database) -> None:
+        from derwin_db.models import ProfileChange, ProjectProfileCreate, ProjectProfileUpdate
+        from derwin_db.testing.examples import example
+
+        async with data.admin(reason="a long history") as admin:
+            from derwin_db.models import ProjectCreate
+
+            project = await repos.projects.create(admin, example(ProjectCreate, slug="long-history"))
+        async with data.project(project.id) as session:
+            who = {"actor": "test", "reason": "test"}
+            await repos.project_profiles.create(session, example(ProjectProfileCreate), **who)
+            for version in range(1, 13):
+                update = ProjectProfileUpdate(summary=f"summary {version + 1}")
+                await repos.project_profiles.evolve(
+                    session, update, change=ProfileChange.LEARNED, expected_version=version, **who
+                )
+        first = (await client.get("p/long-history/profile")).text
+        link = next_page(first)
+        assert link is not None
+        second = (await client.get(link)).text
+        versions = [re.findall(r"<b>Version (\d+)</b>", text) for text in (first, second)]
+        assert versions == [[str(number) for number in range(13, 3, -1)], ["3", "2", "1"]]
+        oldest = first.partition("<b>Version 4</b>")[2]
+        assert "summary 3" in oldest.partition('class="added"')[0]
+        assert "summary 4" in oldest.partition('class="added"')[2]
+
+
+class TestFixes:
+    async def test_words_stand_anywhere_in_the_fix(self, client: httpx.AsyncClient, data: Database) -> None:
+        response = await client.get(f"{LIFELINE}/fixes", params={"words": "CENT tax"})
+        async with data.project("lifeline", read_only=True) as session:
+            fixes = [fix async for fix in repos.rag_corpus.stream(session)]
+        wanted = {
+            f"{LIFELINE}/tables/rag_corpus/{fix.id}"
+            for fix in fixes
+            if all(word in f"{fix.problem} {fix.fix_summary} {fix.diff}".lower() for word in ("cent", "tax"))
+        }
+        assert 0 < len(wanted) < len(fixes)
+        assert set(row_links(response.text)) == wanted
+        assert f"{len(wanted)} fixes match" in words(response.text)
+
+    @pytest.mark.parametrize("text", ["%", "_x_", "\\", "100%", "' OR 1=1 --"])
+    async def test_signs_of_a_pattern_are_letters(self, client: httpx.AsyncClient, text: str) -> None:
+        response = await client.get(f"{LIFELINE}/fixes", params={"words": text})
+        assert (response.status_code, row_links(response.text)) == (200, [])
+
+    async def test_of_a_classification(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            expected = await repos.rag_corpus.count(session, classification="ui_bug")
+        for more in ({}, {"words": "a"}):
+            response = await client.get(f"{LIFELINE}/fixes", params={"classification": "ui_bug", **more})
+            assert len(row_links(response.text)) == expected
+
+    @pytest.mark.parametrize("same", ["", "yes"])
+    async def test_similar_ones_are_those_of_the_repository(self, client: httpx.AsyncClient, data: Database, same: str) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            fix = (await repos.rag_corpus.list(session, with_embedding=True, limit=1)).items[0]
+            assert fix.embedding is not None
+            name = fix.classification if same else None
+            matches = await repos.rag_corpus.search(session, fix.embedding, limit=11, classification=name)
+        response = await client.get(f"{LIFELINE}/tables/rag_corpus/{fix.id}", params={"same": same})
+        expected = [f"{LIFELINE}/tables/rag_corpus/{match.entry.id}" for match in matches if match.entry.id != fix.id]
+        assert row_links(response.text) == expected[:10]
+        assert f"{matches[1].similarity:.3f}" in words(response.text)
+
+    async def test_without_an_embedding_nothing_is_similar(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        [fix] = [row for row in ours.rows["rag_corpus"] if row.embedding is None]
+        text = words((await client.get(f"p/{ours.slug}/tables/rag_corpus/{fix.id}")).text)
+        assert "This fix has no embedding" in text

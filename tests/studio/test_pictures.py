@@ -1,0 +1,253 @@
+"""The pictures show what the repositories add up, to the last digit."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html import unescape
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from derwin_db import Database, repos
+from derwin_db.models import Project, QARun
+from derwin_db.studio.pictures import Data, Picture, columns, lines, nice_ticks, rows
+from derwin_db.testing import Filled
+
+NAMES = ("spend", "trust", "tickets", "signals", "runs")
+DAYS = 90
+"""More than the demo has: its totals are those of all there is."""
+
+
+def figure(html: str, name: str) -> ElementTree.Element:
+    """The picture, which has to be well-formed XML."""
+    markup = html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0]
+    svg = re.search(r'<svg class="picture.*?</svg>', markup, re.DOTALL)
+    assert svg is not None, name
+    return ElementTree.fromstring(svg[0])
+
+
+def marks(svg: ElementTree.Element) -> list[tuple[str, str, Decimal]]:
+    """(label, series, value) of each bar."""
+    return [
+        (rect.attrib["data-label"], rect.attrib["data-series"], Decimal(rect.attrib["data-value"])) for rect in svg.iter("rect")
+    ]
+
+
+def totals(svg: ElementTree.Element, part: int) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = defaultdict(Decimal)
+    for mark in marks(svg):
+        found[str(mark[part])] += mark[2]
+    return dict(found)
+
+
+@pytest.fixture
+async def overview(client: httpx.AsyncClient) -> str:
+    return (await client.get(f"p/lifeline/?days={DAYS}")).text
+
+
+class TestSpend:
+    async def test_is_that_of_the_ledger_by_day(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            expected = await repos.spend_ledger.totals_by(session, "day")
+            total = await repos.spend_ledger.total(session)
+        shown = totals(figure(overview, "spend"), 0)
+        assert shown == {f"{day.day} {day:%b}": amount for day, amount in expected.items()}
+        assert f'<dd id="spent">${total:,.2f}</dd>' in overview
+
+    async def test_is_that_of_the_ledger_by_model(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            by_model = await repos.spend_ledger.totals_by(session, "model")
+            by_source = await repos.spend_ledger.totals_by(session, "source")
+        shown = totals(figure(overview, "spend"), 1)
+        for model, amount in by_model.items():
+            if model is not None:
+                assert shown[model] == amount
+        assert shown["COMPUTE"] == by_source["COMPUTE"]
+        assert sum(shown.values()) == sum(by_model.values())
+
+    async def test_a_shorter_time_has_only_its_days(self, client: httpx.AsyncClient, data: Database) -> None:
+        text = (await client.get("p/lifeline/?days=14")).text
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        async with data.project("lifeline", read_only=True) as session:
+            expected = await repos.spend_ledger.total(session, since=midnight - timedelta(days=13))
+        assert sum(totals(figure(text, "spend"), 0).values()) == expected
+
+
+class TestTickets:
+    async def test_are_those_of_the_repository(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            tickets = [ticket async for ticket in repos.qa_tickets.stream(session)]
+            by_status = await repos.qa_tickets.counts_by_status(session)
+        svg = figure(overview, "tickets")
+        assert Counter({(bucket, status): int(count) for bucket, status, count in marks(svg)}) == Counter(
+            (str(ticket.final_bucket), str(ticket.status)) for ticket in tickets
+        )
+        assert totals(svg, 1) == {str(status): count for status, count in by_status.items() if count}
+
+    async def test_one_without_a_bucket_is_shown(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        text = (await client.get(f"p/{ours.slug}/")).text
+        without = sum(ticket.final_bucket is None for ticket in ours.rows["qa_tickets"])
+        assert totals(figure(text, "tickets"), 0)["no bucket"] == without
+
+
+class TestSignals:
+    async def test_are_those_of_the_repository(self, overview: str, data: Database) -> None:
+        svg = figure(overview, "signals")
+        async with data.project("lifeline", read_only=True) as session:
+            for route, count in totals(svg, 0).items():
+                assert await repos.raw_signals.count(session, route=route) == count  # type: ignore[arg-type]
+            for status, count in totals(svg, 1).items():
+                assert await repos.raw_signals.count(session, status=status) == count  # type: ignore[arg-type]
+            assert sum(totals(svg, 0).values()) == await repos.raw_signals.count(session)
+
+
+class TestRuns:
+    async def test_have_their_length_and_outcome(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            runs = (await repos.qa_runs.list(session, limit=60)).items
+        shown = marks(figure(overview, "runs"))
+        assert [(status, round(float(minutes), 6)) for _, status, minutes in shown] == [
+            (str(run.status), round(minutes_of(run), 6)) for run in reversed(runs)
+        ]
+
+    async def test_lead_to_their_rows(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            runs = (await repos.qa_runs.list(session, limit=60)).items
+        links = [link.attrib["href"].rpartition("/")[2] for link in figure(overview, "runs").iter("a")]
+        assert links == [str(run.id) for run in reversed(runs)]
+
+    async def test_are_counted_by_outcome(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            runs = [run async for run in repos.qa_runs.stream(session)]
+        for status, count in Counter(str(run.status) for run in runs).items():
+            assert re.search(rf"<dt>{status}</dt><dd>{count} <small>", overview), status
+
+
+class TestTrust:
+    async def test_ends_at_the_score_that_is_stored(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline") as session:
+            await repos.classification_trust.refresh(session)
+            stored = {row.classification: row.score async for row in repos.classification_trust.stream(session)}
+        shown = {series: float(score) for _, series, score in marks(figure(overview, "trust"))}
+        assert {name: round(score, 9) for name, score in shown.items()} == {name: round(stored[name], 9) for name in shown}
+        assert set(shown) == {name for name, score in stored.items() if score} | set(shown)
+
+    async def test_was_on_each_day_what_a_window_then_would_have_given(self, overview: str, data: Database) -> None:
+        from statsmodels.stats.proportion import proportion_confint
+
+        async with data.project("lifeline", read_only=True) as session:
+            names = {ticket.id: ticket.classification async for ticket in repos.qa_tickets.stream(session)}
+            attempts = [attempt async for attempt in repos.qa_fix_attempts.stream(session)]
+        table = dict(numbers(overview, "trust"))
+        head = [unescape(name) for name in re.findall(r'class="number">([^<]+)</th>', part(overview, "trust"))]
+        now = datetime.now(UTC)
+        checked = 0
+        for age in (0, 10, 25, 40):
+            end = now - timedelta(days=age)
+            label = f"{end.day} {end:%b}"
+            for name, text in zip(head, table[label], strict=True):
+                found = [
+                    attempt.outcome == "MERGED"
+                    for attempt in attempts
+                    if names[attempt.ticket_id] == name
+                    and attempt.concluded_at is not None
+                    and end - timedelta(days=30) < attempt.concluded_at <= end
+                ]
+                expected = proportion_confint(sum(found), len(found), method="wilson")[0] if found else 0.0
+                assert float(text) == pytest.approx(max(expected, 0.0), abs=0.0006), (name, label)
+                checked += bool(found)
+        assert checked > 10
+
+
+class TestAll:
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_have_a_title_a_description_and_a_table_of_the_same_numbers(self, overview: str, name: str) -> None:
+        svg = figure(overview, name)
+        assert svg.attrib["role"] == "img"
+        ids = svg.attrib["aria-labelledby"].split()
+        assert [element.attrib["id"] for element in svg if element.tag in ("title", "desc")] == ids
+        assert all(element.text for element in svg if element.tag in ("title", "desc"))
+        cells = {text for _, texts in numbers(overview, name) for text in texts}
+        tips = {(rect.findtext("title") or "").rpartition(": ")[2] for rect in svg.iter("rect")}
+        assert tips <= cells
+        assert tips
+
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_bars_lie_within_the_picture(self, overview: str, name: str) -> None:
+        svg = figure(overview, name)
+        _, _, width, height = map(float, svg.attrib["viewBox"].split())
+        for rect in svg.iter("rect"):
+            x, y, w, h = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
+            assert 0 <= x <= x + w <= width
+            assert 0 <= y <= y + h <= height
+
+    async def test_an_empty_project_has_none_and_says_so(self, client: httpx.AsyncClient, empty: Project) -> None:
+        text = (await client.get(f"p/{empty.slug}/")).text
+        assert '<svg class="picture' not in text
+        assert text.count("Nothing to draw") == len(NAMES)
+        assert "Nothing has happened here yet" in text
+
+
+def part(html: str, name: str) -> str:
+    return html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0].partition("<details>")[2]
+
+
+def numbers(html: str, name: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows of the table below the picture."""
+    for label, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', part(html, name)):
+        yield unescape(label), [unescape(cell) for cell in re.findall(r'<td class="number">(.*?)</td>', cells)]
+
+
+def minutes_of(run: QARun) -> float:
+    assert run.started_at is not None
+    assert run.finished_at is not None
+    return (run.finished_at - run.started_at).total_seconds() / 60
+
+
+def picture() -> Picture:
+    return Picture("name", "Title", "Description.", "Corner")
+
+
+def data_of(values: dict[tuple[str, str], float]) -> Data:
+    labels = sorted({label for label, _ in values})
+    return Data(labels, {name: "tone-0" for _, name in values}, values, str, str)
+
+
+class TestGeometry:
+    @pytest.mark.parametrize(
+        ("low", "high", "expected"),
+        [(0, 10, [0, 2, 4, 6, 8, 10]), (0, 0, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3, 7, [-4, -2, 0, 2, 4, 6, 8]), (0, 1e-5, 6)],
+    )
+    def test_ticks_are_round_and_go_around_the_values(self, low: float, high: float, expected: list[float] | int) -> None:
+        found = nice_ticks(low, high)
+        assert found[0] <= low
+        assert found[-1] >= high * (1 - 1e-9)
+        assert len(found) == expected if isinstance(expected, int) else found == pytest.approx(expected)
+
+    def test_a_bar_is_as_high_as_its_share_of_the_axis(self) -> None:
+        drawn = columns(picture(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))
+        full = drawn.bottom - drawn.top
+        assert [mark.height for mark in drawn.marks] == pytest.approx([full / 2, full / 4, full])
+        assert drawn.marks[1].y + drawn.marks[1].height == pytest.approx(drawn.marks[0].y)
+
+    def test_what_is_below_zero_goes_down_from_it(self) -> None:
+        drawn = columns(picture(), data_of({("a", "x"): 4.0, ("a", "y"): -2.0}))
+        zero = next(tick.at for tick in drawn.ticks if float(tick.text) == 0)
+        up, down = drawn.marks
+        assert up.y + up.height == pytest.approx(zero, abs=0.02)
+        assert down.y == pytest.approx(zero, abs=0.02)
+
+    def test_rows_lie_behind_each_other(self) -> None:
+        drawn = rows(picture(), data_of({("a", "x"): 1.0, ("a", "y"): 3.0}))
+        first, second = drawn.marks
+        assert second.x == pytest.approx(first.x + first.width, abs=0.02)
+        assert second.width == pytest.approx(3 * first.width, rel=0.01)
+
+    def test_a_line_skips_what_is_not_known(self) -> None:
+        drawn = lines(picture(), data_of({("a", "x"): 0.0, ("c", "x"): 1.0, ("b", "y"): 0.5}), top=1.0)
+        points = {series: path.split() for _, series, path in drawn.lines}
+        assert [len(path) for path in points.values()] == [2, 1]
+        assert points["x"][1].split(",")[1] == f"{drawn.top:.1f}"
