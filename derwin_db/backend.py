@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
+from derwin_db.observation import Observer
 from derwin_db.pool import Pool
 from derwin_db.scope import Opening
 from derwin_db.sqlalchemy_session import SessionFactory
@@ -21,6 +22,7 @@ class Backend(Protocol):
     cleanup_timeout: float
     delete_timeout: float
     sessions: SessionFactory
+    observers: list[Observer]
 
     async def app_pool(self, *, read_only: bool) -> tuple[Pool, Opening]: ...
 

@@ -22,6 +22,7 @@ from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Opening, Seal, check_re
 from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.slow import observers_of
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.sweep import Progress, sweep
 
@@ -55,6 +56,7 @@ class Database:
     ) -> None:
         self.settings = settings or Settings.load()
         self.sessions = SessionFactory()
+        self.observers = observers_of(self.settings)
         self.cleanup_timeout = self.settings.cleanup_timeout
         self.delete_timeout = self.settings.delete_timeout
         self._server_version = 0
@@ -178,7 +180,7 @@ class Database:
         if server.is_behind_pooler and not connection.is_pooled:
             logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
             connection = replace(connection, is_pooled=True)
-        pool = Pool(connection, self.settings, server.version)
+        pool = Pool(connection, self.settings, server.version, self.observers)
         timeouts = session_settings(self.settings, server.version) if connection.is_pooled else {}
         return pool, Opening(
             seal=seal,
