@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from derwin_db.connection import session_settings
+from derwin_db.observation import Observer
 from derwin_db.pool import Pool
 from derwin_db.scope import Opening, Seal
 from derwin_db.server import Server
@@ -29,6 +30,7 @@ class Backend(Protocol):
     delete_timeout: float
     read_wait: float
     sessions: SessionFactory
+    observers: list[Observer]
 
     async def app_pool(self, *, read_only: bool) -> Opened: ...
 
@@ -41,13 +43,15 @@ class Backend(Protocol):
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]": ...
 
 
-def open_pool(connection: ConnectionInfo, settings: Settings, server: Server, seal: Seal | None) -> Opened:
+def open_pool(
+    connection: ConnectionInfo, settings: Settings, server: Server, seal: Seal | None, observers: Sequence[Observer] = ()
+) -> Opened:
     """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
     if server.is_behind_pooler and not connection.is_pooled:
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
-    return Pool(connection, settings, server.version), Opening(
+    return Pool(connection, settings, server.version, observers), Opening(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,

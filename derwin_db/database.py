@@ -22,6 +22,7 @@ from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Seal, check_reason, par
 from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.slow import observers_of
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.sweep import Progress, sweep
 
@@ -55,6 +56,7 @@ class Database:
     ) -> None:
         self.settings = settings or Settings.load()
         self.sessions = SessionFactory()
+        self.observers = observers_of(self.settings)
         self.cleanup_timeout = self.settings.cleanup_timeout
         self.read_wait = self.settings.read_wait
         self.delete_timeout = self.settings.delete_timeout
@@ -146,12 +148,12 @@ class Database:
         server.require_fences()
         seal = await self._seal(urls, server)
         if urls.read is not None:
-            self._replica = Replica(urls.read, self.settings, seal)
+            self._replica = Replica(urls.read, self.settings, seal, self.observers)
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
         self._server_version = server.version
-        self._app = open_pool(urls.service, self.settings, server, seal)
+        self._app = open_pool(urls.service, self.settings, server, seal, self.observers)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
             logger.warning("%s", warning)
@@ -168,7 +170,7 @@ class Database:
             self._admin_refusal = ConfigurationError(f"The admin door can't be opened: {error.message}")
         else:
             if admin.may_become_admin:
-                self._admin = open_pool(self._operator, self.settings, admin, None)
+                self._admin = open_pool(self._operator, self.settings, admin, None, self.observers)
             else:
                 self._admin_refusal = ConfigurationError(
                     "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."

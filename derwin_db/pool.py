@@ -12,12 +12,14 @@ import contextlib
 import logging
 import random
 from collections import deque
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
 
 import asyncpg
 
 from derwin_db.connection import PooledConnection, _end, clean, forget, session_settings
 from derwin_db.errors import DatabaseUnavailable, DerwinError
+from derwin_db.observation import Observer, PoolWatch, Server
 from derwin_db.server import connection_error
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import sqlstate_of, translate
@@ -33,7 +35,11 @@ _COMES_BACK = frozenset({"53300", "57P03"})
 class Pool:
     """The connections of one login on one event loop. Nothing is opened before the first use."""
 
-    def __init__(self, connection: ConnectionInfo, settings: Settings, server_version: int) -> None:
+    def __init__(
+        self, connection: ConnectionInfo, settings: Settings, server_version: int, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.server = Server(connection.host or "localhost", connection.port, connection.database, connection.user)
+        self._watch = PoolWatch(observers, self.server)
         self._info = connection
         self._settings = settings
         self._timeout = connection.pool_timeout if connection.pool_timeout is not None else settings.pool_timeout
@@ -66,8 +72,11 @@ class Pool:
         """The database user of these connections."""
         return self._info.user
 
-    async def acquire(self) -> PooledConnection:
+    def acquire(self) -> Coroutine[Any, Any, PooledConnection]:
         """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
+        return self._watch.taking(self._acquire()) if self._watch else self._acquire()
+
+    async def _acquire(self) -> PooledConnection:
         while self._idle:
             connection = self._idle.pop()
             if self._is_fit(connection):
@@ -81,6 +90,7 @@ class Pool:
         is_clean = not is_dirty or await self._cleaned(connection)
         if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
             self._used.discard(connection)
+            self._watch.given_back(connection)
             connection._on_release()  # type: ignore[attr-defined]  # refuses statements and cursors that a caller kept
             self._offer(connection)
         else:
@@ -89,6 +99,7 @@ class Pool:
     def drop(self, connection: PooledConnection) -> None:
         """End the connection at once; another is made for whoever waits."""
         self._used.discard(connection)
+        self._watch.given_back(connection)
         _end(connection)
         self._grow()
         if not self._used:
@@ -107,6 +118,11 @@ class Pool:
     def in_use(self) -> int:
         """Return how many connections are checked out."""
         return len(self._used)
+
+    def load(self) -> dict[str, int]:
+        """Return how many connections are idle, in use and allowed, and how many callers wait for one."""
+        pending = sum(not waiter.done() for waiter in self._waiters)
+        return {"idle": len(self._idle), "used": len(self._used), "max": self._size, "pending": pending}
 
     async def close(self) -> None:
         """End all connections; those in use are waited for, up to `cleanup_timeout`. Nobody gets one any more."""
@@ -168,6 +184,7 @@ class Pool:
                 return await waiter
         except TimeoutError:
             self._take_back(waiter)
+            self._watch.timed_out()
             raise self._nothing_free() from None
         except asyncio.CancelledError:
             self._take_back(waiter)
@@ -243,9 +260,7 @@ class Pool:
 
     def _settle(self) -> None:
         """Count this task no longer as one that is connecting: what it leads to is counted from here on."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._connecting.discard(task)
+        self._connecting -= {asyncio.current_task()}
 
     async def _new_connection(self) -> PooledConnection | None:
         """Return a new connection, or None where nobody waits for it any more.
@@ -255,7 +270,8 @@ class Pool:
         deadline = self._loop.time() + self._timeout
         while True:
             try:
-                connection: Any = await asyncpg.connect(**self._arguments)
+                connecting: Any = asyncpg.connect(**self._arguments)
+                connection: Any = await (self._watch.timing("create", connecting) if self._watch else connecting)
                 break
             except Exception as error:
                 if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
@@ -266,8 +282,7 @@ class Pool:
         # ends of life are spread, so that not all connections are made anew at once
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
         connection.expires_at = self._loop.time() + life
-        made: PooledConnection = connection
-        return made
+        return cast("PooledConnection", connection)
 
     def _refuse(self, error: DerwinError) -> None:
         while self._waiters:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from derwin_db.backend import Opened, open_pool
@@ -19,6 +20,7 @@ from derwin_db.errors import (
     ReplicaBehind,
     SchemaOutOfDate,
 )
+from derwin_db.observation import Observer
 from derwin_db.scope import APP_ROLE, Seal
 from derwin_db.server import look_at
 from derwin_db.settings import ConnectionInfo, Settings
@@ -38,10 +40,13 @@ _HAS_REPLAYED = "SELECT NOT pg_catalog.pg_is_in_recovery() OR pg_catalog.pg_last
 class Replica:
     """One replica: its pool, once it was looked at, and whether the primary stands in for it now."""
 
-    def __init__(self, connection: ConnectionInfo, settings: Settings, seal: Seal | None) -> None:
+    def __init__(
+        self, connection: ConnectionInfo, settings: Settings, seal: Seal | None, observers: Sequence[Observer]
+    ) -> None:
         self._info = connection
         self._settings = settings
         self._seal = seal
+        self._observers = observers
         self._opened: Opened | None = None
         self._down_until = 0.0
         self._is_looking = False
@@ -80,7 +85,7 @@ class Replica:
         try:
             server = await look_at(self._info, self._settings, APP_ROLE)
             server.require_fences()
-            self._opened = open_pool(self._info, self._settings, server, self._seal)
+            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers)
         finally:
             self._is_looking = False
         return self._opened

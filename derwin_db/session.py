@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from derwin_db.backend import Backend, Opened
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.observation import Watch
 from derwin_db.replica import wait_for
 from derwin_db.savepoint import Savepoint
 from derwin_db.scope import Begin, Opening
@@ -34,11 +35,27 @@ class UnitOfWork(Transaction):
         if self._is_entered:
             raise ScopeError("A unit of work is used once: open another one.")
         self._is_entered = True
+        if self._backend.observers:
+            self._watch = Watch(self._backend.observers, self._project)
         return self
+
+    @property
+    def _project(self) -> UUID | None:
+        return None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        try:
+            await self._leave(error)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.left(self._outcome, error)
+
+    async def _leave(self, error: BaseException | None) -> None:
         if error is None:
             await self._commit()
             return
@@ -67,13 +84,13 @@ class UnitOfWork(Transaction):
         """
         self._check_usable()
         if self._sql is None:
-            self._sql = self._backend.sessions.session(self._connected, self._check_open)
+            self._sql = self._backend.sessions.session(self._connected, self._check_open, self._watch)
         return self._sql
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
         """Run the statement and return its rows. Repositories' way in; errors are translated."""
         arguments = self._arguments(statement, values)
-        records = await self._driver("fetch", statement.sql, *arguments)
+        records = await self._driver("fetch", statement.sql, *arguments, by=statement)
         try:
             return statement.rows(records)
         except (ValueError, LookupError):
@@ -81,12 +98,12 @@ class UnitOfWork(Transaction):
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
-        tag = await self._driver("execute", statement.sql, *self._arguments(statement, values))
+        tag = await self._driver("execute", statement.sql, *self._arguments(statement, values), by=statement)
         return int(tag.rpartition(" ")[2])
 
     async def execute_many(self, statement: Statement[None], rows: list[Mapping[str, Any]]) -> None:
         """Run the statement once for each row of values, in one batch."""
-        await self._driver("executemany", statement.sql, [self._arguments(statement, row) for row in rows])
+        await self._driver("executemany", statement.sql, [self._arguments(statement, row) for row in rows], by=statement)
 
     async def set_for_unit(self, settings: str) -> None:
         """Send `SET LOCAL` commands: they end with the transaction."""
@@ -97,8 +114,8 @@ class UnitOfWork(Transaction):
         """Yield the rows through a cursor on the server: constant memory. Other statements may run in between."""
         arguments = self._arguments(statement, values)
         connection = await self._connected()
-        cursor = await self._guarded(connection.cursor(statement.sql, *arguments))
-        while records := await self._guarded(self._next(cursor)):
+        cursor = await self._guarded(connection.cursor(statement.sql, *arguments), statement)
+        while records := await self._guarded(self._next(cursor), statement):
             try:
                 rows = statement.rows(records)
             except (ValueError, LookupError):
@@ -142,6 +159,10 @@ class ProjectSession(UnitOfWork):
     @property
     def project_id(self) -> UUID:
         """The project of this unit of work."""
+        return self.__project_id
+
+    @property
+    def _project(self) -> UUID:
         return self.__project_id
 
     @property

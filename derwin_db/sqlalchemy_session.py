@@ -3,8 +3,9 @@
 It can do all that SQLAlchemy can, but end the transaction or close the connection: these belong to the unit of work.
 """
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from derwin_db.errors import ScopeError
+from derwin_db.observation import Watch, caller_name
 from derwin_db.statement import Dialect
 
 _URL = make_url("postgresql+asyncpg://")
@@ -38,17 +40,20 @@ class Borrowed:
     Whoever keeps hold of it afterwards gets a ScopeError: the connection belongs to another unit by then.
     """
 
-    def __init__(self, connection: Any, check_open: Callable[[], None]) -> None:
+    def __init__(self, connection: Any, check_open: Callable[[], None], watch: Watch | None = None) -> None:
         self._connection = connection
         self._check_open = check_open
+        self._watch = watch
 
     def __getattr__(self, name: str) -> Any:
         self._check_open()
         if name not in _LENT:
             raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
-        return self._while_open(getattr(self._connection, name))
+        method = getattr(self._connection, name)
+        observed = method if self._watch is None else _observed(method, name, self._watch)
+        return self._while_open(observed, is_coroutine=inspect.iscoroutinefunction(method))
 
-    def _while_open(self, method: Any) -> Any:
+    def _while_open(self, method: Any, *, is_coroutine: bool) -> Any:
         """Return the method, which somebody may keep: it looks again when it runs, a coroutine at its first step."""
 
         async def run(*arguments: Any, **options: Any) -> Any:
@@ -59,7 +64,7 @@ class Borrowed:
             self._check_open()
             return method(*arguments, **options)
 
-        return run if inspect.iscoroutinefunction(method) else call
+        return run if is_coroutine else call
 
     def is_closed(self) -> bool:
         """Tell whether the connection is gone. SQLAlchemy asks this after errors too."""
@@ -71,6 +76,59 @@ class Borrowed:
 
     def terminate(self) -> None:
         """Leave it open: the unit of work drops it if it has to."""
+
+
+_RUNS = frozenset({"execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval"})
+
+
+class _Observed:
+    """What the driver prepared, or its cursor: each of its calls is observed."""
+
+    def __init__(self, inner: Any, name: str, watch: Watch) -> None:
+        self._inner = inner
+        self._name = name
+        self._watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if name in _RUNS:
+            return lambda *arguments, **options: self._watch.over(attribute(*arguments, **options), self._name)
+        if name == "cursor":
+            return lambda *arguments, **options: _ObservedCursor(attribute(*arguments, **options), self._name, self._watch)
+        return attribute
+
+
+class _ObservedCursor(_Observed):
+    """A cursor that is opened when it is awaited. Iterated over, it is the driver's own."""
+
+    def __await__(self) -> Generator[Any, Any, _Observed]:
+        return self._opened().__await__()
+
+    async def _opened(self) -> _Observed:
+        return _Observed(await self._watch.over(self._inner, self._name), self._name, self._watch)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        rows: AsyncIterator[Any] = aiter(self._inner)
+        return rows
+
+
+def _observed(attribute: Any, name: str, watch: Watch) -> Any:
+    """Return a method of the driver's connection that is observed, where it runs a statement."""
+    if name in _RUNS:
+        return lambda sql, *arguments, **options: watch.over(attribute(sql, *arguments, **options), caller_name(sql))
+    if name.startswith("copy_"):
+        return lambda *arguments, **options: watch.over(attribute(*arguments, **options), caller_name("COPY"))
+    if name == "cursor":
+        return lambda sql, *arguments, **options: _ObservedCursor(
+            attribute(sql, *arguments, **options), caller_name(sql), watch
+        )
+    if name != "prepare":
+        return attribute
+
+    async def prepare(sql: str, **options: Any) -> _Observed:
+        return _Observed(await watch.over(attribute(sql, **options), caller_name("PREPARE")), caller_name(sql), watch)
+
+    return prepare
 
 
 class UnitSession(Session):
@@ -119,11 +177,13 @@ class SessionFactory:
         self._dialect: Any = dialect(dbapi=dialect.import_dbapi())
         self._is_initialized = False
 
-    def session(self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None]) -> AsyncSession:
+    def session(
+        self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None], watch: Watch | None = None
+    ) -> AsyncSession:
         """Return a session that asks for its connection at the first statement, and checks at each that it may go on."""
 
         async def borrow(*_: Any, **__: Any) -> Borrowed:
-            return Borrowed(await connection(), check_open)
+            return Borrowed(await connection(), check_open, watch)
 
         def connect(*_: Any) -> Any:
             adapted = self._dialect.connect(async_creator_fn=borrow)
@@ -138,3 +198,24 @@ class SessionFactory:
         if not self._is_initialized:
             self._is_initialized = True
             self._dialect.initialize(connection)
+
+
+_BUSY_SECONDS = 0.01
+
+
+async def ended(sql: AsyncSession) -> bool:
+    """Take the connection from the session. False while another task is busy in it."""
+    try:
+        await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
+    except Exception:
+        return False
+    return True
+
+
+async def ended_later(sql: AsyncSession, seconds: float) -> None:
+    """Take the connection from a session in which another task is busy: what it waits for was ended, so it is not for long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_BUSY_SECONDS)
+        if await ended(sql):
+            return

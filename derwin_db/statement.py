@@ -57,7 +57,7 @@ class Statement(Generic[R]):
     `name` is the repository's method that runs it, as in `qa_tickets.transition`: logs and spans show it.
     """
 
-    __slots__ = ("arguments", "is_scoped", "name", "rows", "sql")
+    __slots__ = ("arguments", "is_scoped", "name", "operation", "rows", "sql", "table")
 
     arguments: Callable[[Mapping[str, Any]], list[Any]]
     """Returns the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
@@ -70,9 +70,20 @@ class Statement(Generic[R]):
         compiled: Any = cast("sa.ClauseElement", expression).compile(dialect=DIALECT)
         self.name = name
         self.sql: str = compiled.string
+        self.operation: str = cast("Any", expression).__visit_name__.upper()
+        self.table = _table_of(expression)
         self.rows = rows
         self.is_scoped = is_scoped
         self.arguments = _binder(name, compiled)
+
+
+def _table_of(expression: sa.Executable) -> str | None:
+    """Return the one table that the statement reads or changes, None where there are several."""
+    if isinstance(expression, sa.Select):
+        froms = expression.get_final_froms()
+        return froms[0].name if len(froms) == 1 and isinstance(froms[0], sa.Table) else None
+    table = getattr(expression, "table", None)
+    return table.name if isinstance(table, sa.Table) else None
 
 
 def _binder(name: str, compiled: Any) -> Callable[[Mapping[str, Any]], list[Any]]:

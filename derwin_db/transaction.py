@@ -25,15 +25,17 @@ from derwin_db.errors import (
     OutcomeUnknown,
     ScopeError,
 )
+from derwin_db.observation import Watch
 from derwin_db.pool import Pool
 from derwin_db.resumable import Resumable
 from derwin_db.scope import Opening
+from derwin_db.sqlalchemy_session import ended, ended_later
+from derwin_db.statement import Statement
 from derwin_db.translation import breaks_connections, raise_translated, translate, translate_any
 
 logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
 _BEGIN_ATTEMPTS = 3
-_BUSY_SECONDS = 0.01
 
 
 class Transaction:
@@ -42,6 +44,7 @@ class Transaction:
     _expects_scope: bool
     _pool: Pool | None = None
     _connection: Any = None
+    _watch: Watch | None = None
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -67,27 +70,28 @@ class Transaction:
         """How the unit ended; "rolled back" for as long as it has not."""
         return self._outcome
 
-    async def _driver(self, method: str, sql: str, *arguments: Any) -> Any:
+    async def _driver(self, method: str, sql: str, *arguments: Any, by: Statement[Any] | None = None) -> Any:
         if self._is_busy:
             raise ConcurrentUse
         self._is_busy = True
         try:
             connection = self._connection or await self._begin()
-            return await getattr(connection, method)(sql, *arguments, **self._options)
+            call = getattr(connection, method)(sql, *arguments, **self._options)
+            return await (call if self._watch is None else self._watch.called(call, method, sql, by, arguments))
         except BaseException as error:
             self._fail(error)
         finally:
             self._is_busy = False
 
-    async def _guarded(self, awaitable: Awaitable[Any]) -> Any:
-        """Await something of the driver under the same rules as `_driver`."""
+    async def _guarded(self, awaitable: Awaitable[Any], by: Statement[Any] | None = None) -> Any:
+        """Await something of the driver under the same rules as `_driver`. What belongs to a statement is observed."""
         if self._is_busy or self._is_closed:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
             raise ScopeError(_NOT_ENTERED) if self._is_closed else ConcurrentUse
         self._is_busy = True
         try:
-            return await awaitable
+            return await (awaitable if self._watch is None or by is None else self._watch.over(awaitable, by.name, by))
         except BaseException as error:
             self._fail(error)
         finally:
@@ -136,7 +140,8 @@ class Transaction:
         for attempt in range(_BEGIN_ATTEMPTS):
             connection = await pool.acquire()
             try:
-                await self._open(connection, opening)
+                opened = self._open(connection, opening)
+                await (opened if self._watch is None else self._watch.opening(opened, "BEGIN", pool.server))
             except BaseException as error:
                 if breaks_connections(error):
                     pool.drop_all_like(connection)
@@ -206,7 +211,8 @@ class Transaction:
         self._outcome = "outcome unknown"
         clean = f"{CLEAN_IN_TRANSACTION}; " if self._sql is not None and self._is_pooled else ""
         try:
-            tag = await connection.execute(f"{clean}COMMIT")
+            sent = connection.execute(f"{clean}COMMIT")
+            tag = await (sent if self._watch is None else self._watch.over(sent, "COMMIT"))
         except Exception as error:
             translated = translate_any(error)
             is_lost = isinstance(translated, DatabaseUnavailable | DatabaseTimeout)
@@ -235,23 +241,8 @@ class Transaction:
 
     async def _end_sql(self) -> None:
         """Take the connection from the SQLAlchemy session, so that nobody who kept it holds it too."""
-        if self._sql is not None and not await self._ended(self._sql):
-            self._backend.in_background(self._end_sql_later(self._sql))
-
-    async def _end_sql_later(self, sql: AsyncSession) -> None:
-        """Another task is still busy in it: what it waits for has been ended, so it is not for long."""
-        deadline = asyncio.get_running_loop().time() + self._backend.cleanup_timeout
-        while asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_BUSY_SECONDS)
-            if await self._ended(sql):
-                return
-
-    async def _ended(self, sql: AsyncSession) -> bool:
-        try:
-            await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
-        except Exception:
-            return False
-        return True
+        if self._sql is not None and not await ended(self._sql):
+            self._backend.in_background(ended_later(self._sql, self._backend.cleanup_timeout))
 
     async def _abandon(self) -> None:
         """Roll back and give the connection back, whatever happens to this task meanwhile."""

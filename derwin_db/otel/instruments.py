@@ -1,0 +1,86 @@
+"""Metrics: durations of statements, and what goes on in the connection pools."""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache, partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from derwin_db import __version__
+from derwin_db.observation import PoolTime, Server
+from derwin_db.otel.attributes import SCHEMA, SCOPE, of_pool
+
+if TYPE_CHECKING:
+    from derwin_db.database import Database
+
+_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+"""Seconds. Source: the conventions' advice for db.client.operation.duration."""
+
+
+class Instruments:
+    """The instruments of one meter, for all databases that report to it: a meter takes an instrument once."""
+
+    def __init__(self, provider: MeterProvider | None) -> None:
+        self.databases: WeakSet[Database] = WeakSet()
+        meter = metrics.get_meter(SCOPE, __version__, provider, SCHEMA)
+        histogram = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_BUCKETS)
+        self.durations = histogram("db.client.operation.duration", description="Duration of database client operations.")
+        self._times = {
+            "create": histogram("db.client.connection.create_time", description="The time it took to make a connection."),
+            "use": histogram("db.client.connection.use_time", description="The time between taking and giving back."),
+            "wait": histogram("db.client.connection.wait_time", description="The time it took to get a connection."),
+        }
+        self._timeouts = meter.create_counter(
+            "db.client.connection.timeouts", "{timeout}", "Times that no connection was to be had in time."
+        )
+        level = meter.create_observable_up_down_counter
+        level("db.client.connection.count", [self._counts], "{connection}", "Connections, by their state.")
+        level("db.client.connection.max", [self._most], "{connection}", "Connections that the pool may have.")
+        level("db.client.connection.pending_requests", [self._pending], "{request}", "Callers that wait for a connection.")
+
+    def timed(self, server: Server, what: PoolTime, seconds: float) -> None:
+        """Record how long something of a connection took."""
+        self._times[what].record(seconds, of_pool(server))
+
+    def timed_out(self, server: Server) -> None:
+        """Count a caller that got no connection."""
+        self._timeouts.add(1, of_pool(server))
+
+    def _counts(self, _: CallbackOptions) -> Iterable[Observation]:
+        for state in ("idle", "used"):
+            for server, number in self._sums(state):
+                yield Observation(number, {**of_pool(server), "db.client.connection.state": state})
+
+    def _most(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(number, of_pool(server)) for server, number in self._sums("max")]
+
+    def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(number, of_pool(server)) for server, number in self._sums("pending")]
+
+    def _sums(self, what: str) -> Iterable[tuple[Server, int]]:
+        """Add up pools of one name: one login may serve both the service and the admin door."""
+        sums: Counter[Server] = Counter()
+        for database in list(self.databases):
+            for pool in database._pools():
+                sums[pool.server] += pool.load()[what]
+        return sums.items()
+
+
+_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+
+
+@cache
+def _of_the_global_provider() -> Instruments:
+    return Instruments(None)
+
+
+def instruments_of(provider: MeterProvider | None) -> Instruments:
+    """Return the instruments of this provider, of the global one where it is None."""
+    if provider is None:
+        return _of_the_global_provider()
+    if provider not in _OF_PROVIDER:
+        _OF_PROVIDER[provider] = Instruments(provider)
+    return _OF_PROVIDER[provider]
