@@ -3,6 +3,7 @@
 Import this before any statement is built: `tests/isolation/conftest.py` does.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,15 @@ _original = Statement.__init__
 
 def _recording(self: Any, name: str, expression: Any, *arguments: Any, **options: Any) -> None:
     _original(self, name, expression, *arguments, **options)
-    if options.get("is_scoped", True):
+    if options.get("is_scoped", True) and _is_of_the_package(sys._getframe(1)):
         recorded.setdefault(name, []).append(expression)
+
+
+def _is_of_the_package(frame: Any) -> bool:
+    """Whether a repository asked for the statement. Other tests write statements too, some of them wrong on purpose."""
+    while frame.f_globals["__name__"] == derwin_db.statement.__name__:
+        frame = frame.f_back
+    return bool(frame.f_globals["__name__"].startswith("derwin_db."))
 
 
 derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
