@@ -4,6 +4,7 @@ The third, the keys alone, is `keys.key_scripts`, which runs as the owner.
 """
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -18,8 +19,11 @@ from tests.isolation.arena import Arena, Ground, open_arena
 
 @contextmanager
 def patched(target: Any, **attributes: Any) -> Iterator[None]:
-    """Set attributes of a module or class until the end of the block."""
+    """Set attributes of a module or class until the end of the block. TypeError for a function that can't be called alike."""
     kept = {name: target.__dict__[name] for name in attributes}
+    for name, value in attributes.items():
+        if inspect.isfunction(kept[name]) and inspect.isfunction(value):
+            _check_calls(kept[name], value)
     for name, value in attributes.items():
         setattr(target, name, value)
     try:
@@ -27,6 +31,13 @@ def patched(target: Any, **attributes: Any) -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(target, name, value)
+
+
+def _check_calls(old: Any, new: Any) -> None:
+    """See to it that what is patched in fails for what it does, and not for how it is called."""
+    parameters = inspect.signature(old).parameters.values()
+    named = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY}
+    inspect.signature(new).bind(*(None for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD), **named)
 
 
 def started_anyway() -> Any:

@@ -16,7 +16,7 @@ import asyncpg
 from sqlalchemy.orm import Session
 
 from derwin_db import pool, repository, scope, session, sqlalchemy_session, transaction
-from derwin_db.errors import DerwinError, NotFound
+from derwin_db.errors import DerwinError, InvalidInput, NotFound
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
 from tests.isolation.admin_door import admin_scripts
@@ -51,18 +51,17 @@ def everywhere(name: str, value: Any) -> Any:
     return stack
 
 
-def _no_role(self: Any, _role: str, *, read_only: bool) -> str:
-    return f"BEGIN{' READ ONLY' if read_only else ''}"
+def _no_role(_self: Any, _role: str, begin: Any) -> str:
+    return str(begin)
 
 
-async def _no_scope(self: Any, connection: Any, _project: Any, *, read_only: bool) -> None:
-    await connection.execute(f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE derwin_app")
+async def _no_scope(_self: Any, connection: Any, _project: Any, begin: Any) -> None:
+    await connection.execute(f"{begin}; SET LOCAL ROLE derwin_app")
 
 
-async def _short_preamble(self: Any, connection: Any, project: Any, *, read_only: bool) -> None:
+async def _short_preamble(self: Any, connection: Any, project: Any, begin: Any) -> None:
     token = self.seal.token(project, connection.get_server_pid())
-    begin = f"BEGIN{' READ ONLY' if read_only else ''}; SET LOCAL ROLE derwin_app"
-    await connection.execute(f"/**/{begin}; SELECT public.derwin_open('{token}')")
+    await connection.execute(f"/**/{begin}; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{token}')")
 
 
 async def _no_cleaning(_connection: Any, **_: Any) -> None:
@@ -84,12 +83,17 @@ def _as_it_is(_self: Any, method: Any) -> Any:
     return method
 
 
-def _no_release(_self: Any, **_: Any) -> None:
+def _no_release(_self: Any, *_: Any) -> None:
     pass
 
 
 def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
     return dict(filters)
+
+
+def _type_alone(data: Any, kind: type[Any]) -> None:
+    if type(data) is not kind:
+        raise InvalidInput("another type")
 
 
 def _lenient_inputs() -> Any:
@@ -121,6 +125,7 @@ MUTATIONS = (
     Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. qa_tickets.list",)),
     Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=_any_filter), ("7. ",)),
     Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
+    Mutation("inputs take slipped-in fields", lambda: everywhere("check_input", _type_alone), ("4. audit_artifacts.record",)),
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),
     Mutation("anything opens the admin door", lambda: everywhere("admin_session", lambda given: given), ("1. ",)),
     Mutation("a unit goes on after its end", lambda: patched(UNIT, _check_usable=lambda _: None), ("1. ", "17. ")),

@@ -49,6 +49,12 @@ async def read_only(world):
 
 
 @state
+async def in_a_snapshot(world):
+    async with world.wide.project(world.seat, snapshot=True) as session:
+        yield session
+
+
+@state
 async def in_a_savepoint(world):
     async with world.wide.project(world.seat) as session, session.savepoint():
         yield session
