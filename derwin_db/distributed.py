@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlmodel import SQLModel
+
+import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.errors import ConfigurationError
 
@@ -22,9 +25,34 @@ SETTINGS = (
 """What DDL on distributed tables runs under. Without Citus these are placeholders without effect."""
 
 _DISTRIBUTED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = $1::regclass)"
+_TABLES = """
+SELECT t.relname AS name, p.logicalrelid IS NOT NULL AS is_distributed, p.colocationid AS place,
+    CASE WHEN p.partkey IS NOT NULL THEN pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) END AS column,
+    (SELECT count(*) FROM pg_catalog.pg_dist_shard s WHERE s.logicalrelid = p.logicalrelid) AS shards
+FROM pg_catalog.pg_class t LEFT JOIN pg_catalog.pg_dist_partition p ON p.logicalrelid = t.oid
+WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND NOT t.relispartition AND (
+    t.relname = 'projects' OR EXISTS (
+        SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.oid AND a.attname = 'project_id' AND NOT a.attisdropped
+    )
+)
+ORDER BY t.relname
+"""
+_NODES = """
+SELECT nodename || ':' || nodeport AS name, isactive AND metadatasynced AS is_active, shouldhaveshards AS has_shards, (
+    SELECT count(*) FROM pg_catalog.pg_dist_placement p JOIN pg_catalog.pg_dist_shard s USING (shardid)
+    WHERE p.groupid = n.groupid AND s.logicalrelid = 'public.projects'::regclass
+) AS shards
+FROM pg_catalog.pg_dist_node n WHERE noderole::text = 'primary' ORDER BY 1
+"""
 _HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 _IS_SEALED = "SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL"
 _REVISION = "SELECT version_num FROM public.alembic_version"
+
+
+def in_order() -> list[str]:
+    """Return the tables, each after those that it refers to: a foreign key to a table that is not distributed is refused."""
+    ours = {"projects", *sql.PROJECT_TABLES}
+    return [table.name for table in SQLModel.metadata.sorted_tables if table.schema == "public" and table.name in ours]
 
 
 @dataclass(frozen=True)
@@ -33,6 +61,19 @@ class Distribution:
 
     distributed: list[str]
     before: list[str]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Where the tables are. `forgotten` stay on one node, `misplaced` are split unlike the others, `silent` nodes don't answer.
+
+    `shards` of projects for each node that holds some, or should.
+    """
+
+    shards: dict[str, int]
+    forgotten: list[str]
+    misplaced: list[str]
+    silent: list[str]
 
 
 def statements(*, is_sealed: bool) -> list[str]:
@@ -71,7 +112,7 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
         raise ConfigurationError("Distribute a database at the newest revision: run `derwin-db migrate` first.")
     for setting in SETTINGS:
         await connection.execute(setting)
-    tables = ("projects", *sql.PROJECT_TABLES)
+    tables = in_order()
     before = [table for table in tables if await connection.fetchval(_DISTRIBUTED, f"public.{table}")]
     if "projects" not in before:
         async with connection.transaction():
@@ -85,3 +126,22 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
         if progress is not None:
             progress(table, number, len(tables))
     return Distribution(done, before)
+
+
+async def look_at_topology(connection: Any) -> Topology:
+    """Return how the tables are distributed. Any login may look. Not for a server without Citus."""
+    nodes = await connection.fetch(_NODES)
+    tables = await connection.fetch(_TABLES)
+    distributed = {row["name"]: row for row in tables if row["is_distributed"]}
+    root = distributed.get("projects")
+    place = None if root is None else (root["place"], root["shards"])
+    return Topology(
+        shards={node["name"]: node["shards"] for node in nodes if node["has_shards"] or node["shards"]},
+        forgotten=[row["name"] for row in tables if not row["is_distributed"]],
+        misplaced=[
+            name
+            for name, row in distributed.items()
+            if row["column"] != ("id" if name == "projects" else "project_id") or (row["place"], row["shards"]) != place
+        ],
+        silent=[node["name"] for node in nodes if not node["is_active"]],
+    )

@@ -152,7 +152,7 @@ class Opening:
         settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")
         if self.is_distributed:
             settings.insert(0, "SET LOCAL citus.propagate_set_commands = 'local'")
-            await connection.execute(begin)
+            await connection.execute(begin.value)  # the driver takes no subclass of str
             await connection.execute("; ".join(settings))
         else:
             await connection.execute("; ".join([begin, *settings]))

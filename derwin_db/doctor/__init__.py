@@ -15,7 +15,7 @@ import asyncpg
 
 from derwin_db.doctor.fences import look_inside
 from derwin_db.doctor.report import Check, Report
-from derwin_db.doctor.server import look_at_schema, look_at_server, look_for_poolers
+from derwin_db.doctor.server import look_at_distribution, look_at_schema, look_at_server, look_for_poolers
 from derwin_db.errors import DerwinError
 from derwin_db.logins import Urls
 from derwin_db.server import connect_once
@@ -45,6 +45,7 @@ async def examine(
                 checks.append(await look_at_schema(able))
                 if checks[-1].ok:
                     checks += await look_inside(able, service.user)
+                    checks += await look_at_distribution(able)
         checks += await look_for_poolers(filter(None, (service, owner)))
     except DerwinError as error:
         checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from derwin_db import sql
+from derwin_db.distributed import look_at_topology
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
 from derwin_db.migrations import refuse_transaction_pooler
@@ -70,4 +71,30 @@ async def look_for_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]
             well="none that is not declared",
             fix="add pgbouncer=true to DATABASE_URL; DIRECT_URL leads to the server itself",
         )
+    ]
+
+
+async def look_at_distribution(opened: Any) -> list[Check]:
+    """Check that all tables are distributed alike, on nodes that answer. Nothing to check without Citus."""
+    if not await opened.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"):
+        return []
+    seen = await look_at_topology(opened)
+    spread = ", ".join(f"{name} {shards}" for name, shards in sorted(seen.shards.items()))
+    wrong = [f"{name} is on one node" for name in seen.forgotten]
+    wrong += [f"{name} is split unlike projects" for name in seen.misplaced]
+    idle = [name for name, shards in seen.shards.items() if not shards and not seen.forgotten]
+    silent = [f"{name} is not active" for name in seen.silent]
+    return [
+        verdict(
+            "distribution",
+            wrong,
+            well="every table is split by project, beside projects",
+            fix="`derwin-db distribute`, as the owner; what is split otherwise: SELECT undistribute_table('...') before",
+        ),
+        verdict(
+            "nodes",
+            [*silent, *(f"{name} holds no shard" for name in idle)],
+            well=f"shards of projects: {spread}",
+            fix="SELECT citus_activate_node(...) for one that is back, citus_rebalance_start() for one that is empty",
+        ),
     ]

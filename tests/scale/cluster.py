@@ -1,13 +1,16 @@
 """A primary and a streaming replica of it: two copies of one stopped cluster, the second with `standby.signal`."""
 
 import asyncio
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from derwin_db import Database
 from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
-from tests.faults.victim import make_base, own
+from tests.faults.victim import Victim, make_base, own
 
 LAG_SECONDS = 20
 
@@ -71,3 +74,18 @@ class Cluster:
         """Let it catch up."""
         if (await self.replica.fetch("SELECT pg_is_wal_replay_paused() AS is_paused"))[0]["is_paused"]:
             await self.replica.fetch("SELECT pg_wal_replay_resume()")
+
+
+async def stand_in(server: Victim, database: TestDatabase) -> None:
+    """Create the extension that stands in for Citus: in a folder that the server may read, named for this session alone."""
+    folder = server.folder / "extension"
+    if not folder.exists():
+        shutil.copytree(Path(__file__).parent / "stand_in", folder)
+        for path in (folder, *folder.iterdir()):
+            own(path)
+    connection = await server.connect(database.owner.database)
+    try:
+        await connection.execute(f"SET extension_control_path = '$system:{server.folder}'")
+        await connection.execute("CREATE EXTENSION citus")
+    finally:
+        await connection.close()
