@@ -1,6 +1,7 @@
 """Faults 10 and 11: the connection breaks while COMMIT is on its way, before or after the server has got it."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -64,6 +65,21 @@ class TestLostRequest:
         proxy.mode, proxy.armed = "lost_req", 1
         assert await until_spent(proxied, project, "a") == 2
         assert await keys_of(proxied, project) == ["a"]
+
+
+class TestNoAnswer:
+    async def test_within_the_time_of_a_command_says_that_the_outcome_is_unknown(
+        self, make_db, database, proxy: Proxy, project
+    ):
+        db = make_db(proxy.before_all(database), command_timeout=1.0, cleanup_timeout=0.5)
+        with pytest.raises(OutcomeUnknown):
+            async with db.project(project) as session:
+                await repos.spend_ledger.append(session, entry("a"))
+                proxy.mode, began = "blackhole", time.monotonic()
+        assert time.monotonic() - began < 1 + 2
+        proxy.mode = "pass"
+        assert await until_spent(db, project, "a") == 1
+        assert await keys_of(db, project) == ["a"]
 
 
 class TestBoth:
