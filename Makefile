@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve test check lint types
+.PHONY: help install migrate seed serve test check lint types docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,3 +36,7 @@ lint: $(STAMP) ## ruff and the import contracts
 
 types: $(STAMP) ## mypy and pyright
 	$(BIN)/mypy && $(BIN)/pyright
+
+docs: $(STAMP) ## build the site of docs/ into site/
+	$(BIN)/python -m pip install -q -c constraints.txt --group docs
+	$(BIN)/zensical build --strict

@@ -13,7 +13,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -21,8 +21,11 @@ from derwin_db.connection import PooledConnection, _end, clean, session_settings
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.observation import Observer, PoolWatch, Server
 from derwin_db.server import connection_error
-from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import sqlstate_of, translate
+from derwin_db.url import ConnectionInfo
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 logger = logging.getLogger("derwin_db")
 
@@ -36,7 +39,7 @@ class Pool:
     """The connections of one login on one event loop. Nothing is opened before the first use."""
 
     def __init__(
-        self, connection: ConnectionInfo, settings: Settings, server_version: int, observers: Sequence[Observer] = ()
+        self, connection: ConnectionInfo, settings: "Settings", server_version: int, observers: Sequence[Observer] = ()
     ) -> None:
         self.server = Server(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)

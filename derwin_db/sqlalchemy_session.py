@@ -4,19 +4,21 @@ It can do all that SQLAlchemy can, but end the transaction or close the connecti
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from derwin_db.errors import ScopeError
 from derwin_db.observation import Watch, caller_name
 from derwin_db.statement import Dialect
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 _URL = make_url("postgresql+asyncpg://")
 _REFUSED = (
@@ -163,8 +165,9 @@ class SessionFactory:
 
     def session(
         self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None], watch: Watch | None = None
-    ) -> AsyncSession:
+    ) -> "AsyncSession":
         """Return a session that asks for its connection at the first statement, and checks at each that it may go on."""
+        from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
         async def borrow(*_: Any, **__: Any) -> Borrowed:
             return Borrowed(await connection(), check_open, watch)

@@ -11,9 +11,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NoReturn
-
-from sqlalchemy.ext.asyncio import AsyncSession
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from derwin_db.backend import Backend, Outcome, call_all, give_back
 from derwin_db.connection import CLEAN_IN_TRANSACTION
@@ -31,6 +29,9 @@ from derwin_db.resumable import Resumable
 from derwin_db.scope import Opening
 from derwin_db.statement import Statement
 from derwin_db.translation import breaks_connections, raise_translated, translate, translate_any
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
@@ -180,7 +181,7 @@ class Transaction:
         if self._connection is not None and self._connection.is_closed():
             raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 
-    async def _flush(self, sql: AsyncSession) -> None:
+    async def _flush(self, sql: "AsyncSession") -> None:
         try:
             await sql.flush()
         except BaseException as error:
@@ -234,7 +235,7 @@ class Transaction:
         if self._sql is not None and not await self._ended(self._sql):
             self._backend.in_background(self._end_sql_later(self._sql))
 
-    async def _end_sql_later(self, sql: AsyncSession) -> None:
+    async def _end_sql_later(self, sql: "AsyncSession") -> None:
         """Another task is still busy in it: what it waits for has been ended, so it is not for long."""
         deadline = asyncio.get_running_loop().time() + self._backend.cleanup_timeout
         while asyncio.get_running_loop().time() < deadline:
@@ -242,7 +243,7 @@ class Transaction:
             if await self._ended(sql):
                 return
 
-    async def _ended(self, sql: AsyncSession) -> bool:
+    async def _ended(self, sql: "AsyncSession") -> bool:
         try:
             await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
         except Exception:
