@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test test-pooled check lint types attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test test-pooled check lint types docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ lint: $(STAMP) ## ruff and the import contracts
 
 types: $(STAMP) ## mypy and pyright
 	$(BIN)/mypy && $(BIN)/pyright
+
+docs: $(STAMP) ## build the site of docs/ into site/
+	$(BIN)/python -m pip install -q -c constraints.txt --group docs
+	$(BIN)/zensical build --strict
 
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
 	$(BIN)/python -m tests.isolation

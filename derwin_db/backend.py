@@ -5,15 +5,20 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from derwin_db.connection import session_settings
 from derwin_db.observation import Observer
 from derwin_db.pool import Pool
 from derwin_db.scope import Opening, Seal
 from derwin_db.server import Server
-from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sqlalchemy_session import SessionFactory
+from derwin_db.url import ConnectionInfo
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from derwin_db.settings import Settings
 
 Outcome = Literal["rolled back", "committed", "outcome unknown"]
 
@@ -21,6 +26,7 @@ Opened = tuple[Pool, Opening]
 """The connections of one login, and how a transaction begins on them."""
 
 logger = logging.getLogger("derwin_db")
+_BUSY_SECONDS = 0.01
 
 
 class Backend(Protocol):
@@ -44,7 +50,7 @@ class Backend(Protocol):
 
 
 def open_pool(
-    connection: ConnectionInfo, settings: Settings, server: Server, seal: Seal | None, observers: Sequence[Observer] = ()
+    connection: ConnectionInfo, settings: "Settings", server: Server, seal: Seal | None, observers: Sequence[Observer] = ()
 ) -> Opened:
     """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
     if server.is_behind_pooler and not connection.is_pooled:
@@ -88,3 +94,21 @@ async def call_all(callbacks: Sequence[Callable[[], object]]) -> None:
         logger.error("a further callback failed after the commit", exc_info=further)
     if errors:
         raise errors[0]
+
+
+async def ended(sql: "AsyncSession") -> bool:
+    """Take the connection from the session. False while another task is busy in it."""
+    try:
+        await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
+    except Exception:
+        return False
+    return True
+
+
+async def ended_later(sql: "AsyncSession", seconds: float) -> None:
+    """Take the connection from a session in which another task is busy: what it waits for was ended, so it is not for long."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_BUSY_SECONDS)
+        if await ended(sql):
+            return

@@ -1,10 +1,11 @@
 """One connection of a pool: its settings, its end, and what is undone before it is somebody else's."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from derwin_db.settings import Settings
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 
 class PooledConnection(asyncpg.Connection):
@@ -15,7 +16,7 @@ class PooledConnection(asyncpg.Connection):
     expires_at: float
 
 
-def session_settings(settings: Settings, server_version: int) -> dict[str, str]:
+def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:
     """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on."""
     values = {
         "statement_timeout": settings.statement_timeout,

@@ -13,7 +13,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
@@ -21,8 +21,11 @@ from derwin_db.connection import PooledConnection, _end, clean, forget, session_
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.observation import Observer, PoolWatch, Server
 from derwin_db.server import connection_error
-from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import sqlstate_of, translate
+from derwin_db.url import ConnectionInfo
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 logger = logging.getLogger("derwin_db")
 
@@ -36,7 +39,7 @@ class Pool:
     """The connections of one login on one event loop. Nothing is opened before the first use."""
 
     def __init__(
-        self, connection: ConnectionInfo, settings: Settings, server_version: int, observers: Sequence[Observer] = ()
+        self, connection: ConnectionInfo, settings: "Settings", server_version: int, observers: Sequence[Observer] = ()
     ) -> None:
         self.server = Server(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -66,11 +69,6 @@ class Pool:
         }
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
-
-    @property
-    def login(self) -> str:
-        """The database user of these connections."""
-        return self._info.user
 
     def acquire(self) -> Coroutine[Any, Any, PooledConnection]:
         """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
@@ -121,8 +119,10 @@ class Pool:
 
     def load(self) -> dict[str, int]:
         """Return how many connections are idle, in use and allowed, and how many callers wait for one."""
-        pending = sum(not waiter.done() for waiter in self._waiters)
-        return {"idle": len(self._idle), "used": len(self._used), "max": self._size, "pending": pending}
+        return {"idle": len(self._idle), "used": len(self._used), "max": self._size, "pending": self._waiting()}
+
+    def _waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._waiters)
 
     async def close(self) -> None:
         """End all connections; those in use are waited for, up to `cleanup_timeout`. Nobody gets one any more."""
@@ -238,7 +238,7 @@ class Pool:
         """Make connections for those who wait, as far as there is room."""
         if self._is_closed:
             return
-        wanted = sum(not waiter.done() for waiter in self._waiters) - len(self._connecting)
+        wanted = self._waiting() - len(self._connecting)
         room = self._size - len(self._idle) - len(self._used) - len(self._connecting)
         for _ in range(min(wanted, room)):
             task = self._loop.create_task(self._connect())
@@ -277,7 +277,7 @@ class Pool:
                 if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
                     raise _refused(error, self._info) from None
             await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # spreads load, guards nothing
-            if all(waiter.done() for waiter in self._waiters):
+            if not self._waiting():
                 return None
         # ends of life are spread, so that not all connections are made anew at once
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from derwin_db.backend import Opened, open_pool
 from derwin_db.errors import (
@@ -23,8 +23,11 @@ from derwin_db.errors import (
 from derwin_db.observation import Observer
 from derwin_db.scope import APP_ROLE, Seal
 from derwin_db.server import look_at
-from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation import raise_translated, translate
+from derwin_db.url import ConnectionInfo
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 logger = logging.getLogger("derwin_db")
 
@@ -41,7 +44,7 @@ class Replica:
     """One replica: its pool, once it was looked at, and whether the primary stands in for it now."""
 
     def __init__(
-        self, connection: ConnectionInfo, settings: Settings, seal: Seal | None, observers: Sequence[Observer]
+        self, connection: ConnectionInfo, settings: "Settings", seal: Seal | None, observers: Sequence[Observer]
     ) -> None:
         self._info = connection
         self._settings = settings

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -15,9 +15,12 @@ from derwin_db.errors import (
     SchemaOutOfDate,
 )
 from derwin_db.scope import policy_condition
-from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES, function_bodies
 from derwin_db.translation import translate
+from derwin_db.url import ConnectionInfo
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 _OLDEST_VECTOR = (0, 8)
 
@@ -131,7 +134,7 @@ class Server:
         return [*standby, _BOTH_ROLES] if self.may_become_admin else standby
 
 
-async def connect_once(connection: ConnectionInfo, settings: Settings) -> asyncpg.Connection:
+async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyncpg.Connection:
     """Open a connection beside the pools, which works behind any pooler. Errors: DatabaseUnavailable, ConfigurationError."""
     try:
         return await asyncpg.connect(
@@ -144,7 +147,7 @@ async def connect_once(connection: ConnectionInfo, settings: Settings) -> asyncp
         raise connection_error(error, connection) from None
 
 
-async def look_at(connection: ConnectionInfo, settings: Settings, role: str) -> Server:
+async def look_at(connection: ConnectionInfo, settings: "Settings", role: str) -> Server:
     """Look at the server with this login, as `role` where the fences are concerned.
 
     Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).

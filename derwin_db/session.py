@@ -6,10 +6,8 @@ A unit commits at the end of its block and rolls back on any exception, cancella
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from derwin_db.backend import Backend, Opened
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
@@ -20,6 +18,9 @@ from derwin_db.scope import Begin, Opening
 from derwin_db.statement import Statement
 from derwin_db.transaction import Transaction
 from derwin_db.translation import is_of_the_driver, raise_translated, sqlstate_of, translate_any
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 R = TypeVar("R")
 admin_log = logging.getLogger("derwin_db.admin")
@@ -76,7 +77,7 @@ class UnitOfWork(Transaction):
         self._callbacks.append(callback)
 
     @property
-    def sql(self) -> AsyncSession:
+    def sql(self) -> "AsyncSession":
         """A SQLAlchemy session on the same connection and transaction, scoped by the database.
 
         For what no repository does. It is flushed before the commit; commit, rollback and begin are refused. JSON that
@@ -218,7 +219,7 @@ class AdminSession(UnitOfWork):
 
     async def _choose_pool(self) -> Opened:
         pool, opening = await self._backend.admin_pool()
-        self._login = pool.login
+        self._login = pool.server.login
         return pool, opening
 
     async def _open(self, connection: Any, opening: Opening) -> None:

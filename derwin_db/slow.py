@@ -4,10 +4,13 @@ A record names the repository's method, never a value and never the text of a ca
 """
 
 import logging
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from derwin_db.observation import Call, Observer, UnitObserver
-from derwin_db.settings import Settings
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
 
 logger = logging.getLogger("derwin_db.slow")
 
@@ -32,6 +35,6 @@ class SlowLog(Observer, UnitObserver):
             logger.warning("%s took %.3f s", call.name, call.seconds, extra=extra)
 
 
-def observers_of(settings: Settings) -> list[Observer]:
+def observers_of(settings: "Settings") -> list[Observer]:
     """Return the observers that the settings ask for."""
     return [] if settings.slow_query_seconds is None else [SlowLog(settings.slow_query_seconds)]

@@ -3,22 +3,23 @@
 It can do all that SQLAlchemy can, but end the transaction or close the connection: these belong to the unit of work.
 """
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from derwin_db.errors import ScopeError
 from derwin_db.observation import Watch, caller_name
 from derwin_db.statement import Dialect
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 _URL = make_url("postgresql+asyncpg://")
 _REFUSED = (
@@ -179,8 +180,9 @@ class SessionFactory:
 
     def session(
         self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None], watch: Watch | None = None
-    ) -> AsyncSession:
+    ) -> "AsyncSession":
         """Return a session that asks for its connection at the first statement, and checks at each that it may go on."""
+        from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
         async def borrow(*_: Any, **__: Any) -> Borrowed:
             return Borrowed(await connection(), check_open, watch)
@@ -198,24 +200,3 @@ class SessionFactory:
         if not self._is_initialized:
             self._is_initialized = True
             self._dialect.initialize(connection)
-
-
-_BUSY_SECONDS = 0.01
-
-
-async def ended(sql: AsyncSession) -> bool:
-    """Take the connection from the session. False while another task is busy in it."""
-    try:
-        await sql.run_sync(lambda session: session.end())  # type: ignore[attr-defined]  # UnitSession
-    except Exception:
-        return False
-    return True
-
-
-async def ended_later(sql: AsyncSession, seconds: float) -> None:
-    """Take the connection from a session in which another task is busy: what it waits for was ended, so it is not for long."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_BUSY_SECONDS)
-        if await ended(sql):
-            return

@@ -11,11 +11,9 @@ import inspect
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from derwin_db.backend import Backend, Opened, Outcome, call_all, give_back
+from derwin_db.backend import Backend, Opened, Outcome, call_all, ended, ended_later, give_back
 from derwin_db.connection import CLEAN_IN_TRANSACTION
 from derwin_db.errors import (
     UNIT_FAILED,
@@ -29,9 +27,11 @@ from derwin_db.observation import Watch
 from derwin_db.pool import Pool
 from derwin_db.resumable import Resumable
 from derwin_db.scope import Opening
-from derwin_db.sqlalchemy_session import ended, ended_later
 from derwin_db.statement import Statement
 from derwin_db.translation import breaks_connections, raise_translated, translate, translate_any
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
@@ -190,7 +190,7 @@ class Transaction:
         if self._connection is not None and self._connection.is_closed():
             raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 
-    async def _flush(self, sql: AsyncSession) -> None:
+    async def _flush(self, sql: "AsyncSession") -> None:
         try:
             await sql.flush()
         except BaseException as error:

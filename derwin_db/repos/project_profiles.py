@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any, Unpack
 from uuid import UUID
 
-import jsonpatch
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
@@ -113,6 +112,8 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Cost: two statements, and the log up to that version.
         """
+        import jsonpatch
+
         wanted = check_version(version, "version")
         row = await self.current(session)
         entries = await project_session(session).fetch(_history_statement(), {"version": wanted})
@@ -172,6 +173,8 @@ def _content(row: Any, names: Any = _CONTENT) -> dict[str, Any]:
 
 def make_patch(before: dict[str, Any], after: dict[str, Any]) -> Sequence[PatchOperation]:
     """Return the JSON Patch (RFC 6902) that leads from one content to the other."""
+    import jsonpatch
+
     return _PATCH.validate_python(list(jsonpatch.make_patch(before, after)))
 
 

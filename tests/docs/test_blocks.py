@@ -1,56 +1,30 @@
 """The Python blocks of the documentation run, page by page, and print what the page shows.
 
 The blocks of a page go on where the one before ended: together they are one script or, where they hold tests, one module for
-pytest with the page's TOML as its configuration. A seeded database is there, as after `make seed`.
+pytest with the page's TOML as its configuration. The README's stand alone: tests/contract/test_readme.py runs them.
 """
 
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from derwin_db.testing import TestServer
-from derwin_db.testing.server import url_of
+from tests.docs.blocks import PAGES, README, ROOT, blocks, languages, texts
 
-ROOT = Path(__file__).parents[2]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-
-
-PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if blocks(page, "python")]
-
-
-@pytest.fixture
-def environment(server: TestServer) -> dict[str, str]:
-    """A database as after `make seed`."""
-    database = server.migrated()
-    urls = {
-        "DATABASE_URL": url_of(database.service),
-        "ADMIN_URL": url_of(database.operator),
-        "DIRECT_URL": url_of(database.owner),
-        "DERWIN_TEST_DATABASE_URL": url_of(server.owner),
-    }
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **urls}
-    seed = "from derwin_db.cli import main; main(['seed'])"
-    subprocess.run([sys.executable, "-c", seed], env=environment, check=True, cwd="/", stdout=subprocess.DEVNULL)
-    return environment
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+PLUGINS = ["-p", "derwin_db.testing.plugin", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
 
 
 class TestPages:
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+    @pytest.mark.parametrize("page", WITH_PYTHON[1:], ids=lambda page: str(page.relative_to(ROOT)))
     def test_run_as_written(self, page: Path, environment: dict[str, str], tmp_path: Path) -> None:
         script = tmp_path / "test_page.py"
-        script.write_text("\n\n".join(blocks(page, "python")))
+        script.write_text("\n\n".join(texts(page, "python")))
         has_tests = "def test_" in script.read_text()
-        (tmp_path / "pyproject.toml").write_text("\n".join(blocks(page, "toml")))
-        plugins = ["-p", "derwin_db.testing.plugin", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+        (tmp_path / "pyproject.toml").write_text("\n".join(texts(page, "toml")))
         result = subprocess.run(
-            [sys.executable, "-W", "error", *(["-m", "pytest", *plugins] if has_tests else []), str(script)],
+            [sys.executable, "-W", "error", *(["-m", "pytest", *PLUGINS] if has_tests else []), str(script)],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
@@ -61,17 +35,39 @@ class TestPages:
         if has_tests:
             assert f"{script.read_text().count('def test_')} passed" in result.stdout
         else:
-            assert result.stdout == "".join(blocks(page, "text"))
+            assert result.stdout == "".join(texts(page, "text"))
 
-    @pytest.mark.parametrize("name", ["how-to/fastapi.md", "how-to/testing.md"])
-    def test_are_there(self, name: str) -> None:
-        assert ROOT / "docs" / name in PAGES
+    def test_have_every_block_run(self) -> None:
+        assert WITH_PYTHON[0] == README
+        assert {page.stem for page in WITH_PYTHON[1:]} >= {"fastapi", "testing", "observability", "pgbouncer", "supabase"}
+        assert [str(block) for page in PAGES for block in blocks(page, "python") if block.reason is not None] == []
+        assert {language for page in PAGES for language in languages(page)} == _KNOWN
 
-    @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+    @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
     def test_are_formatted_like_the_code(self, page: Path, tmp_path: Path) -> None:
-        for number, block in enumerate(blocks(page, "python")):
+        for number, block in enumerate(texts(page, "python")):
             path = tmp_path / f"block_{number}.py"
             path.write_text(block)
             ruff = [str(Path(sys.executable).parent / "ruff"), "format", "--check", "--line-length", "128", str(path)]
             result = subprocess.run(ruff, capture_output=True, text=True, check=False)
             assert result.returncode == 0, block
+
+
+class TestReadme:
+    def test_its_tests_pass_on_its_service(self, environment: dict[str, str], tmp_path: Path) -> None:
+        """They take a fixture `app`: the service of the block before."""
+        (service,) = [text for text in texts(README, "python") if "app = FastAPI(" in text]
+        (tests,) = [text for text in texts(README, "python") if "def test_" in text]
+        (tmp_path / "service.py").write_text(service)
+        (tmp_path / "test_readme.py").write_text(tests)
+        (tmp_path / "conftest.py").write_text("import pytest, service\n\n@pytest.fixture\ndef app():\n    return service.app\n")
+        loops = "asyncio_default_fixture_loop_scope = session\nasyncio_default_test_loop_scope = session"
+        (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = auto\npythonpath = .\n{loops}\n")
+        command = [sys.executable, "-W", "error", "-m", "pytest", *PLUGINS, str(tmp_path)]
+        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "2 passed" in result.stdout
+
+
+_KNOWN = {"python", "text", "toml", "console", "ini", "mermaid"}
+"""What a block may be: all but diagrams are run, compared or read by a test."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from derwin_db import Database, migrations, repos
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, NotFound
 from derwin_db.models import QATicketUpdate
+from tests.docs.blocks import ROOT, blocks
 from tests.faults.load import Traffic, entry, make_ticket, new_project, spend, titles_of
 from tests.faults.victim import Victim
 from tests.pgbouncer import Pooler
@@ -191,3 +192,29 @@ class TestSessionState:
         )
         await stranger.close()
         assert {row["name"] for row in changed} <= {"application_name"}  # PgBouncer itself keeps that one by client
+
+
+class TestDocumented:
+    async def test_the_configuration_of_the_page_serves(self, make_db, victim: Victim, database, project):
+        """As written, but for where the server is and who may log in."""
+        (block,) = blocks(ROOT / "docs" / "how-to" / "pgbouncer.md", "ini")
+        pooler = Pooler(victim, database, size=1)
+        changed = {
+            "host=127.0.0.1 port=5432 dbname=derwin": f"host={victim.folder} port={victim.port}",
+            "derwin =": f"{database.service.database} =",
+            "6432": str(pooler.port),
+            "scram-sha-256": "trust",
+            "userlist.txt": str(pooler.folder / "users"),
+            "[pgbouncer]\n": "[pgbouncer]\nunix_socket_dir =\n",
+        }
+        text = block.text
+        for written, here in changed.items():
+            assert text.count(written) == 1
+            text = text.replace(written, here)
+        pooler._write("ini", text)
+        try:
+            await asyncio.to_thread(pooler.start)
+            async with make_db(pooler.before_all(database), parameters=POOLED).project(project, read_only=True) as session:
+                assert await repos.qa_tickets.count(session) == 0
+        finally:
+            pooler.remove()

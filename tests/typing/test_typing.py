@@ -6,10 +6,11 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from derwin_db import AdminSession
+from derwin_db import AdminSession, ProjectSession
 from tests.isolation.methods import Method, public_methods
 
 HERE = Path(__file__).parent

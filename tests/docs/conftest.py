@@ -1,0 +1,41 @@
+"""Fixtures of the tests of documentation: what a page finds, as after `make seed` and the README's first minute."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from derwin_db.testing import TestServer
+from derwin_db.testing.server import url_of
+
+ROOT = Path(__file__).parents[2]
+_SEED = """
+import asyncio
+from derwin_db import Database, repos
+from derwin_db.cli import main
+from derwin_db.models import ProjectCreate, ProjectType
+
+async def acme():
+    async with Database() as db, db.admin(reason="a test") as admin:
+        await repos.projects.create(admin, ProjectCreate(slug="acme", name="Acme", type=ProjectType.CRM))
+
+main(["seed"], standalone_mode=False)
+asyncio.run(acme())
+"""
+
+
+@pytest.fixture
+def environment(server: TestServer) -> dict[str, str]:
+    """The environment of a process that works on a database of its own."""
+    database = server.migrated()
+    urls = {
+        "DATABASE_URL": url_of(database.service),
+        "ADMIN_URL": url_of(database.operator),
+        "DIRECT_URL": url_of(database.owner),
+        "DERWIN_TEST_DATABASE_URL": url_of(server.owner),
+    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **urls}
+    subprocess.run([sys.executable, "-c", _SEED], env=environment, check=True, cwd="/", stdout=subprocess.DEVNULL)
+    return environment
