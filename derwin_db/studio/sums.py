@@ -80,9 +80,9 @@ async def trust(session: ProjectSession, period: Period) -> list[Any]:
     Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before. Attempts are
     first counted by their age in days, so that a window is 30 counts. Order: oldest first.
     """
-    age = sa.cast(sa.func.floor(sa.func.date_part("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer).label(
-        "age"
-    )
+    age = sa.cast(
+        sa.func.floor(sa.func.date_part("epoch", sa.func.now() - _ATTEMPTS.c.concluded_at) / 86_400), sa.Integer
+    ).label("age")
     oldest = sa.func.now() - sa.func.make_interval(0, 0, 0, period.days + TRUST_DAYS + 1)
     counted = (
         sa.select(
