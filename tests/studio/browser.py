@@ -54,7 +54,8 @@ class Browser:
 @contextmanager
 def opened() -> Iterator[Browser]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium and driver, "No browser: apt-get install chromium chromium-driver"
+    if chromium is None or driver is None:
+        raise AssertionError("No browser: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in _ARGUMENTS:

@@ -37,7 +37,8 @@ const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComput
   return parse(getComputedStyle(document.documentElement).backgroundColor) || [255, 255, 255] };
 const found = [];
 for (const e of document.querySelectorAll('body *')) {
-  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length || e.closest('svg title, svg desc')) continue;
+  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || !e.getClientRects().length) continue;
+  if (e.closest('svg title, svg desc')) continue;
   const style = getComputedStyle(e), ink = light(parse(e.closest('svg') ? style.fill : style.color)), paper = light(ground(e));
   const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
   if (ratio < 4.5) found.push(`${e.tagName}.${e.className.baseVal ?? e.className}: ${ratio.toFixed(2)}`);

@@ -7,10 +7,18 @@ import httpx
 import pytest
 
 from derwin_db import Database, repos
-from derwin_db.models import Project, TicketStatus
+from derwin_db.models import (
+    ProfileChange,
+    Project,
+    ProjectCreate,
+    ProjectProfileCreate,
+    ProjectProfileUpdate,
+    TicketStatus,
+)
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.studio.views import VIEWS
 from derwin_db.testing import Filled
+from derwin_db.testing.examples import example
 from tests.studio.pages import pages_of
 
 LIFELINE = "p/lifeline"
@@ -193,12 +201,7 @@ class TestProfile:
         assert removed[0] == added[1] != []
 
     async def test_pages_go_on_from_the_version_before(self, client: httpx.AsyncClient, data: Database) -> None:
-        from derwin_db.models import ProfileChange, ProjectProfileCreate, ProjectProfileUpdate
-        from derwin_db.testing.examples import example
-
         async with data.admin(reason="a long history") as admin:
-            from derwin_db.models import ProjectCreate
-
             project = await repos.projects.create(admin, example(ProjectCreate, slug="long-history"))
         async with data.project(project.id) as session:
             who = {"actor": "test", "reason": "test"}

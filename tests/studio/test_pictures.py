@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -21,22 +21,22 @@ DAYS = 90
 """More than the demo has: its totals are those of all there is."""
 
 
-def figure(html: str, name: str) -> ElementTree.Element:
+def figure(html: str, name: str) -> ET.Element:
     """The picture, which has to be well-formed XML."""
     markup = html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0]
     svg = re.search(r'<svg class="picture.*?</svg>', markup, re.DOTALL)
     assert svg is not None, name
-    return ElementTree.fromstring(svg[0])
+    return ET.fromstring(svg[0])
 
 
-def marks(svg: ElementTree.Element) -> list[tuple[str, str, Decimal]]:
+def marks(svg: ET.Element) -> list[tuple[str, str, Decimal]]:
     """(label, series, value) of each bar."""
     return [
         (rect.attrib["data-label"], rect.attrib["data-series"], Decimal(rect.attrib["data-value"])) for rect in svg.iter("rect")
     ]
 
 
-def totals(svg: ElementTree.Element, part: int) -> dict[str, Decimal]:
+def totals(svg: ET.Element, part: int) -> dict[str, Decimal]:
     found: dict[str, Decimal] = defaultdict(Decimal)
     for mark in marks(svg):
         found[str(mark[part])] += mark[2]
