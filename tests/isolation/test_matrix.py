@@ -40,7 +40,7 @@ class TestMatrix:
         kinds = {
             attack.name.partition(":")[0]: attack
             for attack in attacks
-            if isinstance(attack, Script) and attack.family in {18, 21}
+            if isinstance(attack, Script) and attack.family in {18, 20, 21}
         }
 
         result = await run(arena, list(kinds.values()))
