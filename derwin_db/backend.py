@@ -13,7 +13,7 @@ from derwin_db.sqlalchemy_session import SessionFactory
 
 Outcome = Literal["rolled back", "committed", "outcome unknown"]
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 
 class Backend(Protocol):
