@@ -25,7 +25,7 @@ Outcome = Literal["rolled back", "committed", "outcome unknown"]
 Opened = tuple[Pool, Opening]
 """The connections of one login, and how a transaction begins on them."""
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 _BUSY_SECONDS = 0.01
 
 

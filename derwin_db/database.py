@@ -15,6 +15,7 @@ from derwin_db.backend import Opened, open_pool
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.logins import Urls, read_scope_key
 from derwin_db.models import PruneResult
+from derwin_db.observation import Observer  # noqa: TC001  # loaded all the same
 from derwin_db.pool import Pool
 from derwin_db.replica import Replica, check_position, current_position
 from derwin_db.repos.audit_artifacts import DeleteBlob
@@ -26,7 +27,7 @@ from derwin_db.slow import observers_of
 from derwin_db.sqlalchemy_session import SessionFactory
 from derwin_db.sweep import Progress, sweep
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,12 +55,12 @@ class Database:
         read_url: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self.settings = settings or Settings.load()
-        self.sessions = SessionFactory()
-        self.observers = observers_of(self.settings)
-        self.cleanup_timeout = self.settings.cleanup_timeout
-        self.read_wait = self.settings.read_wait
-        self.delete_timeout = self.settings.delete_timeout
+        self.settings: Settings = settings or Settings.load()
+        self.sessions: SessionFactory = SessionFactory()
+        self.observers: list[Observer] = observers_of(self.settings)
+        self.cleanup_timeout: float = self.settings.cleanup_timeout
+        self.read_wait: float = self.settings.read_wait
+        self.delete_timeout: float = self.settings.delete_timeout
         self._server_version = 0
         self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
         self._loop: asyncio.AbstractEventLoop | None = None

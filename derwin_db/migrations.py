@@ -23,7 +23,7 @@ from derwin_db.settings import ConnectionInfo
 from derwin_db.sql import RefusedMigration
 from derwin_db.translation import sqlstate_of, translate
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x6465_7277_696E  # "derwin"
 """Key of the advisory lock that one starter holds while it migrates this database."""

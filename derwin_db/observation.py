@@ -15,7 +15,7 @@ from derwin_db.statement import Statement
 from derwin_db.translation import sqlstate_of
 
 T = TypeVar("T")
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 PoolTime = Literal["create", "use", "wait"]
 """What of a connection takes time: to be made, between taking and giving back, to be had."""

@@ -10,7 +10,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -29,7 +29,8 @@ _MICROSECOND = timedelta(microseconds=1)
 class Page(BaseModel, Generic[T]):
     """One page of a list. `next_cursor` is None on the last one."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)  # annotations alone make 14 classes at import
+    # deferred: annotations alone make 14 classes at import
+    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
 
     items: list[T]
     next_cursor: str | None = None

@@ -27,7 +27,7 @@ from derwin_db.url import ConnectionInfo
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 _STATEMENT_CACHE = 512
 _APPLICATION = "derwin-db"
@@ -41,7 +41,7 @@ class Pool:
     def __init__(
         self, connection: ConnectionInfo, settings: "Settings", server_version: int, observers: Sequence[Observer] = ()
     ) -> None:
-        self.server = Server(connection.host or "localhost", connection.port, connection.database, connection.user)
+        self.server: Server = Server(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
         self._info = connection
         self._settings = settings

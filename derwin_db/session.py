@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 R = TypeVar("R")
-admin_log = logging.getLogger("derwin_db.admin")
+admin_log: logging.Logger = logging.getLogger("derwin_db.admin")
 _STREAM_ROWS = 500
 _READ_ONLY = "25006"
 _STANDBY = "This server takes no writes now: it is a standby. After a fail-over, DATABASE_URL has to lead to the new primary."

@@ -1,7 +1,7 @@
 """Settings, each by its environment variable or in `.env`. They are read when a `Database` is made, not at import."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,7 +22,7 @@ def _seconds(default: float) -> Any:
 class Settings(BaseSettings):
     """All settings, each by its environment variable or in `.env`. Times are in seconds unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_file=".env", env_prefix="DERWIN_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
 

@@ -12,7 +12,7 @@ from derwin_db.observation import Call, Observer, UnitObserver
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
 
-logger = logging.getLogger("derwin_db.slow")
+logger: logging.Logger = logging.getLogger("derwin_db.slow")
 
 
 class SlowLog(Observer, UnitObserver):

@@ -68,12 +68,12 @@ class Statement(Generic[R]):
         if is_scoped:
             check_scope(cast("sa.ClauseElement", expression))
         compiled: Any = cast("sa.ClauseElement", expression).compile(dialect=DIALECT)
-        self.name = name
+        self.name: str = name
         self.sql: str = compiled.string
         self.operation: str = cast("Any", expression).__visit_name__.upper()
-        self.table = _table_of(expression)
-        self.rows = rows
-        self.is_scoped = is_scoped
+        self.table: str | None = _table_of(expression)
+        self.rows: Callable[[Records], list[R]] = rows
+        self.is_scoped: bool = is_scoped
         self.arguments = _binder(name, compiled)
 
 

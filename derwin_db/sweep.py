@@ -11,7 +11,7 @@ from derwin_db.models import PruneResult
 from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.session import AdminSession, ProjectSession
 
-logger = logging.getLogger("derwin_db.retention")
+logger: logging.Logger = logging.getLogger("derwin_db.retention")
 
 Progress = Callable[[int, int], None]
 """Called with how many projects are done, and how many there are."""

@@ -6,7 +6,7 @@ with `project_id`: fence 3. Names leave out `project_id` and the referred table,
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from sqlalchemy.orm.base import instance_state
 from sqlalchemy.orm.state import InstanceState
 from sqlalchemy.sql.type_api import UserDefinedType
 from sqlmodel import Field, SQLModel
+from sqlmodel._compat import SQLModelConfig
 
 from derwin_db.column import moment_now
 from derwin_db.embedding import VECTOR_SIZE
@@ -36,8 +37,8 @@ class AsJson(sa.TypeDecorator[Any]):
     `shape` is whatever `TypeAdapter` takes: a model, a list of models, `dict[str, float]`.
     """
 
-    impl = JSONB
-    cache_ok = True
+    impl: Any = JSONB
+    cache_ok: bool | None = True
 
     def __init__(self, shape: Any) -> None:
         super().__init__(none_as_null=True)
@@ -74,7 +75,7 @@ class AsJson(sa.TypeDecorator[Any]):
 class Vector(UserDefinedType[list[float]]):
     """pgvector's `vector(1536)`, sent and received as `real[]`: no codec to register, so it passes any pooler."""
 
-    cache_ok = True
+    cache_ok: bool | None = True
 
     def __init__(self, size: int = VECTOR_SIZE) -> None:
         self.size = size
@@ -92,7 +93,7 @@ class Vector(UserDefinedType[list[float]]):
 class Shape(BaseModel):
     """Base of the models inside JSON columns: known fields only, no values in errors."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
 
 def _config(**options: Any) -> Any:
@@ -103,19 +104,19 @@ def _config(**options: Any) -> Any:
 class Fields(SQLModel):
     """Base of the fields that a table and its XCreate share: known fields only, no values in errors."""
 
-    model_config = _config(extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[SQLModelConfig] = _config(extra="forbid", hide_input_in_errors=True)
 
 
 class Input(Fields):
     """Base of XCreate and XUpdate: what is assigned later is checked too."""
 
-    model_config = _config(validate_assignment=True)
+    model_config: ClassVar[SQLModelConfig] = _config(validate_assignment=True)
 
 
 class Table(SQLModel):
     """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate."""
 
-    model_config = _config(json_schema_serialization_defaults_required=True)
+    model_config: ClassVar[SQLModelConfig] = _config(json_schema_serialization_defaults_required=True)
 
     def __copy__(self) -> Self:
         """Return a twin with a state of its own: one that is shared dies with the first of both."""

@@ -33,7 +33,7 @@ from derwin_db.translation import breaks_connections, raise_translated, translat
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
 _BEGIN_ATTEMPTS = 3
 

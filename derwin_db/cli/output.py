@@ -22,8 +22,10 @@ REFUSED = 1
 CONFIGURATION = 3
 UNAVAILABLE = 4
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option: Option = click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 
 
 def command(function: Callable[P, Any]) -> Callable[P, None]:

@@ -12,8 +12,8 @@ Nothing below knows HTTP. FastAPI itself is the extra `[fastapi]`.
 
 try:
     import fastapi as _fastapi  # noqa: F401  # what follows needs it; said here in one sentence
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("derwin_db.fastapi needs FastAPI: pip install 'derwin-db[fastapi]'.", name=error.name) from None
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("derwin_db.fastapi needs FastAPI: pip install 'derwin-db[fastapi]'.", name=_error.name) from None
 
 from derwin_db.fastapi.handlers import install_error_handlers
 from derwin_db.fastapi.health import health_router

@@ -15,7 +15,7 @@ from derwin_db.fastapi.description import describe_problems
 from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
 from derwin_db.fastapi.refusal import refusal
 
-logger = logging.getLogger("derwin_db.fastapi")
+logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 
 _CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 _POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011

@@ -17,7 +17,7 @@ from derwin_db.session import UnitOfWork
 from derwin_db.sql import HEAD_REVISION
 from derwin_db.statement import Statement, scalars
 
-logger = logging.getLogger("derwin_db.fastapi")
+logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 
 _VERSIONS = sa.table("alembic_version", sa.column("version_num", sa.String), schema="public")
 

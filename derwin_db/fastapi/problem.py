@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,7 +52,7 @@ class Refusal(BaseModel):
 class Problem(BaseModel):
     """An error, by RFC 9457, with a stable `code`. `errors` is there where the request itself was refused."""
 
-    model_config = ConfigDict(json_schema_extra={"description": "An error (RFC 9457). `code` is stable."})
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra={"description": "An error (RFC 9457). `code` is stable."})
 
     type: str = Field(description="A URI that names the kind of error; about:blank says no more than the status.")
     title: str

@@ -44,7 +44,7 @@ class ScopedUnit:
         self._streaming = streaming
         self._key = (db, authorize, read_only, streaming)
         parameter = inspect.Parameter("project", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Any, Depends(authorize)])
-        self.__signature__ = inspect.Signature([parameter])
+        self.__signature__: inspect.Signature = inspect.Signature([parameter])
 
     async def __call__(self, *, project: object) -> AsyncIterator[ProjectSession]:
         async with self._unit(project) as session:

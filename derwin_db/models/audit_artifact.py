@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import sqlalchemy as sa
 from sqlmodel import Field
@@ -79,7 +79,7 @@ class AuditArtifact(Changing, AuditArtifactFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "audit_artifacts"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("audit_artifacts"),
         owned_by_project("audit_artifacts"),
         reference("audit_artifacts", "run_id", "qa_runs"),

@@ -1,7 +1,7 @@
 """ClassificationTrust: the rolling trust score of each classification."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from derwin_db.column import having, moment_now
 from derwin_db.table import SCHEMA, Changing, ProjectTable, owned_by_project, paged, primary_key, unique
@@ -19,7 +19,7 @@ class ClassificationTrust(Changing, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "classification_trust"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("classification_trust"),
         owned_by_project("classification_trust"),
         unique("classification_trust", "classification"),

@@ -63,7 +63,7 @@ class IngestedDoc(Changing, IngestedDocFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "ingested_docs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("ingested_docs"),
         owned_by_project("ingested_docs"),
         unique("ingested_docs", "content_hash"),

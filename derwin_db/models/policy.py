@@ -1,6 +1,6 @@
 """Policy: risk-tier rules, classification overrides and thresholds, by version."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import sqlalchemy as sa
 from pydantic import AfterValidator
@@ -75,7 +75,7 @@ class Policy(Changing, PolicyFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "policies"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("policies"),
         owned_by_project("policies"),
         unique("policies", "version"),

@@ -59,7 +59,7 @@ class ProfileEvolutionLog(Created, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "profile_evolution_logs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("profile_evolution_logs"),
         owned_by_project("profile_evolution_logs"),
         reference("profile_evolution_logs", "profile_id", "project_profiles"),

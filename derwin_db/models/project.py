@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -91,7 +91,7 @@ class Project(Changing, ProjectFields, Table, table=True):
     """
 
     __tablename__: ClassVar[str] = "projects"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
         sa.UniqueConstraint("slug", name="uq_projects_slug"),
         sa.Index("ix_projects_created_at_id", sa.text("created_at DESC"), sa.text("id DESC")),

@@ -1,6 +1,6 @@
 """ProjectModeLog: the append-only audit of mode changes."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from derwin_db.column import choice
 from derwin_db.enums import ProjectMode
@@ -15,7 +15,7 @@ class ProjectModeLog(Created, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "project_mode_logs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("project_mode_logs"),
         owned_by_project("project_mode_logs"),
         paged("project_mode_logs"),

@@ -1,6 +1,6 @@
 """ProjectProfile: what the platform knows of a product, and the shapes of that knowledge."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 from sqlmodel import Field
@@ -93,7 +93,7 @@ class ProjectProfile(Changing, ProjectProfileFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "project_profiles"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("project_profiles"),
         owned_by_project("project_profiles"),
         unique("project_profiles"),

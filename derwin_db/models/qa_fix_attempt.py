@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from derwin_db.column import absent, as_json, choice, having, moment, nullable
@@ -88,7 +88,7 @@ class QAFixAttempt(Changing, QAFixAttemptFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "qa_fix_attempts"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("qa_fix_attempts"),
         owned_by_project("qa_fix_attempts"),
         reference("qa_fix_attempts", "ticket_id", "qa_tickets", ondelete="CASCADE"),

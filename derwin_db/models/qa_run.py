@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator
 from sqlmodel import Field
@@ -70,7 +70,7 @@ class QARun(Changing, QARunFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "qa_runs"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("qa_runs"),
         owned_by_project("qa_runs"),
         paged("qa_runs"),

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import AfterValidator
@@ -103,7 +103,7 @@ class QATicket(Changing, QATicketFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "qa_tickets"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("qa_tickets"),
         owned_by_project("qa_tickets"),
         reference("qa_tickets", "run_id", "qa_runs"),

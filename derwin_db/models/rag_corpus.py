@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlmodel import Field
@@ -53,7 +53,7 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "rag_corpus"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("rag_corpus"),
         owned_by_project("rag_corpus"),
         paged("rag_corpus"),

@@ -60,7 +60,7 @@ class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "raw_signals"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("raw_signals"),
         owned_by_project("raw_signals"),
         reference("raw_signals", "run_id", "qa_runs", ondelete="CASCADE"),

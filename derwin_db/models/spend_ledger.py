@@ -67,7 +67,7 @@ class SpendLedger(Created, SpendLedgerFields, ProjectTable, table=True):
     """
 
     __tablename__: ClassVar[str] = "spend_ledger"
-    __table_args__ = (
+    __table_args__: ClassVar[tuple[Any, ...]] = (
         primary_key("spend_ledger"),
         unique("spend_ledger", "idempotency_key"),
         sa.CheckConstraint(

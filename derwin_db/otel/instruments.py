@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 
 from derwin_db import __version__
 from derwin_db.observation import PoolTime, Server
@@ -27,7 +27,9 @@ class Instruments:
         self.databases: WeakSet[Database] = WeakSet()
         meter = metrics.get_meter(SCOPE, __version__, provider, SCHEMA)
         histogram = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_BUCKETS)
-        self.durations = histogram("db.client.operation.duration", description="Duration of database client operations.")
+        self.durations: Histogram = histogram(
+            "db.client.operation.duration", description="Duration of database client operations."
+        )
         self._times = {
             "create": histogram("db.client.connection.create_time", description="The time it took to make a connection."),
             "use": histogram("db.client.connection.use_time", description="The time between taking and giving back."),

@@ -15,20 +15,20 @@ from derwin_db.repos.rag_corpus import RAGCorpora
 from derwin_db.repos.raw_signals import RawSignals
 from derwin_db.repos.spend_ledger import SpendLedgers
 
-audit_artifacts = AuditArtifacts()
-classification_trust = ClassificationTrusts()
-ingested_docs = IngestedDocs()
-policies = Policies()
-profile_evolution_logs = ProfileEvolutionLogs()
-project_mode_logs = ProjectModeLogs()
-project_profiles = ProjectProfiles()
-projects = Projects()
-qa_fix_attempts = QAFixAttempts()
-qa_runs = QARuns()
-qa_tickets = QATickets()
-rag_corpus = RAGCorpora()
-raw_signals = RawSignals()
-spend_ledger = SpendLedgers()
+audit_artifacts: AuditArtifacts = AuditArtifacts()
+classification_trust: ClassificationTrusts = ClassificationTrusts()
+ingested_docs: IngestedDocs = IngestedDocs()
+policies: Policies = Policies()
+profile_evolution_logs: ProfileEvolutionLogs = ProfileEvolutionLogs()
+project_mode_logs: ProjectModeLogs = ProjectModeLogs()
+project_profiles: ProjectProfiles = ProjectProfiles()
+projects: Projects = Projects()
+qa_fix_attempts: QAFixAttempts = QAFixAttempts()
+qa_runs: QARuns = QARuns()
+qa_tickets: QATickets = QATickets()
+rag_corpus: RAGCorpora = RAGCorpora()
+raw_signals: RawSignals = RawSignals()
+spend_ledger: SpendLedgers = SpendLedgers()
 
 __all__ = [
     "audit_artifacts",

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -23,7 +23,7 @@ from derwin_db.session import AdminSession, ProjectSession, admin_session, proje
 from derwin_db.statement import Statement, entities, scalars, tuples
 from derwin_db.types import Id, new_id
 
-logger = logging.getLogger("derwin_db.retention")
+logger: logging.Logger = logging.getLogger("derwin_db.retention")
 
 _ARTIFACTS = table_of(AuditArtifact)
 _PROJECTS = table_of(Project)
@@ -48,7 +48,7 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     """Evidence. What it points to can't be deleted while it is kept."""
 
     model = AuditArtifact
-    create_model = AuditArtifactCreate
+    create_model: ClassVar[type[AuditArtifactCreate]] = AuditArtifactCreate
     filters = AuditArtifactFilters
 
     async def list(

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -40,8 +40,8 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
     """Source documents."""
 
     model = IngestedDoc
-    create_model = IngestedDocCreate
-    update_model = IngestedDocUpdate
+    create_model: ClassVar[type[IngestedDocCreate]] = IngestedDocCreate
+    update_model: ClassVar[type[IngestedDocUpdate]] = IngestedDocUpdate
     filters = IngestedDocFilters
 
     async def list(

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import Unpack
+from typing import ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -30,7 +30,7 @@ class Policies(WritableRepository[Policy]):
     """Policy versions, never edited. `list` is the history."""
 
     model = Policy
-    create_model = PolicyCreate
+    create_model: ClassVar[type[PolicyCreate]] = PolicyCreate
     filters = PolicyFilters
 
     async def list(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -38,8 +38,8 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     """The profile of the project: at most one row, whose every version can be read back."""
 
     model = ProjectProfile
-    create_model = ProjectProfileCreate
-    update_model = ProjectProfileUpdate
+    create_model: ClassVar[type[ProjectProfileCreate]] = ProjectProfileCreate
+    update_model: ClassVar[type[ProjectProfileUpdate]] = ProjectProfileUpdate
     filters = ProjectProfileFilters
 
     async def list(

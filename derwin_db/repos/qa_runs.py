@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -48,7 +48,7 @@ class QARuns(WritableRepository[QARun]):
     """The queue: QUEUED -> RUNNING -> COMPLETED | FAILED, CANCELLED from either of the first two."""
 
     model = QARun
-    create_model = QARunCreate
+    create_model: ClassVar[type[QARunCreate]] = QARunCreate
     filters = QARunFilters
 
     async def list(

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -53,8 +53,8 @@ class QATickets(WritableRepository[QATicket]):
     """Tickets. The status moves by `transition` and `mark_duplicate` alone."""
 
     model = QATicket
-    create_model = QATicketCreate
-    update_model = QATicketUpdate
+    create_model: ClassVar[type[QATicketCreate]] = QATicketCreate
+    update_model: ClassVar[type[QATicketUpdate]] = QATicketUpdate
     filters = QATicketFilters
 
     async def list(

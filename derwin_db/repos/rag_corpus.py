@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache, cached_property
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -65,8 +65,8 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     """Past fixes. They are read without their embeddings unless `with_embedding=True`."""
 
     model = RAGCorpus
-    create_model = RAGCorpusCreate
-    update_model = RAGCorpusUpdate
+    create_model: ClassVar[type[RAGCorpusCreate]] = RAGCorpusCreate
+    update_model: ClassVar[type[RAGCorpusUpdate]] = RAGCorpusUpdate
     filters = RAGCorpusFilters
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -44,7 +44,7 @@ class RawSignals(WritableRepository[RawSignal]):
     """The findings of runs, each once a run."""
 
     model = RawSignal
-    create_model = RawSignalCreate
+    create_model: ClassVar[type[RawSignalCreate]] = RawSignalCreate
     filters = RawSignalFilters
 
     async def list(

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from itertools import chain
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -48,7 +48,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     """Money spent, exactly, in US dollars."""
 
     model = SpendLedger
-    create_model = SpendLedgerCreate
+    create_model: ClassVar[type[SpendLedgerCreate]] = SpendLedgerCreate
     filters = SpendLedgerFilters
 
     async def list(

@@ -74,7 +74,7 @@ def function_bodies(entity: str, **names: str) -> dict[str, str]:
 class ColumnType(UserDefinedType[Any]):
     """A column type by its SQL, for revisions: `ColumnType("vector(1536)")`."""
 
-    cache_ok = True
+    cache_ok: bool | None = True
 
     def __init__(self, spec: str) -> None:
         self.spec = spec

@@ -22,9 +22,9 @@ class Traces:
     """Finds what belongs to one filled project."""
 
     def __init__(self, filled: Filled) -> None:
-        self.marker = filled.marker
-        self.ids = {filled.project_id, *(row.id for rows in filled.rows.values() for row in rows)}
-        self.times = {
+        self.marker: str = filled.marker
+        self.ids: set[Any] = {filled.project_id, *(row.id for rows in filled.rows.values() for row in rows)}
+        self.times: set[datetime] = {
             value
             for rows in filled.rows.values()
             for row in rows

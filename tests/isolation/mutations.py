@@ -79,7 +79,7 @@ def _lent(self: Any, name: str) -> Any:
     return getattr(self._connection, name)
 
 
-def _as_it_is(_self: Any, method: Any) -> Any:
+def _as_it_is(_self: Any, method: Any, **_: Any) -> Any:
     return method
 
 
@@ -91,7 +91,7 @@ def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
     return dict(filters)
 
 
-def _type_alone(data: Any, kind: type[Any]) -> None:
+def _type_alone(data: Any, kind: type[Any], *_: Any) -> None:
     if type(data) is not kind:
         raise InvalidInput("another type")
 

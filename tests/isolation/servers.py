@@ -42,7 +42,7 @@ async def behind_a_pooler_in_transaction_mode(arena, repository):
 async def a_task_that_outlives_its_block_behind_a_pooler(arena, repository):
     async with pooled(arena.shared.database.service) as (_, info):
         rest = {name: url for name, url in arena.shared.database.urls.items() if name != "url"}
-        async with Database(url_of(info) + "&pgbouncer=true&connection_limit=1", **rest) as database:
+        async with Database(url_of(info) + "&connection_limit=1", **rest) as database:
             await outliving(arena, repository, database)
 
 
