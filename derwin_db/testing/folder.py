@@ -14,6 +14,7 @@ import fasteners
 import psutil
 
 _LOCK = "in-use"
+_SERVERS = ("postgres", "pgbouncer")
 _held: dict[Path, fasteners.InterProcessLock] = {}
 
 
@@ -58,18 +59,17 @@ def _remove_if_left(folder: Path) -> None:
             if lock.lockfile is not None:
                 lock.lockfile.close()  # a try that fails leaves it open
             return
-        for started in (*folder.glob("*/postmaster.pid"), *folder.glob("*/*/postmaster.pid")):
-            _end_server(started)
+        _end_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 
-def _end_server(file: Path) -> None:
-    """End the server of a data folder, if the process with its id is one: ids are used again."""
-    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
-        first = psutil.Process(int(file.read_text().splitlines()[0]))
-        if Path(first.cwd()) == file.parent:
-            family = [first, *first.children(recursive=True)]
-            for process in family:
-                process.kill()
-            psutil.wait_procs(family, timeout=10)
+def _end_servers(folder: Path) -> None:
+    """End the servers that were started with this folder. Its name is nobody else's; ids of processes are used again."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] in _SERVERS and any(str(folder) in part for part in process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.Error):
+                family = [process, *process.children(recursive=True)]
+                for one in family:
+                    one.kill()
+                psutil.wait_procs(family, timeout=10)

@@ -17,7 +17,7 @@ from derwin_db import errors
 CANARY = "canary-7f3a9c"
 """Stands in inputs of the tests. Whoever prints a value prints it."""
 
-_LOST = ("never retrieved", "was never awaited", "unclosed connection", "Task was destroyed")
+_LOST = ("never retrieved", "was never awaited", "unclosed connection", "Task was destroyed", "non-checked-in connection")
 
 
 class Watch(logging.Handler):

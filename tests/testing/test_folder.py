@@ -66,19 +66,22 @@ class TestFolders:
     def test_go_with_the_server_that_runs_in_them(self, prefix):
         process, folder = starter(prefix, "server")
         server = psutil.Process(int((folder / "data" / "postgres" / "postmaster.pid").read_text().split()[0]))
+        family = [server, *server.children()]
         kill(process)
-        assert server.is_running()
+        assert len(family) > 3
+        assert all(one.is_running() for one in family)
         with server_folder(prefix):
             assert not folder.exists()
-        assert not server.is_running()
+        assert not any(one.is_running() for one in family)
 
-    def test_a_process_that_has_the_id_of_a_server_that_is_gone_is_left_alone(self, prefix):
+    def test_go_without_whoever_looks_into_them(self, prefix):
         process, folder = starter(prefix, "folder")
-        (folder / "data").mkdir()
-        (folder / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
-        kill(process)
-        with server_folder(prefix):
-            assert not folder.exists()
+        with (folder / "log").open("w"), subprocess.Popen(["tail", "-f", str(folder / "log")]) as reader:
+            kill(process)
+            with server_folder(prefix):
+                assert not folder.exists()
+            assert reader.poll() is None
+            reader.kill()
 
     def test_a_folder_without_a_lock_is_not_ours(self, prefix, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
