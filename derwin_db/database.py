@@ -13,13 +13,13 @@ from uuid import UUID
 
 from derwin_db.backend import Opened, open_pool
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.logins import Urls, read_scope_key
+from derwin_db.logins import Urls, find_seal
 from derwin_db.models import PruneResult
 from derwin_db.observation import Observer  # noqa: TC001  # loaded all the same
 from derwin_db.pool import Pool
 from derwin_db.replica import Replica, check_position, current_position
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, Seal, check_reason, parse_project
+from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, check_reason, parse_project
 from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
@@ -147,7 +147,7 @@ class Database:
         urls = await self._urls.resolved(self.settings)
         server = await look_at(urls.service, self.settings, APP_ROLE)
         server.require_fences()
-        seal = await self._seal(urls, server)
+        seal = await find_seal(urls, self.settings) if server.is_sealed else None
         if urls.read is not None:
             self._replica = Replica(urls.read, self.settings, seal, self.observers)
             await self._replica.choose()
@@ -176,21 +176,6 @@ class Database:
                 self._admin_refusal = ConfigurationError(
                     "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
                 )
-
-    async def _seal(self, urls: "Urls", server: Server) -> Seal | None:
-        """Find the key of the sealed scope: the setting, the service's own login (a first try), the operator, the owner."""
-        if not server.is_sealed:
-            return None
-        if self.settings.scope_key is not None:
-            return Seal.from_text(self.settings.scope_key.get_secret_value())
-        for connection in dict.fromkeys(filter(None, (urls.direct, urls.admin, urls.service))):
-            key = await read_scope_key(connection, self.settings)
-            if key is not None:
-                return key
-        raise ConfigurationError(
-            "The project scope of this database is sealed, and no login here may read its key. Set DERWIN_SCOPE_KEY to what "
-            "`derwin-db roles key` prints, or give this service ADMIN_URL or DIRECT_URL."
-        )
 
     # --- units of work ------------------------------------------------------------------------------------------------
 

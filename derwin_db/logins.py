@@ -72,6 +72,23 @@ def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
     return embedded.start(settings.data_dir).owner
 
 
+async def find_seal(urls: Urls, settings: Settings) -> Seal:
+    """Find the key of the sealed scope: the setting, the owner, the operator, the service's own login (a first try).
+
+    Errors: ConfigurationError where nobody has it.
+    """
+    if settings.scope_key is not None:
+        return Seal.from_text(settings.scope_key.get_secret_value())
+    for connection in dict.fromkeys(filter(None, (urls.direct, urls.admin, urls.service))):
+        key = await read_scope_key(connection, settings)
+        if key is not None:
+            return key
+    raise ConfigurationError(
+        "The project scope of this database is sealed, and no login here may read its key. Set DERWIN_SCOPE_KEY to what "
+        "`derwin-db roles key` prints, or give this service ADMIN_URL or DIRECT_URL."
+    )
+
+
 async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
     """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
     opened = await connect_once(connection, settings)
