@@ -30,7 +30,7 @@ serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
 
-faults: $(STAMP) ## the long runs of the fault tests, with counts; half an hour
+faults: $(STAMP) ## the long runs of the fault tests, with counts; an hour or more
 	$(BIN)/python -m tests.faults
 
 soak: $(STAMP) ## faults at random on 50 tasks, for MINUTES (60)
