@@ -61,7 +61,7 @@ docs: $(STAMP) ## build the site of docs/ into site/
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
 	$(BIN)/python -m tests.isolation
 
-faults: $(STAMP) ## the long runs of the fault tests, with counts (30 min)
+faults: $(STAMP) ## the long runs of the fault tests, with counts (an hour or more)
 	$(BIN)/python -m tests.faults
 
 soak: $(STAMP) ## faults at random on 50 tasks, for MINUTES (60)

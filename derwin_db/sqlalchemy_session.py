@@ -197,6 +197,12 @@ class SessionFactory:
         return AsyncSession(AsyncEngine(engine), sync_session_class=UnitSession, expire_on_commit=False)
 
     def _initialize(self, connection: sa.Connection) -> None:
-        if not self._is_initialized:
-            self._is_initialized = True
+        """Let the dialect look at the server. Cut short, the next connection does it: a dialect that saw half is of no use."""
+        if self._is_initialized:
+            return
+        try:
             self._dialect.initialize(connection)
+        except BaseException:
+            connection.close()  # nobody has it yet, so nobody else would
+            raise
+        self._is_initialized = True

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.errors import ScopeError
+from derwin_db.sqlalchemy_session import SessionFactory
 from tests.faults.cancelling import by_scope, cancel_units, once, three_times
 from tests.faults.load import entry, keys_of, make_ticket, spend
 from tests.faults.proxy import Proxy
@@ -177,3 +178,23 @@ class TestALongQuery:
             " WHERE query LIKE '%pg_sleep(20)%' AND state = 'active' AND pid <> pg_backend_pid()"
         )
         return rows[0]["count"]
+
+
+class TestTheFirstLookAtTheServer:
+    """SQLAlchemy's dialect asks the server who it is, within the first unit that uses `session.sql`."""
+
+    async def test_cut_short_is_done_by_the_next_unit_and_leaves_no_connection(self, db: Database, project, watch):
+        async def read() -> None:
+            async with db.project(project) as session:
+                await session.sql.execute(sa.text("SELECT 1"))
+
+        await read()
+        for number in range(60):
+            db.sessions = SessionFactory()
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0.0003 * number)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await read()
+            assert db.sessions._dialect.server_version_info
+        assert watch.lost() == []
