@@ -26,7 +26,8 @@ STATUSES = {
     400: "InvalidCursor",
     404: "NotFound ProjectNotFound",
     409: "Conflict StaleWrite IllegalTransition AppendOnlyViolation RetentionLocked BudgetExceeded",
-    503: "DatabaseUnavailable OutcomeUnknown ReplicaBehind ConfigurationError SchemaOutOfDate ExtensionMissing IsolationNotEnforced",
+    503: "DatabaseUnavailable OutcomeUnknown ReplicaBehind ConfigurationError SchemaOutOfDate ExtensionMissing "
+    "IsolationNotEnforced",
     504: "DatabaseTimeout",
     507: "StorageFull",
 }
