@@ -51,7 +51,8 @@ class Replica:
         self._seal = seal
         self._observers = observers
         self._opened: Opened | None = None
-        self._down_until = 0.0
+        self._is_down = False
+        self._again_at = 0.0
         self._is_looking = False
 
     @property
@@ -61,12 +62,14 @@ class Replica:
 
     async def choose(self) -> Opened | None:
         """Return its pool; None while the primary stands in. Errors: those of looking at it, where nobody may stand in."""
+        if self._opened is not None and not self._is_down:
+            return self._opened
         if not self._settings.read_fallback:
-            return self._opened or await self._look()
-        if time.monotonic() < self._down_until or (self._opened is None and self._is_looking):
+            return await self._look()
+        if self._is_looking or time.monotonic() < self._again_at:
             return None
         try:
-            return self._opened or await self._look()
+            return await self._look()
         except (DatabaseUnavailable, DatabaseTimeout, SchemaOutOfDate) as error:
             self._stand_aside(error)
             return None
@@ -88,15 +91,22 @@ class Replica:
         try:
             server = await look_at(self._info, self._settings, APP_ROLE)
             server.require_fences()
+<<<<<<< HEAD
             self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers)
+=======
+>>>>>>> scale
         finally:
             self._is_looking = False
+        if self._opened is None:
+            self._opened = open_pool(self._info, self._settings, server, self._seal)
+        self._is_down = False
         return self._opened
 
     def _stand_aside(self, error: Exception) -> None:
-        if time.monotonic() >= self._down_until:
+        if not self._is_down:
             logger.warning("the replica does not serve, the primary stands in: %s", error)
-        self._down_until = time.monotonic() + RETRY_SECONDS
+        self._is_down = True
+        self._again_at = time.monotonic() + RETRY_SECONDS
 
 
 def check_position(position: object) -> str:

@@ -150,6 +150,8 @@ class ProjectSession(UnitOfWork):
     """One transaction of one project. The project never changes."""
 
     _expects_scope = True
+    _is_held_to_reading = False
+    """Whether somebody has set transaction_read_only since: then it is not the server that takes no writes."""
 
     def __init__(self, backend: Backend, project_id: UUID, begin: Begin = Begin.READ_WRITE, after: str | None = None) -> None:
         super().__init__(backend)
@@ -180,7 +182,10 @@ class ProjectSession(UnitOfWork):
         await opening.for_project(connection, self.__project_id, self.__begin)
 
     def _fail(self, error: BaseException) -> NoReturn:
-        if sqlstate_of(error) == _READ_ONLY and not self.is_read_only:
+        is_held = (
+            self.is_read_only or self._is_held_to_reading or self._sql is not None
+        )  # SQL of a caller may have asked for it
+        if sqlstate_of(error) == _READ_ONLY and not is_held:
             self._has_failed = self._is_lost = True  # these connections lead to a server that was a primary once
             raise DatabaseUnavailable(_STANDBY) from None
         super()._fail(error)

@@ -58,6 +58,7 @@ def _request_of(
         if loop is not None and loop is not asyncio.get_running_loop():
             raise ScopeError(_OTHER_LOOP)
         async with session.savepoint():
+            session._is_held_to_reading = is_read_only
             if is_read_only:
                 await session._driver("execute", "SET LOCAL transaction_read_only = on")  # to the end of the savepoint
             yield session

@@ -1,7 +1,7 @@
 """`derwin-db distribute`, and what is different afterwards, on an extension that stands in for Citus in a real server.
 
-It has Citus' catalog and refusals, but one node: that statements reach the right shard is seen on a cluster
-(DERWIN_TEST_DATABASE_URL), what is sent is seen here.
+It has Citus' catalog and refusals, but one node: that statements reach the right shard is seen on a cluster, what is sent is
+seen here.
 """
 
 import asyncio

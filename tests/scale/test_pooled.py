@@ -21,6 +21,7 @@ from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
 from tests.pgbouncer import Pooler
 from tests.repos.rows import a_charge, a_fix, a_run, a_ticket, axis, signals
+from tests.scale.cluster import Cluster
 from tests.scale.test_pooled_verbs import Clients, new_project
 
 
@@ -243,6 +244,28 @@ class TestCancellation:
             await repos.qa_tickets.create(session, a_ticket())
         async with asyncio.timeout(5), clients[1].project(project) as session:
             assert await repos.qa_tickets.count(session) == 1
+
+
+class TestReplica:
+    async def test_is_read_through_a_pooler_too(self, pair: Cluster):
+        pooler = Pooler.of(pair.on_replica, size=1)
+        await asyncio.to_thread(pooler.start)
+        try:
+            read_url = url_of(pooler.declared(pair.on_replica.service))
+            async with Database(**pair.database.urls, read_url=read_url) as db:
+                project = await new_project(db)
+                async with db.project(project) as session:
+                    row = await repos.qa_tickets.create(session, a_ticket())
+                after, seen = await db.position(), []
+                for _ in range(3):
+                    async with db.project(project, read_only=True, after=after) as session:
+                        assert [found.id for found in (await repos.qa_tickets.list(session)).items] == [row.id]
+                        answer = await session.sql.execute(sa.text("SELECT pg_is_in_recovery(), pg_backend_pid()"))
+                        seen.append(tuple(answer.one()))
+        finally:
+            pooler.remove()
+        assert {is_standby for is_standby, _ in seen} == {True}
+        assert len(set(seen)) == 1  # what session.sql leaves is undone there as well: the connection goes on
 
 
 class TestUndeclared:
