@@ -67,22 +67,26 @@ def pictures() -> None:
 def measure(scale: int) -> dict[str, tuple[float, float]]:
     """Return of each page, over real HTTP: the median time, and the CPU time of studio and database. Units: milliseconds."""
     with choose_server() as server:
-        database = server.migrated()
-        pages = asyncio.run(seed(database, scale))
-        with started("--port", "0", environment=environment_of(database)) as studio, httpx.Client(timeout=60) as client:
+        return measure_on(server.migrated(), scale)
 
-            def ask(page: str) -> float:
-                start = time.perf_counter()
-                assert client.get(studio.url + page).status_code == 200, page
-                return (time.perf_counter() - start) * 1000
 
-            found = {}
-            for page in pages:
-                ask(page)
-                before = _cpu(studio, database)
-                times = [ask(page) for _ in range(REQUESTS)]
-                found[page] = statistics.median(times), (_cpu(studio, database) - before) * 1000 / REQUESTS
-            return found
+def measure_on(database: TestDatabase, scale: int, requests: int = REQUESTS) -> dict[str, tuple[float, float]]:
+    """Fill a database and measure on it."""
+    pages = asyncio.run(seed(database, scale))
+    with started("--port", "0", environment=environment_of(database)) as studio, httpx.Client(timeout=60) as client:
+
+        def ask(page: str) -> float:
+            start = time.perf_counter()
+            assert client.get(studio.url + page).status_code == 200, page
+            return (time.perf_counter() - start) * 1000
+
+        found = {}
+        for page in pages:
+            ask(page)
+            before = _cpu(studio, database)
+            times = [ask(page) for _ in range(requests)]
+            found[page] = statistics.median(times), (_cpu(studio, database) - before) * 1000 / requests
+        return found
 
 
 def _cpu(studio: Studio, database: TestDatabase) -> float:
