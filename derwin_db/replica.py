@@ -91,14 +91,10 @@ class Replica:
         try:
             server = await look_at(self._info, self._settings, APP_ROLE)
             server.require_fences()
-<<<<<<< HEAD
-            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers)
-=======
->>>>>>> scale
         finally:
             self._is_looking = False
         if self._opened is None:
-            self._opened = open_pool(self._info, self._settings, server, self._seal)
+            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers)
         self._is_down = False
         return self._opened
 

@@ -29,20 +29,25 @@ _NO_BUCKET = "no bucket"
 
 
 async def show(request: Request) -> Response:
-    """Show a project over some days. Cost: seven statements, in three units of work at the same time."""
+    """Show a project over some days. Cost: seven statements, in two units of work at the same time."""
     days = whole(query(request, "days").get("days"), "days", _DEFAULT)
     if days not in PERIODS:
         raise InvalidInput(f"days: one of {', '.join(map(str, PERIODS))}.")
     period = Period.of(days)
-    (project, scores, page), (spent, tickets), (signals, outcomes) = await asyncio.gather(
+    (project, page, spent, tickets), (scores, signals, outcomes) = await asyncio.gather(
         _ask(
             request,
             repos.projects.current,
-            lambda session: sums.trust(session, period),
             lambda session: repos.qa_runs.list(session, limit=_RUNS),
+            lambda session: sums.spend(session, period),
+            sums.tickets,
         ),
-        _ask(request, lambda session: sums.spend(session, period), sums.tickets),
-        _ask(request, lambda session: sums.signals(session, period), lambda session: sums.runs(session, period)),
+        _ask(
+            request,
+            lambda session: sums.trust(session, period),
+            lambda session: sums.signals(session, period),
+            lambda session: sums.runs(session, period),
+        ),
     )
     links = {str(run.id): url(request, f"p/{project.slug}/tables/qa_runs/{run.id}") for run in page.items}
     drawn = [
