@@ -29,7 +29,7 @@ from derwin_db.url import ConnectionInfo
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
 
-logger = logging.getLogger("derwin_db")
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 RETRY_SECONDS = 5.0
 """How long a replica that did not answer is left alone."""

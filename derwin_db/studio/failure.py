@@ -19,7 +19,7 @@ from derwin_db.errors import (
 )
 from derwin_db.studio.rendering import render
 
-logger = logging.getLogger("derwin_db.studio")
+logger: logging.Logger = logging.getLogger("derwin_db.studio")
 
 _STATUSES: dict[type[DerwinError], int] = {
     DerwinError: 500,

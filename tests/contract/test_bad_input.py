@@ -361,7 +361,7 @@ class TestRoundTrip:
         def collect(rows: list[Input]) -> None:
             made.extend(rows)
 
-        await asyncio.to_thread(collect)
+        collect()
         await write_and_compare(db, project.id, made)
 
     async def test_every_amount_is_stored_exactly_or_refused(self, db: Database, project: Project):
@@ -372,7 +372,7 @@ class TestRoundTrip:
         def collect(values: list) -> None:
             made.extend(values)
 
-        await asyncio.to_thread(collect)
+        collect()
         stored, refused = await decimals_are_exact_or_refused(db, project.id, made)
         assert stored > 50
         assert refused > 50

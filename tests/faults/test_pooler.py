@@ -198,7 +198,7 @@ class TestDocumented:
     async def test_the_configuration_of_the_page_serves(self, make_db, victim: Victim, database, project):
         """As written, but for where the server is and who may log in."""
         (block,) = blocks(ROOT / "docs" / "how-to" / "pgbouncer.md", "ini")
-        pooler = Pooler(victim, database, size=1)
+        pooler = Pooler.of(database, size=1)
         changed = {
             "host=127.0.0.1 port=5432 dbname=derwin": f"host={victim.folder} port={victim.port}",
             "derwin =": f"{database.service.database} =",

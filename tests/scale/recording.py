@@ -62,9 +62,9 @@ async def record_all(db: Database, monkeypatch: Any) -> list[Sent]:
     record = Record()
     send, cursor = Transaction._driver, PooledConnection.cursor
 
-    async def recorded(unit: Transaction, method: str, sql: str, *arguments: Any) -> Any:
+    async def recorded(unit: Transaction, method: str, sql: str, *arguments: Any, **options: Any) -> Any:
         record.add(sql, is_admin=isinstance(unit, AdminSession))
-        return await send(unit, method, sql, *arguments)
+        return await send(unit, method, sql, *arguments, **options)
 
     def recorded_cursor(connection: Any, sql: str, *arguments: Any, **options: Any) -> Any:
         record.add(sql, is_admin=False)
