@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 class TestCompleteness:
     def test_is_whole(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "pyright", "--verifytypes", "derwin_db", "--ignoreexternal", "--outputjson"]
+        command += ["--pythonpath", sys.executable]
         done = subprocess.run(
             command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
         )
