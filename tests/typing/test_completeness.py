@@ -12,10 +12,9 @@ ROOT = Path(__file__).parents[2]
 class TestCompleteness:
     def test_is_whole(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "pyright", "--verifytypes", "derwin_db", "--ignoreexternal", "--outputjson"]
-        command += ["--pythonpath", sys.executable]
-        done = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-        )
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # where it looks for Python
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         report = json.loads(done.stdout)["typeCompleteness"]
         unclear = {
             symbol["name"]: [each["message"] for each in symbol["diagnostics"]]
