@@ -52,7 +52,7 @@ lint: $(STAMP) ## ruff and the import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
 types: $(STAMP) ## mypy and pyright
-	$(BIN)/mypy && $(BIN)/pyright
+	$(BIN)/mypy && $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(STAMP) ## build the site of docs/ into site/
 	$(BIN)/python -m pip install -q -c constraints.txt --group docs
