@@ -58,7 +58,7 @@ docs: $(STAMP) ## build the site of docs/ into site/
 	$(BIN)/python -m pip install -q -c constraints.txt --group docs
 	$(BIN)/zensical build --strict
 
-attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (5-10 min)
+attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (3 min)
 	$(BIN)/python -m tests.isolation
 
 faults: $(STAMP) ## the long runs of the fault tests, with counts (an hour or more)
