@@ -17,6 +17,7 @@ from pathlib import Path
 
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing.folder import remove_folder
 from tests.faults.victim import as_user, new_folder, own
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -91,7 +92,7 @@ class Pooler:
         """End it and remove what it wrote."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
     def before(self, connection: ConnectionInfo) -> ConnectionInfo:
         """Return the connection, through this pooler, with nothing said of it."""
