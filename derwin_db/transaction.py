@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,7 @@ _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` bl
 _BEGIN_ATTEMPTS = 3
 
 
-class Transaction:
+class Transaction(ABC):
     """One transaction on one connection, with what may happen to both. `derwin_db.session` says what it is for."""
 
     _expects_scope: bool
@@ -118,11 +119,13 @@ class Transaction:
         if self._has_failed:
             raise ScopeError(UNIT_FAILED)
 
+    @abstractmethod
     async def _open(self, connection: Any, opening: Opening) -> None:
-        raise NotImplementedError
+        """Open the transaction, for whom this kind of session is."""
 
+    @abstractmethod
     async def _choose_pool(self) -> Opened:
-        raise NotImplementedError
+        """Return the pool of the login that this kind of session takes."""
 
     async def _begin(self) -> Any:
         """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""

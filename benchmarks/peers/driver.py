@@ -7,6 +7,7 @@ anything fails, and the same timeout on statements. It waits for a free connecti
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -73,7 +74,7 @@ async def decode_json(connection: Any) -> None:
     )
 
 
-class _Driver:
+class _Driver(ABC):
     """The operations, on a connection in whatever state `unit` hands out."""
 
     async def open(self, database: TestDatabase, _workload: Workload) -> None:
@@ -93,9 +94,9 @@ class _Driver:
     async def close(self) -> None:
         await self._pool.close()
 
+    @abstractmethod
     def unit(self, project_id: UUID, *, settings: str = "") -> Any:
         """Return the block in which statements run."""
-        raise NotImplementedError
 
     async def get(self, project_id: UUID, ticket_id: UUID) -> Any:
         async with self.unit(project_id) as connection:
