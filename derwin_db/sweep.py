@@ -52,7 +52,9 @@ async def _sweep_project(db: Opener, project: UUID, limit: int, delete_blob: Del
     total = 0
     while True:
         async with db.project(project) as session:
-            result = await repos.audit_artifacts.prune_expired(session, limit=limit, delete_blob=delete_blob)
-        total += result.pruned
-        if result.pruned == 0 or result.remaining == 0:
-            return PruneResult(total, result.remaining)
+            pruned = await repos.audit_artifacts._prune_batch(session, limit, delete_blob)
+            total += pruned
+            if pruned < limit:  # after a full batch comes another one: to count then would read the rest again and again
+                remaining = await repos.audit_artifacts._remaining(session)
+                if pruned == 0 or remaining == 0:
+                    return PruneResult(total, remaining)

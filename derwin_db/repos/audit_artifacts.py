@@ -97,6 +97,11 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         the next one follows. Locks: the rows that are being removed; rows that others hold are skipped, so that sweeps at
         the same time share the work. Cost: two statements; with `delete_blob` three, and one for each artifact.
         """
+        pruned = await self._prune_batch(session, limit, delete_blob)
+        return PruneResult(pruned, await self._remaining(session))
+
+    async def _prune_batch(self, session: ProjectSession | AdminSession, limit: int, delete_blob: DeleteBlob | None) -> int:
+        """Remove one batch, without counting what is left."""
         is_scoped = type(session) is not AdminSession
         if delete_blob is not None and not callable(delete_blob):
             raise InvalidInput("delete_blob: a function of one artifact.")
@@ -114,8 +119,10 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
             gone = await session.fetch(_prune_chosen_statement(is_scoped=is_scoped), chosen) if batch else []
         for rule, number in sorted(Counter(gone).items()):
             logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
-        remaining = (await session.fetch(_remaining_statement(is_scoped=is_scoped), {}))[0]
-        return PruneResult(len(gone), remaining)
+        return len(gone)
+
+    async def _remaining(self, session: ProjectSession | AdminSession) -> int:
+        return (await session.fetch(_remaining_statement(is_scoped=type(session) is not AdminSession), {}))[0]
 
     async def expired_by_project(self, session: AdminSession) -> dict[UUID, int]:
         """Count what may be pruned, by project, through the admin door. Projects without any are left out.
