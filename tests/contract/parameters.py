@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, get_type_hints
 
-from derwin_db import money, repos, types
+from derwin_db import AdminSession, money, repos, types
 from derwin_db.enums import Bucket, ProjectMode
 from derwin_db.models import (
     DiffStat,
@@ -49,9 +49,7 @@ class Call:
     @property
     def is_of_the_door(self) -> bool:
         """Whether it takes the session of the admin door alone."""
-        return self.method.__annotations__.get("session", "").__class__ is type and (
-            self.method.__annotations__["session"].__name__ == "AdminSession"
-        )
+        return self.method.__annotations__["session"] is AdminSession
 
     def arguments(self) -> dict[str, Any]:
         """Return arguments that are taken."""
