@@ -44,7 +44,7 @@ test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -n auto
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
-	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/unit tests/scale tests/fastapi
+	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
 
 check: lint types ## lint, types and import contracts
 

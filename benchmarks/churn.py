@@ -13,9 +13,9 @@ from uuid import UUID
 
 from benchmarks.server import connect
 from derwin_db import Database, repos
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import QARunCreate, RawSignalCreate, SpendLedgerCreate
 from derwin_db.testing import TestDatabase
-from derwin_db.types import project_id_of
 
 PROJECTS = 100
 RUNS = 50

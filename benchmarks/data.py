@@ -10,8 +10,8 @@ from uuid import UUID
 
 from benchmarks.server import connect
 from benchmarks.vector_data import VectorSource, copy_vectors
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.testing import TestDatabase
-from derwin_db.types import project_id_of
 
 SEED = 20261123
 

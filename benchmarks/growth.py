@@ -23,9 +23,9 @@ from benchmarks.data import Size, Workload, load
 from benchmarks.peers.base import new_signals, new_ticket
 from benchmarks.server import bench_server, connect
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import QATicketCreate, QATicketUpdate, RawSignalCreate, SpendLedgerCreate, TicketStatus
 from derwin_db.testing import TestDatabase
-from derwin_db.types import project_id_of
 
 OUT = Path(__file__).resolve().parent / "out"
 TICKETS = 100

@@ -19,7 +19,7 @@ from uuid import UUID
 from benchmarks.churn import _ARTIFACTS, PROJECTS, Churn
 from benchmarks.server import bench_database
 from derwin_db import Database, repos
-from derwin_db.observation import Call, Observer, UnitObserver
+from derwin_db.observe.events import Call, Observer, UnitObserver
 from derwin_db.testing import TestDatabase
 
 _CALLERS = 4

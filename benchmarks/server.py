@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from derwin_db import embedded
+from derwin_db.deploy import embedded
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import numpy as np
 
-from derwin_db.embedding import VECTOR_SIZE
-from derwin_db.types import new_id
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.vector import VECTOR_SIZE
 
 _TOPICS = 40
 _SUBTOPICS = 10

@@ -20,8 +20,8 @@ from benchmarks.peers.driver import ENTRY_COLUMNS, Reference
 from benchmarks.server import bench_database, connect
 from benchmarks.vector_data import VectorSource, copy_vectors
 from derwin_db import Database, repos
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.testing import TestDatabase
-from derwin_db.types import project_id_of
 
 FULL = (20, 500, 1500, 5000, 20_000, 100_000)
 QUICK = (20, 500, 5000, 20_000)

@@ -11,21 +11,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from derwin_db.backend import Opened, open_pool
+from derwin_db.connection.facts import ServerFacts, look_at
+from derwin_db.connection.pool import Opened, Pool, open_pool
+from derwin_db.connection.replica import Replica, check_position, current_position
+from derwin_db.deploy.sweep import Progress, sweep
+from derwin_db.deploy.targets import Urls, find_seal
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.logins import Urls, find_seal
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Begin, check_reason, parse_project
 from derwin_db.models import PruneResult
-from derwin_db.observation import Observer  # noqa: TC001  # loaded all the same
-from derwin_db.pool import Pool
-from derwin_db.replica import Replica, check_position, current_position
+from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
+from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, Begin, check_reason, parse_project
-from derwin_db.server import Server, look_at
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.settings import ConnectionInfo, Settings
-from derwin_db.slow import observers_of
-from derwin_db.sqlalchemy_session import SessionFactory
-from derwin_db.sweep import Progress, sweep
+from derwin_db.unit.sqlalchemy_session import SessionFactory
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 
@@ -159,7 +158,7 @@ class Database:
         for warning in server.warnings():
             logger.warning("%s", warning)
 
-    async def _start_admin(self, seen: Server | None) -> None:
+    async def _start_admin(self, seen: ServerFacts | None) -> None:
         """The admin door has a login and a pool of its own; a service without one has no door."""
         assert self._operator is not None
         self._admin_refusal = None

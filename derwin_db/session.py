@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
 
-from derwin_db.backend import Backend, Opened
+from derwin_db.connection.pool import Opened
+from derwin_db.connection.replica import wait_for
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.observation import Watch
-from derwin_db.replica import wait_for
-from derwin_db.savepoint import Savepoint
-from derwin_db.scope import Begin, Opening
-from derwin_db.statement import Statement
-from derwin_db.transaction import Transaction
-from derwin_db.translation import is_of_the_driver, raise_translated, sqlstate_of, translate_any
+from derwin_db.isolation.preamble import Begin, Opening
+from derwin_db.observe.events import Watch
+from derwin_db.query.statement import Statement
+from derwin_db.translation.driver_errors import is_of_the_driver, raise_translated, sqlstate_of, translate_any
+from derwin_db.unit.backend import Backend
+from derwin_db.unit.savepoint import Savepoint
+from derwin_db.unit.transaction import Transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession

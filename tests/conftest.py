@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode, ProjectType
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer, choose_server
-from derwin_db.types import new_id
 from tests.pgbouncer import pooled
 
 PATIENT = Settings(lock_timeout=20, pool_timeout=20)

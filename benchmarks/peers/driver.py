@@ -28,9 +28,9 @@ from benchmarks.peers.base import (
     new_ticket,
 )
 from benchmarks.server import connect
+from derwin_db.fields.scalars import new_id
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
-from derwin_db.types import new_id
 
 _NAMES = ("project_id", "id", *new_ticket(0))
 

@@ -20,9 +20,9 @@ from benchmarks.data import Workload
 from benchmarks.peers.base import LIST_LIMIT, POOL_SIZE, SEARCH_LIMIT, month_ago, new_ticket
 from benchmarks.peers.driver import SEARCH_SETTINGS, scope_key, token
 from benchmarks.peers.tables import ENTRIES, MappedSignal, MappedTicket, Signal, Spend, Ticket
+from derwin_db.fields.scalars import new_id
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
-from derwin_db.types import new_id
 
 _TICKETS, _SIGNALS, _LEDGER = (model.__table__ for model in (Ticket, Signal, Spend))  # type: ignore[attr-defined]
 _WITHOUT_EMBEDDING = [column for column in ENTRIES.c if column.name != "embedding"]

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlmodel import Field, SQLModel
 
-from derwin_db.embedding import VECTOR_SIZE
-from derwin_db.types import new_id
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.vector import VECTOR_SIZE
 
 _NOW: dict[str, Any] = {"server_default": sa.text("now()")}
 _TIME: Any = sa.DateTime(timezone=True)

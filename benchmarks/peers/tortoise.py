@@ -12,8 +12,8 @@ from tortoise.transactions import in_transaction
 
 from benchmarks.data import Workload
 from benchmarks.peers.base import LIST_LIMIT, POOL_SIZE, Unsupported, month_ago, new_ticket
+from derwin_db.fields.scalars import new_id
 from derwin_db.testing import TestDatabase
-from derwin_db.types import new_id
 
 
 class Ticket(Model):

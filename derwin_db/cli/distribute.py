@@ -6,12 +6,12 @@ import asyncpg
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, progress, show, yes_option
-from derwin_db.distributed import distribute as distribute_tables
+from derwin_db.connection.facts import connection_error
+from derwin_db.deploy.citus import distribute as distribute_tables
+from derwin_db.deploy.migrations import MigrationSettings, connect_directly, refuse_transaction_pooler
+from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import DerwinError
-from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, connect_directly, refuse_transaction_pooler
-from derwin_db.server import connection_error
-from derwin_db.translation import translate
+from derwin_db.translation.driver_errors import translate
 
 
 @click.command()

@@ -2,8 +2,8 @@
 
 import click
 
-from derwin_db import embedded as server
 from derwin_db.cli.output import command, json_option, show
+from derwin_db.deploy import embedded as server
 from derwin_db.settings import Settings
 
 

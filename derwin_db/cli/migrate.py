@@ -3,8 +3,8 @@
 import click
 
 from derwin_db.cli.output import command, json_option, log_to_stderr, show
-from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, upgrade
+from derwin_db.deploy.migrations import MigrationSettings, upgrade
+from derwin_db.deploy.targets import owner_connection
 
 
 @click.command()

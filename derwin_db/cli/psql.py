@@ -7,8 +7,8 @@ import sys
 import click
 
 from derwin_db.cli.output import CONFIGURATION, command
+from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import ConfigurationError
-from derwin_db.logins import owner_connection
 from derwin_db.settings import ConnectionInfo
 
 
@@ -44,7 +44,7 @@ def environment_of(connection: ConnectionInfo) -> dict[str, str]:
 
 
 def _program() -> str | None:
-    from derwin_db import embedded
+    from derwin_db.deploy import embedded
 
     try:
         return str(embedded.client_program("psql"))

@@ -7,13 +7,13 @@ from typing import Any
 import asyncpg
 import click
 
-from derwin_db import roles as logins
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
+from derwin_db.connection.facts import connection_error
+from derwin_db.deploy import logins
+from derwin_db.deploy.migrations import MigrationSettings, connect_directly
+from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import DerwinError
-from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, connect_directly
-from derwin_db.server import connection_error
-from derwin_db.translation import translate
+from derwin_db.translation.driver_errors import translate
 
 
 @click.group()

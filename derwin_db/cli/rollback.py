@@ -3,8 +3,8 @@
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, show, yes_option
-from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, downgrade
+from derwin_db.deploy.migrations import MigrationSettings, downgrade
+from derwin_db.deploy.targets import owner_connection
 
 
 @click.command()

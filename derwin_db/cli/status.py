@@ -6,9 +6,9 @@ import asyncpg
 import click
 
 from derwin_db.cli.output import command, json_option, show
-from derwin_db.logins import owner_connection
-from derwin_db.migrations import MigrationSettings, connect_plainly
-from derwin_db.migrations import status as migration_status
+from derwin_db.deploy.migrations import MigrationSettings, connect_plainly
+from derwin_db.deploy.migrations import status as migration_status
+from derwin_db.deploy.targets import owner_connection
 
 
 @click.command()

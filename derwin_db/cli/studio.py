@@ -57,8 +57,8 @@ def _load() -> tuple[Any, Any]:
 
 
 def _migrate() -> None:
-    from derwin_db.logins import owner_connection
-    from derwin_db.migrations import MigrationSettings, upgrade
+    from derwin_db.deploy.migrations import MigrationSettings, upgrade
+    from derwin_db.deploy.targets import owner_connection
 
     upgrade(MigrationSettings(owner_connection()))
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import asyncpg
 
+from derwin_db.connection.facts import connect_once
+from derwin_db.deploy.targets import Urls
 from derwin_db.doctor.fences import look_inside
 from derwin_db.doctor.report import Check, Report
 from derwin_db.doctor.server import look_at_distribution, look_at_schema, look_at_server, look_for_poolers
 from derwin_db.errors import DerwinError
-from derwin_db.logins import Urls
-from derwin_db.server import connect_once
 from derwin_db.settings import ConnectionInfo, Settings
-from derwin_db.translation import translate
+from derwin_db.translation.driver_errors import translate
 
 __all__ = ["Check", "Report", "examine"]
 

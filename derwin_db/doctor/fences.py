@@ -6,10 +6,10 @@ from sqlmodel import SQLModel
 
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
-from derwin_db.catalog import code, grants, keys, policies
-from derwin_db.catalog.logins import Login, look_at_login
 from derwin_db.doctor.report import RESTORE, Check, verdict
-from derwin_db.scope import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
+from derwin_db.isolation.catalog import code, grants, keys, policies
+from derwin_db.isolation.catalog.logins import Login, look_at_login
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
 

@@ -7,11 +7,11 @@ from typing import Any
 import asyncpg
 
 from derwin_db import sql
-from derwin_db.distributed import look_at_topology
+from derwin_db.deploy.citus import look_at_topology
+from derwin_db.deploy.migrations import refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
-from derwin_db.migrations import refuse_transaction_pooler
-from derwin_db.scope import APP_ROLE
+from derwin_db.isolation.preamble import APP_ROLE
 from derwin_db.settings import ConnectionInfo
 
 OLDEST_VERSION = 15

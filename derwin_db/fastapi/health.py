@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from derwin_db.connection.pool import Pool
 from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError, SchemaOutOfDate
 from derwin_db.fastapi.problem import failure
-from derwin_db.pool import Pool
-from derwin_db.scope import APP_ROLE, Begin, Opening
+from derwin_db.isolation.preamble import APP_ROLE, Begin, Opening
+from derwin_db.query.statement import Statement, scalars
 from derwin_db.session import UnitOfWork
 from derwin_db.sql import HEAD_REVISION
-from derwin_db.statement import Statement, scalars
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 

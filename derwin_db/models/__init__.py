@@ -3,9 +3,9 @@
 One file a table. No queries.
 """
 
-from derwin_db.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.classification_trust import ClassificationTrust
+from derwin_db.models.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
 from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
 from derwin_db.models.policy import Policy, PolicyCreate, PolicyThresholds, RiskTierRule
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog

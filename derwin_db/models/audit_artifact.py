@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from derwin_db.column import choice, nullable
-from derwin_db.enums import ComplianceMode
-from derwin_db.table import (
+from derwin_db.fields.columns import choice, nullable
+from derwin_db.fields.scalars import AnyUri, ByteSize, Id, Sha256, ShortText, Timestamp
+from derwin_db.fields.table import (
     SCHEMA,
     TURNING_OVER,
     Changing,
@@ -22,7 +22,7 @@ from derwin_db.table import (
     primary_key,
     reference,
 )
-from derwin_db.types import AnyUri, ByteSize, Id, Sha256, ShortText, Timestamp
+from derwin_db.models.enums import ComplianceMode
 
 
 class ArtifactKind(StrEnum):

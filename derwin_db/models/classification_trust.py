@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from derwin_db.column import having, moment_now
-from derwin_db.table import SCHEMA, Changing, ProjectTable, owned_by_project, paged, primary_key, unique
-from derwin_db.types import Classification, Count, Score
+from derwin_db.fields.columns import having, moment_now
+from derwin_db.fields.scalars import Classification, Count, Score
+from derwin_db.fields.table import SCHEMA, Changing, ProjectTable, owned_by_project, paged, primary_key, unique
 
 WINDOW_DAYS = 30
 """Length of the rolling window that a score looks at, in days."""

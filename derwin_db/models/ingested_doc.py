@@ -5,10 +5,21 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from derwin_db.column import absent, as_json, choice, moment, nullable
-from derwin_db.json_value import JsonObject
-from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, ProjectTable, owned_by_project, paged, primary_key, unique
-from derwin_db.types import AnyUri, ByteSize, Id, LongText, Sha256, ShortText
+from derwin_db.fields.columns import absent, as_json, choice, moment, nullable
+from derwin_db.fields.json import JsonObject
+from derwin_db.fields.scalars import AnyUri, ByteSize, Id, LongText, Sha256, ShortText
+from derwin_db.fields.table import (
+    SCHEMA,
+    AsJson,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    owned_by_project,
+    paged,
+    primary_key,
+    unique,
+)
 
 
 class DocSource(StrEnum):

@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.column import nullable
-from derwin_db.enums import Bucket
-from derwin_db.json_value import check_json_size
-from derwin_db.money import Cost
-from derwin_db.table import (
+from derwin_db.fields.columns import nullable
+from derwin_db.fields.json import check_json_size
+from derwin_db.fields.money import Cost
+from derwin_db.fields.scalars import Classification, Count, LongText, Score, ShortText
+from derwin_db.fields.table import (
     SCHEMA,
     AsJson,
     Changing,
@@ -23,7 +23,7 @@ from derwin_db.table import (
     primary_key,
     unique,
 )
-from derwin_db.types import Classification, Count, LongText, Score, ShortText
+from derwin_db.models.enums import Bucket
 
 
 class RiskTierRule(Shape):

@@ -8,8 +8,9 @@ from pydantic import Field as PydanticField
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 from sqlmodel import Field
 
-from derwin_db.column import choice, nullable
-from derwin_db.table import (
+from derwin_db.fields.columns import choice, nullable
+from derwin_db.fields.scalars import Count, Id, LongText, ShortText
+from derwin_db.fields.table import (
     SCHEMA,
     AsJson,
     Created,
@@ -22,7 +23,6 @@ from derwin_db.table import (
     reference,
     unique,
 )
-from derwin_db.types import Count, Id, LongText, ShortText
 
 
 class ProfileChange(StrEnum):

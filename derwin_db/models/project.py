@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.column import absent, as_json, choice, having, moment, nullable
-from derwin_db.enums import ComplianceMode, ProjectMode
-from derwin_db.json_value import JsonObject, check_json_size
-from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, Shape, Table
-from derwin_db.types import Count, ShortText, Slug, WebUrl, refuse
+from derwin_db.fields.columns import absent, as_json, choice, having, moment, nullable
+from derwin_db.fields.json import JsonObject, check_json_size
+from derwin_db.fields.scalars import Count, ShortText, Slug, WebUrl, refuse
+from derwin_db.fields.table import SCHEMA, AsJson, Changing, Fields, Input, Shape, Table
+from derwin_db.models.enums import ComplianceMode, ProjectMode
 
 
 class ProjectType(StrEnum):

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, ClassVar
 
-from derwin_db.column import choice
-from derwin_db.enums import ProjectMode
-from derwin_db.table import SCHEMA, Created, ProjectTable, owned_by_project, paged, primary_key
-from derwin_db.types import ShortText
+from derwin_db.fields.columns import choice
+from derwin_db.fields.scalars import ShortText
+from derwin_db.fields.table import SCHEMA, Created, ProjectTable, owned_by_project, paged, primary_key
+from derwin_db.models.enums import ProjectMode
 
 
 class ProjectModeLog(Created, ProjectTable, table=True):

@@ -5,9 +5,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.column import absent, having
-from derwin_db.json_value import check_json_size
-from derwin_db.table import (
+from derwin_db.fields.columns import absent, having
+from derwin_db.fields.json import check_json_size
+from derwin_db.fields.scalars import Count, LongText, Score, ShortText
+from derwin_db.fields.table import (
     SCHEMA,
     AsJson,
     Changing,
@@ -20,7 +21,6 @@ from derwin_db.table import (
     primary_key,
     unique,
 )
-from derwin_db.types import Count, LongText, Score, ShortText
 
 
 class OntologyEntity(Shape):

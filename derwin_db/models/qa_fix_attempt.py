@@ -6,9 +6,10 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from derwin_db.column import absent, as_json, choice, having, moment, nullable
-from derwin_db.money import Cost
-from derwin_db.table import (
+from derwin_db.fields.columns import absent, as_json, choice, having, moment, nullable
+from derwin_db.fields.money import Cost
+from derwin_db.fields.scalars import Count, Id, LongText, ShortText, WebUrl
+from derwin_db.fields.table import (
     SCHEMA,
     AsJson,
     Changing,
@@ -23,7 +24,6 @@ from derwin_db.table import (
     reference,
     unique,
 )
-from derwin_db.types import Count, Id, LongText, ShortText, WebUrl
 
 
 class FixStatus(StrEnum):

@@ -7,11 +7,22 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.column import as_json, choice, moment, nullable
-from derwin_db.enums import DiscoveryRoute, ProjectMode
-from derwin_db.json_value import check_json_size
-from derwin_db.table import SCHEMA, AsJson, Changing, Fields, Input, ProjectTable, Shape, owned_by_project, paged, primary_key
-from derwin_db.types import Count, LongText, ShortText, WebUrl
+from derwin_db.fields.columns import as_json, choice, moment, nullable
+from derwin_db.fields.json import check_json_size
+from derwin_db.fields.scalars import Count, LongText, ShortText, WebUrl
+from derwin_db.fields.table import (
+    SCHEMA,
+    AsJson,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    Shape,
+    owned_by_project,
+    paged,
+    primary_key,
+)
+from derwin_db.models.enums import DiscoveryRoute, ProjectMode
 
 
 class RunTrigger(StrEnum):

@@ -8,10 +8,10 @@ from uuid import UUID
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.column import absent, choice, having, moment, nullable
-from derwin_db.enums import Bucket, Severity
-from derwin_db.json_value import check_json_size
-from derwin_db.table import (
+from derwin_db.fields.columns import absent, choice, having, moment, nullable
+from derwin_db.fields.json import check_json_size
+from derwin_db.fields.scalars import Classification, Count, Fingerprint, Id, LongText, Score, ShortText
+from derwin_db.fields.table import (
     SCHEMA,
     AsJson,
     Changing,
@@ -24,7 +24,7 @@ from derwin_db.table import (
     primary_key,
     reference,
 )
-from derwin_db.types import Classification, Count, Fingerprint, Id, LongText, Score, ShortText
+from derwin_db.models.enums import Bucket, Severity
 
 
 class TicketStatus(StrEnum):

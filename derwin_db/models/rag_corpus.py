@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from derwin_db.column import absent, having, moment, nullable
-from derwin_db.embedding import Embedding
-from derwin_db.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
-from derwin_db.types import Classification, Count, Id, LongText, ShortText
+from derwin_db.fields.columns import absent, having, moment, nullable
+from derwin_db.fields.scalars import Classification, Count, Id, LongText, ShortText
+from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
+from derwin_db.fields.vector import Embedding
 
 
 class RAGCorpusFields(Fields):

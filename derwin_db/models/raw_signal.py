@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlmodel import Field
 
-from derwin_db.column import choice, nullable
-from derwin_db.enums import DiscoveryRoute, Severity
-from derwin_db.json_value import JsonObject
-from derwin_db.table import (
+from derwin_db.fields.columns import choice, nullable
+from derwin_db.fields.json import JsonObject
+from derwin_db.fields.scalars import Fingerprint, Id, Score, ShortText, Timestamp
+from derwin_db.fields.table import (
     SCHEMA,
     TURNING_OVER,
     AsJson,
@@ -25,7 +25,7 @@ from derwin_db.table import (
     reference,
     unique,
 )
-from derwin_db.types import Fingerprint, Id, Score, ShortText, Timestamp
+from derwin_db.models.enums import DiscoveryRoute, Severity
 
 
 class SignalStatus(StrEnum):

@@ -7,11 +7,23 @@ import sqlalchemy as sa
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
 
-from derwin_db.column import as_json, choice, nullable
-from derwin_db.json_value import JsonObject
-from derwin_db.money import Cost, Money
-from derwin_db.table import GROWING, SCHEMA, AsJson, Created, Fields, Input, ProjectTable, index, paged, primary_key, unique
-from derwin_db.types import Count, Id, ShortText, Slug, Timestamp, Window, refuse
+from derwin_db.fields.columns import as_json, choice, nullable
+from derwin_db.fields.json import JsonObject
+from derwin_db.fields.money import Cost, Money
+from derwin_db.fields.scalars import Count, Id, ShortText, Slug, Timestamp, Window, refuse
+from derwin_db.fields.table import (
+    GROWING,
+    SCHEMA,
+    AsJson,
+    Created,
+    Fields,
+    Input,
+    ProjectTable,
+    index,
+    paged,
+    primary_key,
+    unique,
+)
 
 
 class SpendKind(StrEnum):

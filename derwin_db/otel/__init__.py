@@ -19,7 +19,7 @@ from opentelemetry.trace import TracerProvider
 
 from derwin_db import __version__
 from derwin_db.database import Database
-from derwin_db.observation import Observer, PoolTime, Server, UnitObserver
+from derwin_db.observe.events import Endpoint, Observer, PoolTime, UnitObserver
 from derwin_db.otel.attributes import SCHEMA, SCOPE
 from derwin_db.otel.instruments import instruments_of
 from derwin_db.otel.spans import UnitSpans
@@ -59,8 +59,8 @@ class _Telemetry(Observer):
     def entered(self, project_id: UUID | None) -> UnitObserver:
         return UnitSpans(self._tracer, self.instruments.durations, project_id)
 
-    def timed(self, server: Server, what: PoolTime, seconds: float) -> None:
+    def timed(self, server: Endpoint, what: PoolTime, seconds: float) -> None:
         self.instruments.timed(server, what, seconds)
 
-    def timed_out(self, server: Server) -> None:
+    def timed_out(self, server: Endpoint) -> None:
         self.instruments.timed_out(server)

@@ -3,7 +3,7 @@
 Source: OpenTelemetry's semantic conventions for database spans and metrics, and for PostgreSQL, schema 1.44.0.
 """
 
-from derwin_db.observation import Call, Server
+from derwin_db.observe.events import Call, Endpoint
 
 SCOPE = "derwin_db"
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
@@ -42,7 +42,7 @@ def of_statement(call: Call) -> Attributes:
     return text
 
 
-def of_server(server: Server) -> Attributes:
+def of_server(server: Endpoint) -> Attributes:
     """Return where a statement went."""
     return {
         "db.system.name": "postgresql",
@@ -52,7 +52,7 @@ def of_server(server: Server) -> Attributes:
     }
 
 
-def of_pool(server: Server) -> dict[str, str]:
+def of_pool(server: Endpoint) -> dict[str, str]:
     """Return the name of a pool: the login is what tells the service's from the operator's."""
     return {"db.client.connection.pool.name": f"{server.login}@{server.host}:{server.port}/{server.database}"}
 

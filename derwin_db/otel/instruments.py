@@ -10,7 +10,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 
 from derwin_db import __version__
-from derwin_db.observation import PoolTime, Server
+from derwin_db.observe.events import Endpoint, PoolTime
 from derwin_db.otel.attributes import SCHEMA, SCOPE, of_pool
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class Instruments:
         level("db.client.connection.max", [self._most], "{connection}", "Connections that the pool may have.")
         level("db.client.connection.pending_requests", [self._pending], "{request}", "Callers that wait for a connection.")
 
-    def timed(self, server: Server, what: PoolTime, seconds: float) -> None:
+    def timed(self, server: Endpoint, what: PoolTime, seconds: float) -> None:
         """Record how long something of a connection took."""
         self._times[what].record(seconds, of_pool(server))
 
-    def timed_out(self, server: Server) -> None:
+    def timed_out(self, server: Endpoint) -> None:
         """Count a caller that got no connection."""
         self._timeouts.add(1, of_pool(server))
 
@@ -62,9 +62,9 @@ class Instruments:
     def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(number, of_pool(server)) for server, number in self._sums("pending")]
 
-    def _sums(self, what: str) -> Iterable[tuple[Server, int]]:
+    def _sums(self, what: str) -> Iterable[tuple[Endpoint, int]]:
         """Add up pools of one name: one login may serve both the service and the admin door."""
-        sums: Counter[Server] = Counter()
+        sums: Counter[Endpoint] = Counter()
         for database in list(self.databases):
             for pool in database._pools():
                 sums[pool.server] += pool.load()[what]

@@ -6,7 +6,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from derwin_db.observation import Call, UnitObserver
+from derwin_db.observe.events import Call, UnitObserver
 from derwin_db.otel.attributes import of_call, of_statement
 
 _NANOSECONDS = 1_000_000_000

@@ -10,18 +10,18 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from derwin_db.check import check_id
-from derwin_db.enums import ComplianceMode
 from derwin_db.errors import InvalidInput, NotFound, ProjectNotFound
+from derwin_db.fields.scalars import Id, new_id
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
+from derwin_db.models.enums import ComplianceMode
 from derwin_db.models.project import Project
 from derwin_db.paging import Page, check_limit
-from derwin_db.query import array_param, param, scope_of, scoped, scoped_update, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
-from derwin_db.retention import retention_end
+from derwin_db.query.builders import array_param, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.statement import Statement, entities, scalars, tuples
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.rules.retention import retention_end
+from derwin_db.repos.validation import check_id
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
-from derwin_db.statement import Statement, entities, scalars, tuples
-from derwin_db.types import Id, new_id
 
 logger: logging.Logger = logging.getLogger("derwin_db.retention")
 

@@ -8,15 +8,15 @@ from typing import Unpack
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db import trust
-from derwin_db.check import checked, iterated
+from derwin_db.fields.scalars import Classification
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.paging import Page
-from derwin_db.query import param, scoped, table_of
-from derwin_db.repository import Repository, TimeFilters
+from derwin_db.query.builders import param, scoped, table_of
+from derwin_db.query.statement import Statement, entities, scalars
+from derwin_db.repos.base import Repository, TimeFilters
+from derwin_db.repos.rules import trust
+from derwin_db.repos.validation import checked, iterated
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, entities, scalars
-from derwin_db.types import Classification
 
 _TRUST = table_of(ClassificationTrust)
 

@@ -9,17 +9,17 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db.check import check_id, checked
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, InvalidReference, NotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import LongText, new_id
 from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
 from derwin_db.models.profile_evolution_log import ProfileEvolutionLog
 from derwin_db.paging import Page
-from derwin_db.query import param, scoped, scoped_delete, scoped_update, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import param, scoped, scoped_delete, scoped_update, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, scalars
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import check_id, checked
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, scalars
-from derwin_db.types import LongText, new_id
 
 _DOCS = table_of(IngestedDoc)
 _LOG = table_of(ProfileEvolutionLog)

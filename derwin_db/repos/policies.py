@@ -8,15 +8,15 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from derwin_db.errors import NotFound, ProjectNotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import new_id
 from derwin_db.models.policy import Policy, PolicyCreate
 from derwin_db.models.project import Project
 from derwin_db.paging import Page
-from derwin_db.query import param, scoped, scoped_update, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import param, scoped, scoped_update, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, scalars
+from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, scalars
-from derwin_db.types import new_id
 
 _POLICIES = table_of(Policy)
 _PROJECTS = table_of(Project)

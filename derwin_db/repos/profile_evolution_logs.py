@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Unpack
 
+from derwin_db.fields.scalars import Id
 from derwin_db.models.profile_evolution_log import ProfileChange, ProfileEvolutionLog
 from derwin_db.paging import Page
-from derwin_db.repository import Repository, TimeFilters
+from derwin_db.repos.base import Repository, TimeFilters
 from derwin_db.session import ProjectSession
-from derwin_db.types import Id
 
 
 class ProfileEvolutionLogFilters(TimeFilters, total=False):

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Unpack
 
-from derwin_db.enums import ProjectMode
+from derwin_db.models.enums import ProjectMode
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.paging import Page
-from derwin_db.repository import Repository, TimeFilters
+from derwin_db.repos.base import Repository, TimeFilters
 from derwin_db.session import ProjectSession
 
 

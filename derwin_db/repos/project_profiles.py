@@ -9,17 +9,17 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.check import check_id, check_input, check_version, checked
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import ShortText, new_id
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
 from derwin_db.models.project_profile import ProjectProfile, ProjectProfileCreate, ProjectProfileFields, ProjectProfileUpdate
 from derwin_db.paging import Page
-from derwin_db.query import next_moment, param, scoped, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import next_moment, param, scoped, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, tuples
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import check_id, check_input, check_version, checked
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, tuples
-from derwin_db.types import ShortText, new_id
 
 _PROFILES = table_of(ProjectProfile)
 _LOG = table_of(ProfileEvolutionLog)

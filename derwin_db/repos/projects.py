@@ -8,22 +8,22 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db import deletion
-from derwin_db.check import check_flag, check_id, check_input, checked
-from derwin_db.enums import ComplianceMode, ProjectMode
 from derwin_db.errors import Conflict, ProjectNotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import ShortText, Slug, new_id, project_id_of
 from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.enums import ComplianceMode, ProjectMode
 from derwin_db.models.project import Project, ProjectCreate, ProjectType, ProjectUpdate
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.spend_ledger import SpendLedger
 from derwin_db.paging import Page
-from derwin_db.query import next_moment, param, scoped, scoped_update, table_of
-from derwin_db.repository import Repository, TimeFilters
-from derwin_db.retention import raised, retention_end
+from derwin_db.query.builders import next_moment, param, scoped, scoped_update, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, scalars
+from derwin_db.repos.base import Repository, TimeFilters
+from derwin_db.repos.rules import deletion
+from derwin_db.repos.rules.retention import raised, retention_end
+from derwin_db.repos.validation import check_flag, check_id, check_input, checked
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
-from derwin_db.statement import Statement, command, entities, scalars
-from derwin_db.types import ShortText, Slug, new_id, project_id_of
 
 _PROJECTS = table_of(Project)
 _ARTIFACTS = table_of(AuditArtifact)

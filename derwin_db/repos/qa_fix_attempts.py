@@ -9,10 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
-from derwin_db import trust
-from derwin_db.check import check_id, checked, invalid
 from derwin_db.errors import IllegalTransition, NotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import Id, new_id
 from derwin_db.models.qa_fix_attempt import (
     DiffStat,
     FixOutcome,
@@ -23,11 +21,13 @@ from derwin_db.models.qa_fix_attempt import (
 )
 from derwin_db.models.qa_ticket import QATicket, TicketStatus
 from derwin_db.paging import Page
-from derwin_db.query import one_of, param, scope_of, scoped, scoped_update, table_of
-from derwin_db.repository import Repository, TimeFilters
+from derwin_db.query.builders import one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, entities, scalars
+from derwin_db.repos.base import Repository, TimeFilters
+from derwin_db.repos.rules import trust
+from derwin_db.repos.validation import check_id, checked, invalid
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, entities, scalars
-from derwin_db.types import Id, new_id
 
 _ATTEMPTS = table_of(QAFixAttempt)
 _TICKETS = table_of(QATicket)

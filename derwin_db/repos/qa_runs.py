@@ -9,20 +9,20 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.check import check_id, checked
-from derwin_db.enums import ProjectMode
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, ProjectNotFound, RetentionLocked
+from derwin_db.fields.scalars import LongText, ShortText, Window, new_id
 from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.enums import ProjectMode
 from derwin_db.models.project import Project
 from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import RawSignal, SignalStatus
 from derwin_db.paging import Page
-from derwin_db.query import ago, one_of, param, scope_of, scoped, scoped_update, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import ago, one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.statement import Statement, command, entities, scalars, tuples
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import check_id, checked
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, scalars, tuples
-from derwin_db.types import LongText, ShortText, Window, new_id
 
 _RUNS = table_of(QARun)
 _PROJECTS = table_of(Project)

@@ -8,21 +8,21 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db import duplicates, trust
-from derwin_db.check import check_id, check_version, checked
-from derwin_db.enums import Bucket, Severity
 from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import Classification, Fingerprint, Id, new_id
 from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.enums import Bucket, Severity
 from derwin_db.models.qa_fix_attempt import QAFixAttempt
 from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
 from derwin_db.models.raw_signal import RawSignal
 from derwin_db.paging import Page
-from derwin_db.query import columnwise, one_of, param, scope_of, scoped, scoped_update, table_of, unnested
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import columnwise, one_of, param, scope_of, scoped, scoped_update, table_of, unnested
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, scalars, tuples
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.rules import duplicates, trust
+from derwin_db.repos.validation import check_id, check_version, checked
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, scalars, tuples
-from derwin_db.types import Classification, Fingerprint, Id, new_id
 
 _TICKETS = table_of(QATicket)
 _ATTEMPTS = table_of(QAFixAttempt)

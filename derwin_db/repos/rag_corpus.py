@@ -9,17 +9,17 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
-from derwin_db.check import check_flag, check_id, checked
-from derwin_db.embedding import Embedding
 from derwin_db.errors import InvalidInput, NotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import Classification, new_id
+from derwin_db.fields.vector import Embedding
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
-from derwin_db.query import param, scoped, scoped_update, table_of
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import param, scoped, scoped_update, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, entities, hydrator, scalars
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import check_flag, check_id, checked
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, hydrator, scalars
-from derwin_db.types import Classification, new_id
 
 _CORPUS = table_of(RAGCorpus)
 _WITHOUT_EMBEDDING = tuple(column for column in _CORPUS.c if column.name != "embedding")

@@ -8,18 +8,18 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db.check import check_id, check_ids, iterated
-from derwin_db.enums import DiscoveryRoute, Severity
 from derwin_db.errors import InvalidInput, InvalidReference, NotFound
+from derwin_db.fields.scalars import Fingerprint, Id, new_id
+from derwin_db.models.enums import DiscoveryRoute, Severity
 from derwin_db.models.qa_run import QARun
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
 from derwin_db.paging import Page, check_limit
-from derwin_db.query import array_param, columnwise, param, scoped, scoped_update, table_of, unnested
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import array_param, columnwise, param, scoped, scoped_update, table_of, unnested
+from derwin_db.query.statement import Statement, command, entities, scalars
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import check_id, check_ids, iterated
 from derwin_db.session import ProjectSession, project_session
-from derwin_db.statement import Statement, command, entities, scalars
-from derwin_db.types import Fingerprint, Id, new_id
 
 _SIGNALS = table_of(RawSignal)
 _RUNS = table_of(QARun)

@@ -12,18 +12,18 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db.check import checked
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
-from derwin_db.guard import PROJECT
+from derwin_db.fields.money import MONEY
+from derwin_db.fields.scalars import Timestamp, new_id
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
-from derwin_db.money import MONEY
 from derwin_db.paging import Page
-from derwin_db.query import ago, array_param, columnwise, param, scoped, table_of, unnested
-from derwin_db.repository import TimeFilters, WritableRepository
+from derwin_db.query.builders import ago, array_param, columnwise, param, scoped, table_of, unnested
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, entities, scalars, tuples
+from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.validation import checked
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
-from derwin_db.statement import Statement, entities, scalars, tuples
-from derwin_db.types import Timestamp, new_id
 
 _LEDGER = table_of(SpendLedger)
 _PROJECTS = table_of(Project)

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from derwin_db import repos
 from derwin_db.database import Database
-from derwin_db.enums import Bucket, ProjectMode
 from derwin_db.errors import NotFound
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import (
     CriticalFlow,
     DomainOntology,
@@ -19,7 +19,7 @@ from derwin_db.models import (
     ProjectType,
     RiskTierRule,
 )
-from derwin_db.types import project_id_of
+from derwin_db.models.enums import Bucket, ProjectMode
 
 LIFELINE = "lifeline"
 _ACTOR = "seed"

@@ -11,9 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from derwin_db.models import FixOutcome, QAFixAttempt, QARun, QATicket, RawSignal, SpendLedger
-from derwin_db.query import param, table_of
+from derwin_db.query.builders import param, table_of
+from derwin_db.repos.rules.trust import wilson_lower_bound
 from derwin_db.session import ProjectSession
-from derwin_db.trust import wilson_lower_bound
 
 _ATTEMPTS = table_of(QAFixAttempt)
 _LEDGER = table_of(SpendLedger)

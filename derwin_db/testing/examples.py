@@ -17,7 +17,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from derwin_db.embedding import VECTOR_SIZE
+from derwin_db.fields.vector import VECTOR_SIZE
 
 M = TypeVar("M", bound=BaseModel)
 

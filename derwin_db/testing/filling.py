@@ -17,6 +17,8 @@ from sqlmodel import SQLModel
 
 from derwin_db import repos
 from derwin_db.database import Database
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.table import ProjectTable
 from derwin_db.models import (
     AuditArtifact,
     AuditArtifactCreate,
@@ -39,12 +41,10 @@ from derwin_db.models import (
     SpendLedgerCreate,
     TicketStatus,
 )
-from derwin_db.query import table_of
+from derwin_db.query.builders import table_of
 from derwin_db.session import ProjectSession
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.table import ProjectTable
 from derwin_db.testing.examples import MOMENT, example, value_of
-from derwin_db.types import new_id
 
 _ROAD = (TicketStatus.TRIAGED, TicketStatus.IN_PROGRESS, TicketStatus.FIX_PROPOSED, TicketStatus.RESOLVED)
 

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 import asyncpg
 
-from derwin_db import migrations, roles
+from derwin_db.deploy import logins, migrations
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
@@ -134,7 +134,7 @@ class TestServer:
         try:
             if template is None:
                 service, operator = self._logins
-                await roles.create_logins(
+                await logins.create_logins(
                     connection,
                     service=service,
                     operator=operator,
@@ -178,7 +178,7 @@ def _given(url: str) -> Iterator[ConnectionInfo]:
 @contextmanager
 def _embedded() -> Iterator[ConnectionInfo]:
     """A server of its own in a temporary folder, without fsync: its data is not meant to last."""
-    from derwin_db import embedded
+    from derwin_db.deploy import embedded
     from derwin_db.testing.folder import server_folder
 
     with server_folder("derwin-test-") as folder:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from derwin_db.query.statement import Statement
 from derwin_db.session import UnitOfWork
-from derwin_db.statement import Statement
 
 _METHODS = ("fetch", "execute", "execute_many", "stream")
 _PROBE = UUID(int=1)

@@ -16,6 +16,7 @@ import zstandard
 
 from derwin_db import repos
 from derwin_db.errors import Conflict
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.sql import HEAD_REVISION
 from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Lines, Writer, row_line
@@ -27,7 +28,6 @@ from derwin_db.transfer.statements import (
     import_statement,
     same_statement,
 )
-from derwin_db.types import project_id_of
 
 Progress = Callable[[str, int, int], None]
 """Called with a table's name, how many of its rows are done, and how many there are."""

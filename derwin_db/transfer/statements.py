@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlmodel import SQLModel
 
-from derwin_db.guard import PROJECT
-from derwin_db.query import scope_of
+from derwin_db.query.builders import scope_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import Statement, command, scalars
 from derwin_db.sql import ColumnType
-from derwin_db.statement import Statement, command, scalars
 
 
 def _table(name: str) -> sa.Table:

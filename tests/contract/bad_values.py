@@ -11,8 +11,8 @@ from uuid import UUID
 import numpy as np
 from pydantic import BaseModel
 
-from derwin_db.embedding import VECTOR_SIZE
-from derwin_db.types import LONG_TEXT_LENGTH, NIL
+from derwin_db.fields.scalars import LONG_TEXT_LENGTH, NIL
+from derwin_db.fields.vector import VECTOR_SIZE
 from tests.contract.good_values import example_of, good_of
 from tests.contract.kinds import CANARY, Kind, fields_of
 

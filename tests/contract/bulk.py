@@ -12,9 +12,9 @@ import asyncpg
 import sqlalchemy as sa
 from pydantic import BaseModel
 
+from derwin_db.fields.table import AsJson
 from derwin_db.models import Project
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.table import AsJson
 
 LARGE, MIDDLE, SMALL = 1000, 100, 1
 SIZES = {LARGE: 1, MIDDLE: 30, SMALL: 2000}

@@ -9,9 +9,9 @@ from uuid import UUID
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from derwin_db.embedding import VECTOR_SIZE
-from derwin_db.table import Input, Shape
-from derwin_db.types import is_slug
+from derwin_db.fields.scalars import is_slug
+from derwin_db.fields.table import Input, Shape
+from derwin_db.fields.vector import VECTOR_SIZE
 from tests.contract.kinds import Kind, fields_of
 
 _CHARACTERS = st.characters(exclude_categories=("Cs",), exclude_characters="\0")

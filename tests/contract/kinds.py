@@ -15,8 +15,9 @@ import annotated_types
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from derwin_db import embedding, json_value, models, money, types
-from derwin_db.table import Input
+from derwin_db import models
+from derwin_db.fields import json, money, scalars, vector
+from derwin_db.fields.table import Input
 
 CANARY = "canary-7f3a9c"
 """Stands in the values that are refused: whoever repeats a value repeats it."""
@@ -37,20 +38,20 @@ class Kind:
 
 
 _BY_VALIDATOR: dict[Any, str] = {
-    types._uuid: "uuid",
-    types._slug: "slug",
-    types._long: "long text",
-    types._web_url: "web url",
-    types._any_uri: "any uri",
-    types._integer: "integer",
-    types._number: "score",
+    scalars._uuid: "uuid",
+    scalars._slug: "slug",
+    scalars._long: "long text",
+    scalars._web_url: "web url",
+    scalars._any_uri: "any uri",
+    scalars._integer: "integer",
+    scalars._number: "score",
     money._decimal: "money",
-    types._timestamp: "time",
-    json_value._json_object: "json object",
-    embedding._embedding: "vector",
-    types._window: "window",
+    scalars._timestamp: "time",
+    json._json_object: "json object",
+    vector._embedding: "vector",
+    scalars._window: "window",
 }
-_BY_ALIAS = {"sha256": types.Sha256, "classification": types.Classification}
+_BY_ALIAS = {"sha256": scalars.Sha256, "classification": scalars.Classification}
 
 
 def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
@@ -75,7 +76,7 @@ def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
 
 
 def _plain_kind(annotation: Any, validators: list[Any], bounds: dict[str, int]) -> Kind:
-    if annotation is str and types.check_text in validators and "max_length" in bounds:
+    if annotation is str and scalars.check_text in validators and "max_length" in bounds:
         return Kind("text", (), bounds)
     if inspect.isclass(annotation) and issubclass(annotation, StrEnum):
         return Kind("enum", (annotation,))

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, get_type_hints
 
-from derwin_db import AdminSession, money, repos, types
-from derwin_db.enums import Bucket, ProjectMode
+from derwin_db import AdminSession, repos
+from derwin_db.fields import money, scalars
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.table import Input
 from derwin_db.models import (
     DiffStat,
     FixOutcome,
@@ -22,8 +24,7 @@ from derwin_db.models import (
     SpendCap,
     TicketStatus,
 )
-from derwin_db.table import Input
-from derwin_db.types import new_id
+from derwin_db.models.enums import Bucket, ProjectMode
 from tests.contract.bad_values import bad_of
 from tests.contract.good_values import EXAMPLES, example_of, good_input
 from tests.contract.kinds import CANARY, Kind, kind_of
@@ -75,20 +76,20 @@ _BOOLEANS: list[Any] = ["yes", "no", CANARY, 0, 1, 2, None, []]
 
 _NAMED: dict[str, Kind | list[Any]] = {
     **dict.fromkeys(("id", "by", "of", "ticket_id", "run_id", "doc_id", "prompt_artifact_id"), Kind("uuid")),
-    **dict.fromkeys(("worker", "actor", "reason", "model", "branch"), kind_of(types.ShortText)),
+    **dict.fromkeys(("worker", "actor", "reason", "model", "branch"), kind_of(scalars.ShortText)),
     **dict.fromkeys(("name", "classification"), Kind("classification")),
     **dict.fromkeys(("since", "until"), Kind("time")),
     **dict.fromkeys(("expected_version", "version", "to_version"), _VERSIONS),
     **dict.fromkeys(("with_embedding", "despite_retention"), _BOOLEANS),
-    "error": kind_of(types.LongText),
-    "fingerprint": kind_of(types.Fingerprint),
+    "error": kind_of(scalars.LongText),
+    "fingerprint": kind_of(scalars.Fingerprint),
     "slug": Kind("slug"),
     "embedding": Kind("vector"),
     "older_than": Kind("window"),
     "pr_url": Kind("web url"),
     "cost_usd": kind_of(money.Cost),
-    "input_tokens": kind_of(types.Count),
-    "output_tokens": kind_of(types.Count),
+    "input_tokens": kind_of(scalars.Count),
+    "output_tokens": kind_of(scalars.Count),
     "mode": Kind("enum", (ProjectMode,)),
     "bucket": Kind("enum", (Bucket,)),
     "to": Kind("enum", (TicketStatus,)),

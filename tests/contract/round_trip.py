@@ -10,6 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import DerwinError
+from derwin_db.fields.money import Money
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.table import Input
 from derwin_db.models import (
     AuditArtifactCreate,
     IngestedDocCreate,
@@ -29,9 +32,6 @@ from derwin_db.models import (
     RawSignalCreate,
     SpendLedgerCreate,
 )
-from derwin_db.money import Money
-from derwin_db.table import Input
-from derwin_db.types import new_id
 from tests.contract.good_values import MONEY, good_input, mappings
 
 REFERENCES = {

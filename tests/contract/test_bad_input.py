@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
-from derwin_db.check import invalid
 from derwin_db.errors import Conflict, InvalidCursor, InvalidInput, NotFound, TooLarge
+from derwin_db.fields.scalars import Id, new_id
+from derwin_db.fields.table import Input
 from derwin_db.models import (
     IngestedDocCreate,
     PolicyCreate,
@@ -27,8 +28,7 @@ from derwin_db.models import (
     RawSignalCreate,
     SpendLedgerCreate,
 )
-from derwin_db.table import Input
-from derwin_db.types import Id, new_id
+from derwin_db.repos.validation import invalid
 from tests.contract.bad_values import bad_of
 from tests.contract.good_values import EXAMPLES, good_input
 from tests.contract.kinds import CANARY, INPUTS, fields_of

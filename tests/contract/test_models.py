@@ -11,8 +11,8 @@ from sqlmodel import SQLModel
 
 import derwin_db
 from derwin_db import models, repos, sql
-from derwin_db.query import table_of
-from derwin_db.table import MAX_NAME_LENGTH, AsJson, Input
+from derwin_db.fields.table import MAX_NAME_LENGTH, AsJson, Input
+from derwin_db.query.builders import table_of
 
 TABLES = [SQLModel.metadata.tables[f"public.{name}"] for name in ("projects", *sql.PROJECT_TABLES)]
 PROJECT_TABLES = TABLES[1:]

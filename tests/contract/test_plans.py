@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.query.statement import Statement
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.statement import Statement
 from derwin_db.testing import TestDatabase, TestServer
 from tests.contract.bulk import LARGE, MIDDLE, fill
 from tests.contract.verbs import PROJECT_CALLS, SINCE, UNTIL, Call

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from derwin_db import ProjectSession, repos
-from derwin_db.enums import Bucket, DiscoveryRoute
-from derwin_db.guard import PROJECT
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.table import AsJson, ProjectTable, Vector
 from derwin_db.models import (
     CriticalFlow,
     DiffStat,
@@ -31,10 +31,10 @@ from derwin_db.models import (
     RiskTierRule,
     RunStats,
 )
-from derwin_db.query import param, table_of
-from derwin_db.statement import entities
-from derwin_db.table import AsJson, ProjectTable, Vector
-from derwin_db.types import new_id
+from derwin_db.models.enums import Bucket, DiscoveryRoute
+from derwin_db.query.builders import param, table_of
+from derwin_db.query.guard import PROJECT
+from derwin_db.query.statement import entities
 
 MODELS = sorted(ProjectTable.__subclasses__(), key=lambda model: str(model.__tablename__))
 TEXT = "Ünïcode \U0001f41e 'quoted' \"double\" \\ back\n\ttab %s $1 {brace} :name"

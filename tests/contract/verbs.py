@@ -39,8 +39,8 @@ from tests.repos.rows import (
     axis,
     signals,
 )
+from tests.repos.rules.test_trust import attempt, concluded
 from tests.repos.test_projects import a_project
-from tests.repos.test_trust import attempt, concluded
 
 WHO = {"actor": "ada", "reason": "a test"}
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)

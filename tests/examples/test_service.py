@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket
 from derwin_db.testing import TestDatabase, factories
-from derwin_db.types import new_id
 
 LIFELINE, ACME = "/projects/lifeline", "/projects/acme"
 

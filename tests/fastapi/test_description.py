@@ -8,8 +8,8 @@ from sqlmodel import SQLModel
 
 from derwin_db import Page, models
 from derwin_db.fastapi import Paging, install_error_handlers
+from derwin_db.fields.table import Table
 from derwin_db.models import QATicket, QATicketCreate
-from derwin_db.table import Table
 
 TABLES = [kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, Table)]
 

@@ -23,6 +23,7 @@ from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.testing import TestDatabase, TestServer
 from tests.contract.kinds import INPUTS
 from tests.contract.round_trip import ANY_DECIMALS, decimals_are_exact_or_refused, inputs, write_and_compare
+from tests.deploy.servers import HAS_15, debian_15, embedded_16
 from tests.faults import migrating
 from tests.faults.cancelling import Cancel, by_scope, cancel_units, once, three_times
 from tests.faults.committing import lose_commits
@@ -36,7 +37,6 @@ from tests.faults.test_invariants import PLANTED
 from tests.faults.test_network import freeze
 from tests.faults.victim import Victim, make_base
 from tests.faults.watch import watching
-from tests.migrations.servers import HAS_15, debian_15, embedded_16
 
 Run = Callable[["Stage"], dict[str, Any]]
 AsyncRun = Callable[["Stage"], Coroutine[Any, Any, dict[str, Any]]]

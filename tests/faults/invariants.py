@@ -16,7 +16,6 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.enums import ProjectMode
 from derwin_db.errors import (
     BudgetExceeded,
     Conflict,
@@ -26,6 +25,7 @@ from derwin_db.errors import (
     ScopeError,
     StaleWrite,
 )
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     QARunCreate,
     QATicketUpdate,
@@ -33,8 +33,8 @@ from derwin_db.models import (
     SpendCap,
     TicketStatus,
 )
+from derwin_db.models.enums import ProjectMode
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.types import new_id
 from tests.faults.fill import fill_all
 from tests.faults.load import entry, make_ticket, new_project, raised, settled, spend, ticket
 from tests.faults.victim import Victim

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, DerwinError, OutcomeUnknown
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     Project,
     ProjectCreate,
@@ -22,7 +23,6 @@ from derwin_db.models import (
     SpendLedgerCreate,
     SpendSource,
 )
-from derwin_db.types import new_id
 from tests.faults.watch import CANARY
 
 

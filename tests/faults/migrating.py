@@ -12,14 +12,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from derwin_db import Database, repos
-from derwin_db.migrations import MigrationSettings, alembic_config, downgrade, status, upgrade
+from derwin_db.deploy.migrations import MigrationSettings, alembic_config, downgrade, status, upgrade
 from derwin_db.models import RAGCorpusCreate
 from derwin_db.seed import seed_demo, seed_lifeline
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.testing import TestDatabase, TestServer
+from tests.deploy.catalog import catalog
+from tests.deploy.conftest import run_sql, settings_of
 from tests.faults.load import Traffic
-from tests.migrations.catalog import catalog
-from tests.migrations.conftest import run_sql, settings_of
 
 FENCED = "b7e24a8c6d10"
 """The last revision that needs no pgvector."""

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from derwin_db import trust
-from derwin_db.backend import give_back
+from derwin_db.connection.pool import Pool
 from derwin_db.models import Project, QARun, TicketStatus
 from derwin_db.models.classification_trust import WINDOW_DAYS
 from derwin_db.models.qa_run import RunStatus
-from derwin_db.pool import Pool
-from derwin_db.query import param, scope_of, scoped, scoped_update
-from derwin_db.repository import WritableRepository
-from derwin_db.resumable import Resumable
+from derwin_db.query.builders import param, scope_of, scoped, scoped_update
+from derwin_db.query.statement import entities, scalars
+from derwin_db.repos.base import WritableRepository
+from derwin_db.repos.rules import trust
 from derwin_db.session import UnitOfWork
-from derwin_db.statement import entities, scalars
+from derwin_db.unit.backend import give_back
+from derwin_db.unit.resumable import Resumable
 from tests.faults.invariants import World
 
 artifacts, projects, runs, tickets, ledger = [

@@ -19,12 +19,12 @@ import psutil
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.connection import PooledConnection
+from derwin_db.connection.pooled import PooledConnection
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, NotFound, OutcomeUnknown, StaleWrite
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicketUpdate
 from derwin_db.session import UnitOfWork
 from derwin_db.settings import Settings
-from derwin_db.types import new_id
 from tests.faults.load import entry, keys_of, make_ticket, new_project, settled
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.victim import Victim, make_base

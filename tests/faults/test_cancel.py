@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.errors import ScopeError
-from derwin_db.sqlalchemy_session import SessionFactory
+from derwin_db.unit.sqlalchemy_session import SessionFactory
 from tests.faults.cancelling import by_scope, cancel_units, once, three_times
 from tests.faults.load import entry, keys_of, make_ticket, spend
 from tests.faults.proxy import Proxy

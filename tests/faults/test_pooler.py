@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from derwin_db import Database, migrations, repos
+from derwin_db import Database, repos
+from derwin_db.deploy import migrations
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, NotFound
 from derwin_db.models import QATicketUpdate
 from tests.docs.blocks import ROOT, blocks

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from derwin_db import Database, translation
+from derwin_db import Database
 from derwin_db.errors import DatabaseUnavailable, DerwinError
+from derwin_db.translation import driver_errors
 from tests.faults.load import raised
 from tests.faults.watch import CANARY, Watch, watching
 
@@ -36,12 +37,12 @@ class TestValues:
         assert watch.leaks() == []
 
     async def test_are_found_where_the_servers_message_is_repeated(self, db: Database, project, watch: Watch, monkeypatch):
-        plain = translation._from_sqlstate
+        plain = driver_errors._from_sqlstate
 
         def repeat(error: BaseException, state: str) -> DerwinError:
             return type(plain(error, state))(str(error))
 
-        monkeypatch.setattr(translation, "_from_sqlstate", repeat)
+        monkeypatch.setattr(driver_errors, "_from_sqlstate", repeat)
         assert await raised(read(db, project))
         assert watch.leaks()
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 import asyncpg
 import psutil
 
-from derwin_db import embedded
+from derwin_db.deploy import embedded
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.folder import make_folder, remove_folder

@@ -16,9 +16,9 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from derwin_db import paging
+from derwin_db.fields.table import Input
 from derwin_db.models import SpendCap
-from derwin_db.query import table_of
-from derwin_db.table import Input
+from derwin_db.query.builders import table_of
 from derwin_db.testing.examples import example, value_of
 from derwin_db.testing.filling import Filled, models_by_table
 

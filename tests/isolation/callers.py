@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from derwin_db import AdminSession, ProjectSession, models, repos
 from derwin_db.errors import ScopeError
-from derwin_db.table import Input
+from derwin_db.fields.table import Input
 from derwin_db.testing.examples import example
 from derwin_db.testing.traces import fields_of
 from tests.isolation.arena import World

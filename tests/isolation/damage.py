@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from derwin_db import sql
-from derwin_db.catalog.code import expected_triggers
-from derwin_db.catalog.tables import TABLES
 from derwin_db.errors import APPEND_ONLY_TABLES
-from derwin_db.query import table_of
+from derwin_db.isolation.catalog.code import expected_triggers
+from derwin_db.isolation.catalog.tables import TABLES
+from derwin_db.query.builders import table_of
 from derwin_db.testing.filling import models_by_table
 
 

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
 
-import derwin_db.statement
-from derwin_db.guard import UnscopedStatement, check_scope
-from derwin_db.statement import Statement
+import derwin_db.query.statement
+from derwin_db.query.guard import UnscopedStatement, check_scope
+from derwin_db.query.statement import Statement
 
 recorded: dict[str, list[sa.ClauseElement]] = {}
 """Scoped expressions, by the name of their statement."""
@@ -30,22 +30,22 @@ def _recording(self: Any, name: str, expression: Any, *arguments: Any, **options
 
 def _is_of_the_package(frame: Any) -> bool:
     """Whether a repository asked for the statement. Other tests write statements too, some of them wrong on purpose."""
-    while frame.f_globals["__name__"] == derwin_db.statement.__name__:
+    while frame.f_globals["__name__"] == derwin_db.query.statement.__name__:
         frame = frame.f_back
     return bool(frame.f_globals["__name__"].startswith("derwin_db."))
 
 
-derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
+derwin_db.query.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
 
 
 @contextmanager
 def paused() -> Iterator[None]:
     """Keep nothing meanwhile: what is compiled under a mutation says nothing of the code as it is."""
-    derwin_db.statement.Statement.__init__ = _original  # type: ignore[method-assign]
+    derwin_db.query.statement.Statement.__init__ = _original  # type: ignore[method-assign]
     try:
         yield
     finally:
-        derwin_db.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
+        derwin_db.query.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
 
 
 def mutants(expression: sa.ClauseElement) -> list[sa.ClauseElement]:

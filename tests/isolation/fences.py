@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncpg
 
-from derwin_db.catalog.tables import TABLES
-from derwin_db.server import Server
+from derwin_db.connection.facts import ServerFacts
+from derwin_db.isolation.catalog.tables import TABLES
 from derwin_db.testing import TestServer
 from tests.isolation.arena import Arena, Ground, open_arena
 
@@ -42,7 +42,7 @@ def _check_calls(old: Any, new: Any) -> None:
 
 def started_anyway() -> Any:
     """Let a `Database` start on a database whose fences are down, which it refuses by itself."""
-    return patched(Server, require_fences=lambda _server: None)
+    return patched(ServerFacts, require_fences=lambda _server: None)
 
 
 def copied(server: TestServer, ground: Ground) -> Ground:

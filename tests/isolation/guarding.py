@@ -7,10 +7,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db import statement as statement_module
-from derwin_db.guard import PROJECT, UnscopedStatement
 from derwin_db.models import Project, QARun, QATicket
-from derwin_db.query import scope_of, scoped, scoped_delete, scoped_update, table_of
+from derwin_db.query import statement as statement_module
+from derwin_db.query.builders import scope_of, scoped, scoped_delete, scoped_update, table_of
+from derwin_db.query.guard import PROJECT, UnscopedStatement
 from tests.isolation.arena import Arena
 from tests.isolation.units import Script
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import sqlalchemy as sa
 
-from derwin_db.query import table_of
+from derwin_db.query.builders import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import Arena
 from tests.isolation.damage import key_damage

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from derwin_db.connection.facts import _missing_fences
 from derwin_db.doctor.fences import look_inside
 from derwin_db.errors import IsolationNotEnforced
-from derwin_db.server import _missing_fences
 from derwin_db.testing import TestDatabase
 from tests.isolation.damage import Damage
 

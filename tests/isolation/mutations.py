@@ -15,10 +15,14 @@ from typing import Any
 import asyncpg
 from sqlalchemy.orm import Session
 
-from derwin_db import pool, repository, scope, session, sqlalchemy_session, transaction
+from derwin_db import session
+from derwin_db.connection import pool
 from derwin_db.errors import DerwinError, InvalidInput, NotFound
+from derwin_db.isolation import preamble
+from derwin_db.repos import base
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
+from derwin_db.unit import sqlalchemy_session, transaction
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
@@ -115,15 +119,17 @@ UNIT, LENT = transaction.Transaction, sqlalchemy_session.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
 MUTATIONS = (
-    Mutation("the preamble takes no role", lambda: patched(scope.Opening, _begin=_no_role), ("own calls",)),
-    Mutation("the preamble opens no scope", lambda: patched(scope.Opening, for_project=_no_scope), ("own calls",)),
-    Mutation("the preamble shows its token", lambda: patched(scope.Opening, for_project=_short_preamble), ("14. the token",)),
+    Mutation("the preamble takes no role", lambda: patched(preamble.Opening, _begin=_no_role), ("own calls",)),
+    Mutation("the preamble opens no scope", lambda: patched(preamble.Opening, for_project=_no_scope), ("own calls",)),
+    Mutation(
+        "the preamble shows its token", lambda: patched(preamble.Opening, for_project=_short_preamble), ("14. the token",)
+    ),
     Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. a setting",)),
     Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. a listener",)),
     Mutation("what was kept of the connection goes on", lambda: patched(LENT, _while_open=_as_it_is), ("19. a task",)),
     Mutation("what the driver made goes on", lambda: patched(asyncpg.Connection, _on_release=_no_release), ("20. a task",)),
     Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. qa_tickets.list",)),
-    Mutation("filters take unknown names", lambda: patched(repository.Repository, _filter_values=_any_filter), ("7. ",)),
+    Mutation("filters take unknown names", lambda: patched(base.Repository, _filter_values=_any_filter), ("7. ",)),
     Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
     Mutation("inputs take slipped-in fields", lambda: everywhere("check_input", _type_alone), ("4. audit_artifacts.record",)),
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),
@@ -132,7 +138,7 @@ MUTATIONS = (
     Mutation("sessions are copied", lambda: patched(session.UnitOfWork, __reduce__=object.__reduce__), ("2. ",)),
     Mutation("sessions commit by hand", lambda: patched(SQL, commit=Session.commit), ("2. ",)),
     Mutation("sessions roll back by hand", lambda: patched(SQL, rollback=Session.rollback), ("2. ",)),
-    Mutation("errors repeat what was asked for", lambda: patched(repository.Repository, get=_telling_get), ("3. ",)),
+    Mutation("errors repeat what was asked for", lambda: patched(base.Repository, get=_telling_get), ("3. ",)),
     Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _: None), ("24. the guard",)),
     Mutation("the admin door is not logged", lambda: patched(session, admin_log=SILENT), ("10. admin door",)),
 )

@@ -10,10 +10,10 @@ from sqlalchemy.orm import aliased, make_transient, make_transient_to_detached
 from sqlmodel import SQLModel
 
 from derwin_db import ProjectSession
-from derwin_db.query import table_of
+from derwin_db.fields.scalars import new_id
+from derwin_db.query.builders import table_of
 from derwin_db.testing.filling import models_by_table
 from derwin_db.testing.traces import fields_of
-from derwin_db.types import new_id
 from tests.isolation.arena import World
 from tests.isolation.statements import LATER, unordered
 from tests.isolation.states import Attack, Case, titled

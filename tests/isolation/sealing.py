@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from derwin_db import repos, roles
+from derwin_db import repos
+from derwin_db.deploy import logins
 from derwin_db.errors import ScopeError
 from tests.isolation.arena import Arena
 from tests.isolation.statements import raw_connection
@@ -101,7 +102,7 @@ async def replayed(raw: Any, stolen: str) -> None:
 
 async def a_token_of_another_backend_is_worth_nothing(arena: Arena) -> None:
     """A token is made for one backend: one that leaks elsewhere opens nothing here."""
-    seal = await roles.read_key(arena.shared.owner)
+    seal = await logins.read_key(arena.shared.owner)
     async with arena.shared.narrow.project(arena.a.project_id) as session:
         raw = await raw_connection(session)
         pid = await raw.fetchval("SELECT pg_backend_pid()")

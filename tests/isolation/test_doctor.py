@@ -8,10 +8,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from derwin_db import embedded
+from derwin_db.deploy import embedded
+from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
 from derwin_db.doctor import Check, Report, examine
 from derwin_db.errors import ConfigurationError
-from derwin_db.migrations import MigrationSettings, downgrade, upgrade
 from derwin_db.settings import ConnectionInfo, Settings
 from tests.isolation.pooler import pooled
 
@@ -65,10 +65,10 @@ ALSO_SAID = {
 @pytest.fixture
 async def login(server, own_database, owner):
     """A login of one's own: the shared one is used by other tests."""
-    from derwin_db import roles
+    from derwin_db.deploy import logins
 
     name = f"service_{own_database.owner.database}"
-    await roles.create_logins(owner, service=name, operator=own_database.operator.user, service_password="secret")
+    await logins.create_logins(owner, service=name, operator=own_database.operator.user, service_password="secret")
     yield replace(own_database.owner, user=name, password="secret")
     await owner.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}; DROP ROLE {name}")
 
@@ -144,7 +144,7 @@ class TestPlanted:
 
     async def test_unsealed_scope(self, own_database, owner):
         from derwin_db import sql
-        from derwin_db.catalog.tables import TABLES
+        from derwin_db.isolation.catalog.tables import TABLES
 
         for table in TABLES:
             await owner.execute(f"DROP POLICY derwin_scope ON public.{table}; DROP POLICY derwin_app_rows ON public.{table}")

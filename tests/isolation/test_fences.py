@@ -5,8 +5,8 @@ import random
 import pytest
 
 from derwin_db import Database, repos
-from derwin_db.catalog.tables import TABLES
 from derwin_db.errors import IsolationNotEnforced
+from derwin_db.isolation.catalog.tables import TABLES
 from derwin_db.testing.unfiltered import conditions_of, unfiltered, without_filters
 from tests.isolation.fences import without_policies
 from tests.isolation.keys import key_scripts, keys_caught, references

@@ -11,10 +11,11 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from derwin_db import Database, repos, roles, sql
-from derwin_db.catalog.tables import TABLES
+from derwin_db import Database, repos, sql
+from derwin_db.deploy import logins
 from derwin_db.errors import ConfigurationError, InvalidInput, ScopeError
-from derwin_db.scope import Seal
+from derwin_db.isolation.catalog.tables import TABLES
+from derwin_db.isolation.preamble import Seal
 from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of
@@ -42,7 +43,7 @@ class TestTheft:
                 await connection.close()
 
     async def test_seal_shows_no_bytes(self, arena):
-        seal = await roles.read_key(arena.shared.owner)
+        seal = await logins.read_key(arena.shared.owner)
 
         assert repr(seal) == "Seal()"
         assert Seal.from_text(seal.to_text()) == seal
@@ -63,9 +64,9 @@ class TestRotation:
     async def test_old_service_fails_with_a_sentence_and_works_after_a_restart(self, own_database, owner):
         database = Database(**own_database.urls)
         filled = await create_filled(database)
-        before = await roles.read_key(owner)
+        before = await logins.read_key(owner)
 
-        after = await roles.rotate_key(owner)
+        after = await logins.rotate_key(owner)
 
         assert before != after
         with pytest.raises(ConfigurationError, match="scope key was rotated or restored: restart the service"):
@@ -82,7 +83,7 @@ class TestRotation:
             async def reading():
                 async with database.project(filled.project_id) as session:
                     await repos.qa_tickets.list(session)
-                    await roles.rotate_key(owner)
+                    await logins.rotate_key(owner)
                     await repos.qa_tickets.list(session)
 
             with pytest.raises(ScopeError):
@@ -91,7 +92,7 @@ class TestRotation:
     async def test_key_as_a_setting(self, own_database, owner):
         async with Database(**own_database.urls) as database:
             filled = await create_filled(database)
-        key = (await roles.read_key(owner)).to_text()
+        key = (await logins.read_key(owner)).to_text()
         url = own_database.urls["url"]
 
         async with Database(url, settings=Settings(scope_key=key)) as database, database.project(filled.slug) as session:
@@ -173,7 +174,7 @@ class TestLogins:
         await owner.execute(f"CREATE ROLE {login} LOGIN BYPASSRLS")
         try:
             with pytest.raises(ConfigurationError, match="is privileged"):
-                await roles.create_logins(owner, service=login, operator="never_made")
+                await logins.create_logins(owner, service=login, operator="never_made")
         finally:
             await owner.execute(f"DROP ROLE {login}")
 
@@ -183,7 +184,7 @@ class TestLogins:
             f"CREATE ROLE {login} LOGIN CREATEROLE CREATEDB; GRANT derwin_app, derwin_admin TO {login} WITH ADMIN OPTION"
         )
         try:
-            await roles.create_logins(owner, service=login, operator=own_database.operator.user)
+            await logins.create_logins(owner, service=login, operator=own_database.operator.user)
             row = await owner.fetchrow("SELECT rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = $1", login)
             held = await owner.fetch(
                 "SELECT r.rolname, m.admin_option FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid "
@@ -198,13 +199,13 @@ class TestLogins:
     @pytest.mark.parametrize("name", ["", "a b", 'a"b', "Upper", "1st", "x" * 64, "a;drop"])
     async def test_name_that_is_no_name(self, owner, name):
         with pytest.raises(InvalidInput):
-            await roles.create_logins(owner, service=name)
+            await logins.create_logins(owner, service=name)
 
 
 class TestTime:
     async def test_absent_and_foreign_take_the_same_time(self, arena):
         """Medians of alternating calls: what is left of a difference is noise."""
-        from derwin_db.types import new_id
+        from derwin_db.fields.scalars import new_id
 
         spent: dict[str, list[float]] = {"foreign": [], "absent": []}
         async with arena.shared.wide.project(arena.a.project_id) as session:

@@ -7,7 +7,7 @@ columns and `{copy}` their values from A's row, as a new row of B.
 import re
 from uuid import UUID
 
-from derwin_db.query import table_of
+from derwin_db.query.builders import table_of
 from derwin_db.testing.filling import models_by_table
 from tests.isolation.arena import World
 

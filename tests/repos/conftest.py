@@ -12,9 +12,9 @@ import pytest
 
 from derwin_db import AdminSession, Database, repos
 from derwin_db.errors import DerwinError
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, ProjectCreate, ProjectType
 from derwin_db.testing import TestDatabase
-from derwin_db.types import new_id
 from tests.repos.filling import fill
 
 

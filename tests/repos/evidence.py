@@ -6,8 +6,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from derwin_db import ProjectSession
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import ComplianceMode
-from derwin_db.types import new_id
 
 
 async def evidence(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from derwin_db.embedding import VECTOR_SIZE
+from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import (
     ArtifactKind,
     AuditArtifactCreate,

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from derwin_db import AdminSession, Database, ProjectSession, repos
 from derwin_db.errors import InvalidInput, InvalidReference, NotFound, RetentionLocked, ScopeError
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     AuditArtifact,
     AuditArtifactCreate,
@@ -15,7 +16,6 @@ from derwin_db.models import (
     Project,
     PruneResult,
 )
-from derwin_db.types import new_id
 from tests.repos.evidence import evidence, expired
 from tests.repos.rows import a_run, a_ticket, an_artifact
 from tests.repos.test_projects import a_project

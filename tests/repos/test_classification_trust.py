@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import InvalidInput
 from derwin_db.models import FixOutcome, Project
-from tests.repos.test_trust import concluded, numbers
+from tests.repos.rules.test_trust import concluded, numbers
 
 
 class TestForClassification:

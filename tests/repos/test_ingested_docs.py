@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, InvalidReference, NotFound
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     DocSource,
     DocStatus,
@@ -17,7 +18,6 @@ from derwin_db.models import (
     Project,
     ProjectProfileUpdate,
 )
-from derwin_db.types import new_id
 from tests.repos.rows import a_doc, a_profile
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import Conflict, InvalidInput, InvalidReference, NotFound, StaleWrite
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     CriticalFlow,
     DomainOntology,
@@ -20,7 +21,6 @@ from derwin_db.models import (
     ProjectProfileUpdate,
 )
 from derwin_db.models.project_profile import ProjectProfileFields
-from derwin_db.types import new_id
 from tests.repos.rows import a_doc, a_profile
 
 WHO = {"actor": "ada", "reason": "a test"}

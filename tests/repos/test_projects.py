@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from derwin_db import AdminSession, Database, ProjectSession, repos
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked, ScopeError
+from derwin_db.fields.scalars import new_id, project_id_of
 from derwin_db.models import (
     AdapterSettings,
     ComplianceMode,
@@ -19,7 +20,6 @@ from derwin_db.models import (
     ProjectUpdate,
 )
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.types import new_id, project_id_of
 from tests.repos.filling import REPOSITORIES, fill
 from tests.repos.rows import a_charge, a_ticket, an_artifact
 

@@ -7,8 +7,8 @@ import pytest
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import IllegalTransition, InvalidInput, NotFound
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import DiffStat, FixOutcome, FixStatus, Project, QAFixAttempt, QATicket, TicketStatus
-from derwin_db.types import new_id
 from tests.repos.rows import a_ticket
 from tests.repos.test_qa_ticket_states import in_status
 

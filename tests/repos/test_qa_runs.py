@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, RetentionLocked
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     DiscoveryRoute,
     Project,
@@ -20,7 +21,6 @@ from derwin_db.models import (
     RunStatus,
     RunTrigger,
 )
-from derwin_db.types import new_id
 from tests.repos.rows import a_run, a_signal, a_ticket, an_artifact, signals
 
 STATS = RunStats(signals=3, duplicates=1, tickets=2, by_route={DiscoveryRoute.LOG_MINING: 3})

@@ -7,8 +7,8 @@ import pytest
 
 from derwin_db import ProjectSession, repos
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, InvalidReference, NotFound, StaleWrite
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket, TicketStatus
-from derwin_db.types import new_id
 from tests.repos.rows import a_ticket
 
 S = TicketStatus

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import InvalidInput, InvalidReference, NotFound, RetentionLocked, StaleWrite
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     Bucket,
     Project,
@@ -16,7 +17,6 @@ from derwin_db.models import (
     Severity,
     TicketStatus,
 )
-from derwin_db.types import new_id
 from tests.repos.rows import a_run, a_ticket, an_artifact, signals
 
 NEW_VALUES: dict[str, Any] = {

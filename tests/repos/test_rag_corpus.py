@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.embedding import VECTOR_SIZE
 from derwin_db.errors import InvalidInput, NotFound
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import Project, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
-from derwin_db.types import new_id
 from tests.repos.rows import a_fix, a_ticket, axis
 
 CONTENT = set(RAGCorpusCreate.model_fields)

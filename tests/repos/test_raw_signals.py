@@ -7,8 +7,8 @@ import pytest
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import InvalidInput, InvalidReference, NotFound, TooLarge
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import IngestResult, Project, QARun, QATicket, RawSignal, RawSignalCreate, SignalStatus
-from derwin_db.types import new_id
 from tests.repos.rows import a_run, a_signal, a_ticket, signals
 
 

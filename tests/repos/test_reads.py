@@ -11,7 +11,7 @@ import pytest
 
 from derwin_db import Database, ProjectSession
 from derwin_db.errors import InvalidCursor, InvalidInput, NotFound, ProjectNotFound
-from derwin_db.types import new_id
+from derwin_db.fields.scalars import new_id
 from tests.repos.conftest import Filled
 from tests.repos.filling import REPOSITORIES
 

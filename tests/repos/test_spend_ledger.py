@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from derwin_db import AdminSession, Database, ProjectSession, repos
 from derwin_db.errors import AppendOnlyViolation, Conflict, InvalidInput, ScopeError
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
-from derwin_db.types import new_id
 from tests.repos.rows import NOW, a_charge, a_credit, a_ticket
 
 DAY = timedelta(days=1)

@@ -6,7 +6,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.models import ProjectCreate, ProjectType, PruneResult
-from derwin_db.observation import Call, Observer, UnitObserver
+from derwin_db.observe.events import Call, Observer, UnitObserver
 from tests.repos.evidence import expired
 
 SLUGS = ("sweep-one", "sweep-two")

@@ -15,7 +15,7 @@ from derwin_db.models import (
 )
 from tests.repos.conftest import AtOnce, kinds
 from tests.repos.rows import a_ticket
-from tests.repos.test_trust import attempt
+from tests.repos.rules.test_trust import attempt
 
 
 class TestTickets:

@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from derwin_db import Database, repos
-from derwin_db.connection import PooledConnection
+from derwin_db.connection.pooled import PooledConnection
 from derwin_db.session import AdminSession
-from derwin_db.transaction import Transaction
+from derwin_db.unit.transaction import Transaction
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS
 from tests.repos.filling import REPOSITORIES, fill
 from tests.repos.test_projects import a_project

@@ -13,13 +13,13 @@ import asyncpg
 import pytest
 
 from derwin_db import Database, repos, sql
-from derwin_db.distributed import Topology, distribute, distribution, in_order, look_at_topology
+from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, look_at_topology
+from derwin_db.deploy.migrations import script_folder
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, NotFound, ProjectNotFound, ScopeError
-from derwin_db.migrations import script_folder
-from derwin_db.scope import Begin
+from derwin_db.fields.scalars import new_id
+from derwin_db.isolation.preamble import Begin
 from derwin_db.testing import TestDatabase, TestServer
-from derwin_db.types import new_id
 from tests.contract.verbs import PROJECT_CALLS
 from tests.repos.rows import a_ticket
 from tests.scale.cluster import Cluster, stand_in

@@ -15,7 +15,8 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from derwin_db import Database, migrations, repos
+from derwin_db import Database, repos
+from derwin_db.deploy import migrations
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, NotFound, ScopeError
 from derwin_db.testing import TestDatabase, TestServer

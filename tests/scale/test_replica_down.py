@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from derwin_db import Database, replica, repos
+from derwin_db import Database, repos
+from derwin_db.connection import replica
 from derwin_db.errors import DatabaseUnavailable, SchemaOutOfDate
 from tests.faults.load import new_project, settled
 from tests.scale.cluster import Cluster

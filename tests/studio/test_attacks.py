@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from derwin_db import Database, repos
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.studio import create_app
 from derwin_db.studio.projects import REASON
 from derwin_db.studio.views import VIEWS
 from derwin_db.testing import Filled
-from derwin_db.types import new_id
 from tests.studio.hostile import LINK, SCRIPT
 from tests.studio.pages import pages_of
 from tests.studio.test_pages import next_page, row_links
@@ -271,7 +271,7 @@ class TestDoors:
 
 
 async def scope_key(database) -> str:
-    from derwin_db.logins import read_scope_key
+    from derwin_db.deploy.targets import read_scope_key
     from derwin_db.settings import Settings
 
     seal = await read_scope_key(database.owner, Settings())

@@ -13,10 +13,10 @@ from sqlmodel import select
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import NotFound
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket, TicketStatus
 from derwin_db.testing import TestDatabase, TestServer, assert_isolated
 from derwin_db.testing.server import url_of
-from derwin_db.types import new_id
 from tests.isolation.fences import started_anyway
 
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from derwin_db import Database, ProjectSession, models
+from derwin_db.fields.scalars import is_slug
+from derwin_db.fields.table import Input, Table
 from derwin_db.models import ProjectMode
-from derwin_db.query import table_of
-from derwin_db.table import Input, Table
+from derwin_db.query.builders import table_of
 from derwin_db.testing import factories
-from derwin_db.types import is_slug
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: function for name, function in vars(factories).items() if inspect.isfunction(function)

@@ -13,7 +13,7 @@ from derwin_db.testing.folder import make_folder, remove_folder, server_folder
 
 STARTER = """
 import sys
-from derwin_db import embedded
+from derwin_db.deploy import embedded
 from derwin_db.testing.folder import make_folder
 
 folder = make_folder(sys.argv[1])

@@ -12,12 +12,12 @@ import zstandard
 
 from derwin_db import Database, repos
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import TicketStatus
 from derwin_db.seed import LIFELINE, seed_demo, seed_lifeline
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.transfer import Report, export_project, import_project
 from derwin_db.transfer.lines import TABLES
-from derwin_db.types import project_id_of
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 

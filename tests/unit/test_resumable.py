@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from derwin_db.resumable import Resumable
+from derwin_db.unit.resumable import Resumable
 
 
 class TestRun:

@@ -7,8 +7,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, TypeVar
 
-from derwin_db.embedding import VECTOR_SIZE
-from derwin_db.enums import Bucket, DiscoveryRoute, Severity
+from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import (
     ArtifactKind,
     AuditArtifactCreate,
@@ -33,6 +32,7 @@ from derwin_db.models import (
     SpendLedgerCreate,
     SpendSource,
 )
+from derwin_db.models.enums import Bucket, DiscoveryRoute, Severity
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 """When everything happens that a factory dates; the n-th a minute later each."""

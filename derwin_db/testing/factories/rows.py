@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 from derwin_db import repos
-from derwin_db.enums import ProjectMode
 from derwin_db.models import (
     AuditArtifact,
     ClassificationTrust,
@@ -24,6 +23,7 @@ from derwin_db.models import (
     RawSignal,
     SpendLedger,
 )
+from derwin_db.models.enums import ProjectMode
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.testing.factories import inputs
 from derwin_db.testing.factories.inputs import ACTOR

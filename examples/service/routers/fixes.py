@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from derwin_db import repos
-from derwin_db.embedding import VECTOR_SIZE
+from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import Match, RAGCorpus, RAGCorpusCreate
 from examples.service.access import ReadScoped, Scoped
 

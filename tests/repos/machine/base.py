@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import DerwinError
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.types import new_id
 from tests.repos.machine.world import World, look
 
 WHICH = st.integers(0, 1)

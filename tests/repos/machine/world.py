@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import FixOutcome, ProjectMode, RunStatus, TicketStatus
-from derwin_db.types import new_id
 from tests.repos import test_qa_ticket_states
 from tests.repos.filling import REPOSITORIES
 

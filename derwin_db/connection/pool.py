@@ -1,0 +1,320 @@
+"""Connections: a pool of asyncpg connections of one login, bounded, each with an end of life.
+
+A connection goes back as it came: the unit of work ends its transaction, and only one that gave SQL to a caller
+(`session.sql`) is cleaned at return. Nothing else is sent, so that a unit costs its statements alone.
+
+Connections are made by tasks of the pool, never by the task that waits for one: a cancelled caller leaves a warm pool
+behind. The first of those who wait gets the first connection that is made or given back.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+
+from derwin_db.connection.facts import ServerFacts, connection_error
+from derwin_db.connection.pooled import PooledConnection, _end, clean, forget, session_settings
+from derwin_db.errors import DatabaseUnavailable, DerwinError
+from derwin_db.isolation.preamble import Opening, Seal
+from derwin_db.observe.events import Endpoint, Observer, PoolWatch
+from derwin_db.settings.url import ConnectionInfo
+from derwin_db.translation.driver_errors import sqlstate_of, translate
+
+if TYPE_CHECKING:
+    from derwin_db.settings import Settings
+
+logger: logging.Logger = logging.getLogger("derwin_db")
+
+_STATEMENT_CACHE = 512
+_APPLICATION = "derwin-db"
+_COMES_BACK = frozenset({"53300", "57P03"})
+"""SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
+
+
+class Pool:
+    """The connections of one login on one event loop. Nothing is opened before the first use."""
+
+    def __init__(
+        self, connection: ConnectionInfo, settings: "Settings", server_version: int, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
+        self._watch = PoolWatch(observers, self.server)
+        self._info = connection
+        self._settings = settings
+        self._timeout = connection.pool_timeout if connection.pool_timeout is not None else settings.pool_timeout
+        self._size = connection.pool_size or settings.pool_size
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[PooledConnection] = []
+        self._used: set[PooledConnection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._waiters: deque[asyncio.Future[PooledConnection]] = deque()
+        self._reaper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._drained = asyncio.Event()
+        server_settings = {"application_name": connection.application_name or _APPLICATION}
+        if not connection.is_pooled:
+            server_settings.update(session_settings(settings, server_version), jit="off")
+        self._arguments: dict[str, Any] = {
+            **connection.connect_arguments(),
+            "timeout": connection.connect_timeout or settings.connect_timeout,
+            "command_timeout": settings.command_timeout,
+            "statement_cache_size": 0 if connection.is_pooled else _STATEMENT_CACHE,
+            "max_cached_statement_lifetime": 0,
+            "connection_class": PooledConnection,
+            "server_settings": server_settings,
+        }
+
+    # --- taking and giving back ---------------------------------------------------------------------------------------
+
+    def acquire(self) -> Coroutine[Any, Any, PooledConnection]:
+        """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
+        return self._watch.taking(self._acquire()) if self._watch else self._acquire()
+
+    async def _acquire(self) -> PooledConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if self._is_fit(connection):
+                self._used.add(connection)
+                return connection
+            _end(connection)
+        return await self._wait()
+
+    async def release(self, connection: PooledConnection, *, is_dirty: bool = False) -> None:
+        """Give the connection back: idle, clean and alive, or it is ended. `is_dirty`: SQL of a caller ran on it."""
+        is_clean = not is_dirty or await self._cleaned(connection)
+        if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
+            self._used.discard(connection)
+            self._watch.given_back(connection)
+            connection._on_release()  # type: ignore[attr-defined]  # refuses statements and cursors that a caller kept
+            self._offer(connection)
+        else:
+            self.drop(connection)
+
+    def drop(self, connection: PooledConnection) -> None:
+        """End the connection at once; another is made for whoever waits."""
+        self._used.discard(connection)
+        self._watch.given_back(connection)
+        _end(connection)
+        self._grow()
+        if not self._used:
+            self._drained.set()
+
+    def drop_all_like(self, connection: PooledConnection) -> None:
+        """End a connection that is not to be used again, and the idle ones, which are likely no better."""
+        self.drop(connection)
+        self.forget_idle()
+
+    def forget_idle(self) -> None:
+        """End what is idle: after one connection was found dead, the others are likely dead too."""
+        while self._idle:
+            _end(self._idle.pop())
+
+    def in_use(self) -> int:
+        """Return how many connections are checked out."""
+        return len(self._used)
+
+    def load(self) -> dict[str, int]:
+        """Return how many connections are idle, in use and allowed, and how many callers wait for one."""
+        return {"idle": len(self._idle), "used": len(self._used), "max": self._size, "pending": self._waiting()}
+
+    def _waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._waiters)
+
+    async def close(self) -> None:
+        """End all connections; those in use are waited for, up to `cleanup_timeout`. Nobody gets one any more."""
+        self._is_closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(DatabaseUnavailable("The Database was closed."))
+        self.forget_idle()
+        connecting = list(self._connecting)
+        for task in connecting:
+            task.cancel()
+        try:
+            await asyncio.gather(*connecting, return_exceptions=True)
+            if self._used:
+                self._drained.clear()
+                async with asyncio.timeout(self._settings.cleanup_timeout):
+                    await self._drained.wait()
+        except TimeoutError:
+            logger.warning("%d units of work were open when the Database was closed: they are ended", len(self._used))
+        finally:
+            self.abandon()
+        await asyncio.sleep(0)  # lets the transports finish closing
+
+    def abandon(self) -> None:
+        """End all connections at once, also those of an event loop that is gone."""
+        self._is_closed = True
+        self.forget_idle()
+        while self._used:
+            _end(self._used.pop())
+
+    # --- what happens behind ------------------------------------------------------------------------------------------
+
+    def _is_fit(self, connection: PooledConnection) -> bool:
+        return not connection.is_closed() and connection.expires_at > self._loop.time()
+
+    async def _cleaned(self, connection: PooledConnection) -> bool:
+        if self._info.is_pooled:
+            forget(connection)  # what the server knows was undone with the transaction
+            return True
+        try:
+            await clean(connection, timeout=self._settings.cleanup_timeout)
+        except Exception:
+            return False
+        except BaseException:
+            self.drop(connection)
+            raise
+        return True
+
+    async def _wait(self) -> PooledConnection:
+        if self._is_closed:
+            raise DatabaseUnavailable("The Database was closed.")
+        waiter: asyncio.Future[PooledConnection] = self._loop.create_future()
+        self._waiters.append(waiter)
+        self._grow()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await waiter
+        except TimeoutError:
+            self._take_back(waiter)
+            self._watch.timed_out()
+            raise self._nothing_free() from None
+        except asyncio.CancelledError:
+            self._take_back(waiter)
+            raise
+
+    def _take_back(self, waiter: "asyncio.Future[PooledConnection]") -> None:
+        """Keep the connection that arrived at the moment when nobody wanted it any more."""
+        with contextlib.suppress(ValueError):  # whoever offered to it took it out already
+            self._waiters.remove(waiter)
+        if waiter.cancel() or waiter.cancelled() or waiter.exception() is not None:
+            return
+        connection = waiter.result()
+        self._used.discard(connection)
+        if self._is_closed:
+            _end(connection)
+        else:
+            self._offer(connection)
+
+    def _nothing_free(self) -> DatabaseUnavailable:
+        if len(self._used) < self._size:
+            return DatabaseUnavailable(f"No connection to {self._info.place} in time.")
+        error = DatabaseUnavailable(
+            "All connections of the pool are in use. Keep units of work short, or raise DERWIN_POOL_SIZE."
+        )
+        error.may_run_again = False  # it has waited already
+        return error
+
+    def _offer(self, connection: PooledConnection) -> None:
+        """Hand the connection to the first who waits, or keep it."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._used.add(connection)
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+        if self._reaper is None:
+            self._reaper = self._loop.call_later(self._settings.connection_life / 2, self._reap)
+
+    def _reap(self) -> None:
+        """End what has been idle past its life, so that a burst does not hold its connections for ever."""
+        self._reaper = None
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if self._is_fit(connection):
+                self._offer(connection)
+            else:
+                _end(connection)
+
+    def _grow(self) -> None:
+        """Make connections for those who wait, as far as there is room."""
+        if self._is_closed:
+            return
+        wanted = self._waiting() - len(self._connecting)
+        room = self._size - len(self._idle) - len(self._used) - len(self._connecting)
+        for _ in range(min(wanted, room)):
+            task = self._loop.create_task(self._connect())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self) -> None:
+        """Make one connection, for whoever is first when it is there."""
+        try:
+            connection = await self._new_connection()
+        except DerwinError as error:
+            self._settle()
+            self._refuse(error)
+            self._grow()
+            return
+        self._settle()
+        if connection is not None:
+            self._offer(connection)
+
+    def _settle(self) -> None:
+        """Count this task no longer as one that is connecting: what it leads to is counted from here on."""
+        self._connecting -= {asyncio.current_task()}
+
+    async def _new_connection(self) -> PooledConnection | None:
+        """Return a new connection, or None where nobody waits for it any more.
+
+        A server that is full or starting is asked again for as long as a caller waits.
+        """
+        deadline = self._loop.time() + self._timeout
+        while True:
+            try:
+                connecting: Any = asyncpg.connect(**self._arguments)
+                connection: Any = await (self._watch.timing("create", connecting) if self._watch else connecting)
+                break
+            except Exception as error:
+                if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
+                    raise _refused(error, self._info) from None
+            await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # spreads load, guards nothing
+            if not self._waiting():
+                return None
+        # ends of life are spread, so that not all connections are made anew at once
+        life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
+        connection.expires_at = self._loop.time() + life
+        return cast("PooledConnection", connection)
+
+    def _refuse(self, error: DerwinError) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
+                return
+
+
+Opened = tuple[Pool, Opening]
+"""The connections of one login, and how a transaction begins on them."""
+
+
+def open_pool(
+    connection: ConnectionInfo, settings: "Settings", server: ServerFacts, seal: Seal | None, observers: Sequence[Observer] = ()
+) -> Opened:
+    """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
+    if server.is_behind_pooler and not connection.is_pooled:
+        logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
+        connection = replace(connection, is_pooled=True)
+    timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
+    return Pool(connection, settings, server.version, observers), Opening(
+        seal=seal,
+        is_distributed=server.is_distributed,
+        is_pooled=connection.is_pooled,
+        activity_query_size=server.activity_query_size,
+        timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
+    )
+
+
+def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:
+    translated = connection_error(error, info)
+    return translated if isinstance(translated, DerwinError) else translate(translated) or DatabaseUnavailable()

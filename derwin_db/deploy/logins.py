@@ -1,0 +1,105 @@
+"""Logins of a deployment: the service's may become derwin_app and nothing else, the operator's derwin_admin.
+
+Two logins, because one that may become both can leave its project from inside a project's session (`SET ROLE`).
+"""
+
+import re
+from typing import Any
+
+from derwin_db import sql
+from derwin_db.errors import ConfigurationError, InvalidInput
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Seal
+
+SERVICE_LOGIN = "derwin_service"
+OPERATOR_LOGIN = "derwin_operator"
+BACKUP_LOGIN = "derwin_backup"
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+_HELD = """
+SELECT r.rolsuper OR r.rolbypassrls OR r.rolreplication OR EXISTS (
+    SELECT FROM pg_catalog.pg_class t WHERE t.relowner = r.oid AND t.oid = to_regclass('public.projects')
+) AS is_privileged
+FROM pg_catalog.pg_roles r WHERE r.rolname = $1
+"""
+
+
+async def create_logins(
+    connection: Any,
+    *,
+    service: str = SERVICE_LOGIN,
+    operator: str = OPERATOR_LOGIN,
+    service_password: str | None = None,
+    operator_password: str | None = None,
+) -> None:
+    """Make both logins, or bring those that exist into shape. Runs as the owner or an administrator. Idempotent.
+
+    Errors: InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more
+    than a login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
+    """
+    for statement in sql.read("roles.v1"):
+        await connection.execute(statement)
+    for login, role, other, password in (
+        (service, APP_ROLE, ADMIN_ROLE, service_password),
+        (operator, ADMIN_ROLE, APP_ROLE, operator_password),
+    ):
+        await _create_login(connection, login, role, other, password)
+
+
+async def _create_login(connection: Any, login: str, role: str, other: str, password: str | None) -> None:
+    _check_name(login)
+    held = await connection.fetchrow(_HELD, login)
+    if held is not None and held["is_privileged"]:
+        raise ConfigurationError(f"The login {login} is privileged: it could leave its role. Choose another name.")
+    await connection.execute(
+        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
+        f"{' PASSWORD ' + await _literal(connection, password) if password is not None else ''}"
+    )
+    version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
+    options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if version >= 160000 else ""
+    await connection.execute(f"GRANT {role} TO {login}{options}")
+    await connection.execute(f"REVOKE {other} FROM {login}")
+
+
+async def take_temporary_from_public(connection: Any) -> None:
+    """Let nobody make temporary tables in this database: they stand in front of real ones. Runs as its owner. Idempotent.
+
+    Migrations do the same; but privileges on a database are part of no dump and no template.
+    """
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+
+
+async def create_backup_login(connection: Any, *, login: str = BACKUP_LOGIN, password: str | None = None) -> None:
+    """Make the login that dumps: it reads everything, past the policies, and writes nothing. Runs as a superuser. Idempotent.
+
+    Under FORCE the dump of an ordinary owner is refused; this one is whole. It holds the scope key: a restore rotates it.
+    """
+    _check_name(login)
+    exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
+    secret = f" PASSWORD {await _literal(connection, password)}" if password is not None else ""
+    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{secret}")
+    await connection.execute(f"GRANT pg_read_all_data TO {login}")
+
+
+def _check_name(login: str) -> None:
+    if _NAME.fullmatch(login) is None:
+        raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
+
+
+async def _literal(connection: Any, value: str) -> str:
+    """Return the value as an SQL literal: utility statements take no parameters."""
+    literal: str = await connection.fetchval("SELECT quote_literal($1)", value)
+    return literal
+
+
+async def read_key(connection: Any) -> Seal:
+    """Return the key of the sealed scope, as the owner."""
+    row = await connection.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
+    return Seal(row["inner_pad"], row["outer_pad"])
+
+
+async def rotate_key(connection: Any) -> Seal:
+    """Make a new key, as the owner. Units of work that open with the old one fail from now on: restart the services."""
+    await connection.execute("SELECT derwin.rotate_scope_key()")
+    return await read_key(connection)

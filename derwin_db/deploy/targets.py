@@ -1,0 +1,112 @@
+"""Which login is for what: the URLs of one `Database`, and what each of them may read."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+
+from derwin_db.connection.facts import connect_once
+from derwin_db.errors import ConfigurationError
+from derwin_db.isolation.preamble import ADMIN_ROLE, Seal
+from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.translation.driver_errors import translate
+
+
+class Urls:
+    """Which login is for what. Resolved at start, when the embedded server may have to be started."""
+
+    def __init__(
+        self,
+        service: ConnectionInfo | None,
+        admin: ConnectionInfo | None,
+        direct: ConnectionInfo | None,
+        read: ConnectionInfo | None,
+    ) -> None:
+        self._service = service
+        self.admin = admin
+        self.direct = direct
+        self.read = read
+
+    @classmethod
+    def choose(cls, settings: Settings, url: str | None, admin: str | None, direct: str | None, read: str | None) -> "Urls":
+        """Take the URLs that are given, or else those of the settings. Errors: ConfigurationError."""
+        if url is None and admin is None and direct is None and read is None:
+            return cls(
+                settings.connection("database_url"),
+                settings.connection("admin_url"),
+                settings.connection("direct_url"),
+                settings.connection("read_url"),
+            )
+        if url is None:
+            raise ConfigurationError("A Database that is given URLs needs `url`, the service's own, among them.")
+        given = {"ADMIN_URL": admin, "DIRECT_URL": direct, "READ_URL": read}
+        parsed = {name: ConnectionInfo.parse(text, name=name) for name, text in given.items() if text is not None}
+        return cls(ConnectionInfo.parse(url), parsed.get("ADMIN_URL"), parsed.get("DIRECT_URL"), parsed.get("READ_URL"))
+
+    @property
+    def service(self) -> ConnectionInfo:
+        """The service's login."""
+        assert self._service is not None
+        return self._service
+
+    async def resolved(self, settings: Settings) -> "Urls":
+        """Return the same with a service: where no URL is set at all, the embedded server is started."""
+        if self._service is not None:
+            return self
+        if self.admin or self.direct or self.read:
+            raise ConfigurationError("DATABASE_URL is not set, while another URL is. Set it, or unset them all.")
+        from derwin_db.deploy import embedded  # not at import: its package is an extra
+
+        logins = await asyncio.to_thread(embedded.start, settings.data_dir)
+        return Urls(logins.service, logins.operator, logins.owner, None)
+
+
+def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
+    """Return the login that owns the database: DIRECT_URL, else DATABASE_URL, else the embedded server (started)."""
+    settings = settings or Settings.load()
+    connection = settings.connection("direct_url") or settings.connection("database_url")
+    if connection is not None:
+        return connection
+    from derwin_db.deploy import embedded  # not at import: its package is an extra
+
+    return embedded.start(settings.data_dir).owner
+
+
+async def find_seal(urls: Urls, settings: Settings) -> Seal:
+    """Find the key of the sealed scope: the setting, the owner, the operator, the service's own login (a first try).
+
+    Errors: ConfigurationError where nobody has it.
+    """
+    if settings.scope_key is not None:
+        return Seal.from_text(settings.scope_key.get_secret_value())
+    for connection in dict.fromkeys(filter(None, (urls.direct, urls.admin, urls.service))):
+        key = await read_scope_key(connection, settings)
+        if key is not None:
+            return key
+    raise ConfigurationError(
+        "The project scope of this database is sealed, and no login here may read its key. Set DERWIN_SCOPE_KEY to what "
+        "`derwin-db roles key` prints, or give this service ADMIN_URL or DIRECT_URL."
+    )
+
+
+async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
+    """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
+    opened = await connect_once(connection, settings)
+    try:
+        return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)
+    except Exception as error:
+        raise translate(error) or error from None
+    finally:
+        opened.terminate()
+
+
+async def _key_as(opened: Any, role: str | None) -> Seal | None:
+    """Read the key as the login itself (the owner), or as the role that an operator's login takes."""
+    try:
+        async with opened.transaction():
+            if role is not None:
+                await opened.execute(f"SET LOCAL ROLE {role}")
+            row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
+    except asyncpg.InsufficientPrivilegeError:
+        return None
+    return None if row is None else Seal(row["inner_pad"], row["outer_pad"])

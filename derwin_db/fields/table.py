@@ -1,0 +1,225 @@
+"""What all tables share: base classes, column types of our own, names of constraints and indexes.
+
+Every project-scoped table has the key `(project_id, id)`, and every key, unique constraint and btree index of it begins
+with `project_id`: fence 3. Names leave out `project_id` and the referred table, and stay within 50 characters.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm.base import instance_state
+from sqlalchemy.orm.state import InstanceState
+from sqlalchemy.sql.type_api import UserDefinedType
+from sqlmodel import Field, SQLModel
+from sqlmodel._compat import SQLModelConfig
+
+from derwin_db.fields.columns import moment_now
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.vector import VECTOR_SIZE
+from derwin_db.sql import PROJECT_TABLES
+
+SCHEMA = "public"
+"""Schema of all tables. Statements name it: a temporary table may not step in front of a real one."""
+
+MAX_NAME_LENGTH = 50
+
+
+class AsJson(sa.TypeDecorator[Any]):
+    """A JSONB column that holds one Pydantic shape: validated when written, rebuilt when read.
+
+    `shape` is whatever `TypeAdapter` takes: a model, a list of models, `dict[str, float]`.
+    """
+
+    impl: Any = JSONB
+    cache_ok: bool | None = True
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__(none_as_null=True)
+        self.shape = shape
+        self._adapter: TypeAdapter[Any] | None = None
+
+    @property
+    def adapter(self) -> TypeAdapter[Any]:
+        if self._adapter is None:
+            self._adapter = TypeAdapter(self.shape)
+        return self._adapter
+
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002  # SQLAlchemy\'s signature
+        dump = self.adapter.serializer.to_json
+
+        def process(value: Any) -> str | None:
+            # warnings="error": a value that was changed past its validation is refused, and not printed by a warning
+            return None if value is None else dump(value, by_alias=True, warnings="error").decode()
+
+        return process
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
+        validate = self.adapter.validator.validate_json
+
+        def process(value: Any) -> Any:
+            return None if value is None else validate(value)
+
+        return process
+
+    def __repr__(self) -> str:
+        return "JSONB()"
+
+
+class Vector(UserDefinedType[list[float]]):
+    """pgvector's `vector(1536)`, sent and received as `real[]`: no codec to register, so it passes any pooler."""
+
+    cache_ok: bool | None = True
+
+    def __init__(self, size: int = VECTOR_SIZE) -> None:
+        self.size = size
+
+    def get_col_spec(self, **_: Any) -> str:
+        return f"VECTOR({self.size})"
+
+    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
+        return sa.cast(sa.type_coerce(bindvalue, ARRAY(REAL)), self)
+
+    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        return sa.cast(colexpr, ARRAY(REAL))
+
+
+class Shape(BaseModel):
+    """Base of the models inside JSON columns: known fields only, no values in errors."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+
+
+def _config(**options: Any) -> Any:
+    """Return a Pydantic configuration; SQLModel declares a type of its own for it."""
+    return options
+
+
+class Fields(SQLModel):
+    """Base of the fields that a table and its XCreate share: known fields only, no values in errors."""
+
+    model_config: ClassVar[SQLModelConfig] = _config(extra="forbid", hide_input_in_errors=True)
+
+
+class Input(Fields):
+    """Base of XCreate and XUpdate: what is assigned later is checked too."""
+
+    model_config: ClassVar[SQLModelConfig] = _config(validate_assignment=True)
+
+
+class Table(SQLModel):
+    """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate."""
+
+    model_config: ClassVar[SQLModelConfig] = _config(json_schema_serialization_defaults_required=True)
+
+    def __copy__(self) -> Self:
+        """Return a twin with a state of its own: one that is shared dies with the first of both."""
+        twin = super().__copy__()
+        state = instance_state(self)
+        own = InstanceState(twin, state.manager)
+        own.key, own.modified = state.key, state.modified
+        own.info.update(state.info)
+        own.committed_state.update(state.committed_state)
+        object.__setattr__(twin, "_sa_instance_state", own)
+        return twin
+
+
+class ProjectTable(Table):
+    """A row of one project. Its key is `(project_id, id)`; the repository sets both."""
+
+    project_id: UUID = Field(default=None, sa_type=sa.Uuid, primary_key=True)
+    id: UUID = Field(
+        default_factory=new_id,
+        sa_type=sa.Uuid,
+        primary_key=True,
+        sa_column_kwargs={"server_default": sa.text("derwin_uuid7()")},
+    )
+
+
+class Created(SQLModel):
+    """When the row was written, by the database's clock: the start of its transaction; of the two logs, the moment itself."""
+
+    created_at: datetime = moment_now()
+
+
+class Changing(Created):
+    """A row that changes: when it last did, by the database's clock."""
+
+    updated_at: datetime = moment_now()
+
+
+def name_of(kind: str, table: str, columns: Sequence[str]) -> str:
+    """Return the name of a constraint or index: `<kind>_<table>_<columns>`, without project_id."""
+    name = "_".join([kind, table, *(column.split()[0] for column in columns if column != "project_id")])
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"{name} has more than {MAX_NAME_LENGTH} characters")
+    return name
+
+
+def primary_key(table: str) -> sa.PrimaryKeyConstraint:
+    """Return the key `(project_id, id)`."""
+    return sa.PrimaryKeyConstraint("project_id", "id", name=f"pk_{table}")
+
+
+def unique(table: str, *columns: str) -> sa.UniqueConstraint:
+    """Return a unique constraint within the project."""
+    return sa.UniqueConstraint("project_id", *columns, name=name_of("uq", table, columns))
+
+
+def owned_by_project(table: str) -> sa.ForeignKeyConstraint:
+    """Return the foreign key to the project: the row goes with it."""
+    return sa.ForeignKeyConstraint(["project_id"], [f"{SCHEMA}.projects.id"], name=f"fk_{table}_project_id", ondelete="CASCADE")
+
+
+def reference(table: str, column: str, target: str, *, ondelete: str | None = None) -> sa.ForeignKeyConstraint:
+    """Return a composite foreign key to a row of the same project. Without `ondelete` it refuses (NO ACTION)."""
+    return sa.ForeignKeyConstraint(
+        ["project_id", column],
+        [f"{SCHEMA}.{target}.project_id", f"{SCHEMA}.{target}.id"],
+        name=name_of("fk", table, [column]),
+        ondelete=ondelete,
+    )
+
+
+def index(table: str, *columns: str, where: str | None = None, unique: bool = False) -> sa.Index:
+    """Return a btree index that begins with project_id. A column may say its order: `"created_at DESC"`."""
+    parts = [sa.text(column) if " " in column else column for column in columns]
+    options: dict[str, Any] = {"postgresql_where": sa.text(where)} if where else {}
+    return sa.Index(name_of("uq" if unique else "ix", table, columns), "project_id", *parts, unique=unique, **options)
+
+
+def paged(table: str, *columns: str) -> sa.Index:
+    """Return the index behind `list` with these filters: newest first, both columns descending for the row comparison."""
+    return index(table, *columns, "created_at DESC", "id DESC")
+
+
+GROWING = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02}
+"""Storage settings of a table that only grows: autovacuum comes at a twentieth, so that counts go on without the heap.
+
+Source: benchmarks/retention.py, docs/explanation/scale.md.
+"""
+
+TURNING_OVER = {"autovacuum_vacuum_scale_factor": 0.02, **GROWING}
+"""Storage settings of a table whose rows come and go: autovacuum comes at a fiftieth, a day's rows, and not at a fifth."""
+
+
+@event.listens_for(sa.Table, "after_parent_attach")
+def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
+    """Finish a table of ours: name its CHECKs, and leave defaults to the database.
+
+    A default on the Python side would add a value to statements that did not mention the column.
+    """
+    if metadata is not SQLModel.metadata or table.name not in ("projects", *PROJECT_TABLES):
+        return  # a table of a service, or a copy that Alembic made
+    for column in table.columns:
+        column.default = None
+        check = column.info.get("check")
+        if check is not None:
+            name = name_of("ck", table.name, [column.name])
+            table.append_constraint(sa.CheckConstraint(check.format(column.name), name=name))

@@ -1,0 +1,104 @@
+"""What runs by itself: triggers, rules, functions, views."""
+
+from typing import Any
+
+from derwin_db import sql
+from derwin_db.errors import APPEND_ONLY_TABLES
+from derwin_db.isolation.catalog.grants import SEAL
+from derwin_db.isolation.catalog.tables import OURS, TABLES
+from derwin_db.isolation.preamble import APP_ROLE
+
+
+def expected_triggers() -> set[tuple[str, str]]:
+    """Return (table, trigger) of what guards the append-only tables and the evidence."""
+    guards = ("append_only_row", "append_only_statement", "append_only_truncate")
+    found = {(table, f"derwin_{guard}") for table in APPEND_ONLY_TABLES for guard in guards}
+    return found | {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
+
+
+async def triggers(opened: Any) -> list[str]:
+    """Return guards that are missing, disabled, or walked past by session_replication_role; and rules, which rewrite writes."""
+    rows = await opened.fetch(
+        f"""
+        SELECT t.relname AS name, g.tgname, g.tgenabled::text FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+        WHERE NOT g.tgisinternal AND {OURS}
+        """,
+        TABLES,
+    )
+    states = {(row["name"], row["tgname"]): row["tgenabled"] for row in rows}
+    said = {None: "is missing", "D": "is disabled", "O": "is not ALWAYS", "R": "fires on replicas alone"}
+    wrong = [
+        f"{name} of {table} {said.get(states.get((table, name)), 'is not ours')}"
+        for table, name in sorted(expected_triggers())
+        if states.get((table, name)) != "A"
+    ]
+    wrong += [f"{name} of {table} is not ours" for table, name in sorted(set(states) - expected_triggers())]
+    ruled = await opened.fetch(f"SELECT t.relname AS name FROM pg_class t WHERE t.relhasrules AND {OURS}", TABLES)
+    return wrong + [f"{row['name']} has a rule" for row in ruled]
+
+
+async def changed_functions(opened: Any, *, is_sealed: bool, is_distributed: bool) -> list[str]:
+    """Return functions of this package that are missing, or are not what it makes."""
+    gone = "true" if is_distributed else sql.PROJECT_IS_GONE
+    expected = {
+        **sql.function_bodies("append_only.v1", project_is_gone=gone),
+        **sql.function_bodies("retention.v1", project_is_gone=gone),
+        **(sql.function_bodies("scope_sealed.v1") if is_sealed else {}),
+    }
+    rows = await opened.fetch(
+        """
+        SELECT p.proname, p.prosrc, p.prosecdef, p.proconfig FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[])
+        """,
+        list(expected),
+    )
+    present = {row["proname"]: row for row in rows}
+    return [
+        name
+        for name, body in expected.items()
+        if name not in present
+        or present[name]["prosrc"] != body
+        or present[name]["prosecdef"] != (name in SEAL)
+        or present[name]["proconfig"] != ["search_path=pg_catalog, pg_temp"]
+    ]
+
+
+async def definer_functions(opened: Any, login: str) -> list[str]:
+    """Return SECURITY DEFINER functions, ours excepted, that a unit of work may call: they run with their owner's rights."""
+    rows = await opened.fetch(
+        """
+        SELECT DISTINCT p.oid::regprocedure::text AS name FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        JOIN pg_roles who ON who.rolname = ANY ($1::name[])
+        WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+        AND NOT (n.nspname = 'public' AND p.proname = ANY ($2::name[]))
+        AND has_function_privilege(who.oid, p.oid, 'EXECUTE') AND has_schema_privilege(who.oid, n.oid, 'USAGE')
+        ORDER BY 1
+        """,
+        [APP_ROLE, login],
+        SEAL,
+    )
+    return [row["name"] for row in rows]
+
+
+async def open_views(opened: Any) -> list[str]:
+    """Return views of our tables that read with their owner's rights, views of views included, and materialized ones."""
+    rows = await opened.fetch(
+        """
+        WITH RECURSIVE reading AS (
+            SELECT v.ev_class AS oid FROM pg_depend d JOIN pg_rewrite v ON v.oid = d.objid JOIN pg_class t ON t.oid = d.refobjid
+            WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND t.relnamespace = 'public'::regnamespace AND t.relname = ANY ($1::name[]) AND v.ev_class <> t.oid
+            UNION
+            SELECT v.ev_class FROM reading r JOIN pg_depend d ON d.refobjid = r.oid JOIN pg_rewrite v ON v.oid = d.objid
+            WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+        )
+        SELECT c.oid::regclass::text AS name, c.relkind::text FROM reading JOIN pg_class c USING (oid)
+        WHERE c.relkind = 'm' OR (c.relkind = 'v' AND NOT coalesce(
+            (SELECT bool_or(o.option_value::bool) FROM pg_options_to_table(c.reloptions) o
+             WHERE o.option_name = 'security_invoker'),
+            false
+        )) ORDER BY 1
+        """,
+        TABLES,
+    )
+    return [f"{'the materialized view' if row['relkind'] == 'm' else 'the view'} {row['name']}" for row in rows]

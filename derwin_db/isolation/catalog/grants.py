@@ -1,0 +1,104 @@
+"""Privileges: who may do what beyond the grants of this package."""
+
+import re
+from functools import cache
+from typing import Any
+
+from derwin_db import sql
+from derwin_db.isolation.catalog.tables import OURS, TABLES
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
+
+SEAL = ("derwin_open", "derwin_scope")
+"""The functions of the seal: SECURITY DEFINER, because they read the key."""
+
+Grant = tuple[str, str, str, str]
+"""Table, column (empty for the whole table), role, privilege."""
+
+
+_GRANT = re.compile(r"GRANT ([A-Z, ]+?)(?:\s*\(([a-z_, ]+)\))?\s+ON ((?:public\.[a-z_]+(?:,\s*)?)+)\s+TO ([a-z_, ]+);")
+
+
+@cache
+def expected_grants() -> frozenset[Grant]:
+    """Return what grants.v1.sql grants on tables."""
+    found: set[Grant] = set()
+    for statement in sql.read("grants.v1"):
+        text = " ".join(line for line in statement.splitlines() if not line.startswith("--"))
+        matched = _GRANT.search(" ".join(text.split()))
+        if matched is None:
+            continue
+        privileges, columns, tables, roles = matched.groups()
+        for privilege in _listed(privileges):
+            for column in _listed(columns or "") or [""]:
+                for table in _listed(tables):
+                    found.update((table.removeprefix("public."), column, role, privilege) for role in _listed(roles))
+    return frozenset(found)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+async def grants(opened: Any) -> tuple[list[str], list[str]]:
+    """Return what is granted on our tables beyond what this package grants, and what of that is missing."""
+    rows = await opened.fetch(
+        f"""
+        SELECT t.relname AS name, '' AS col, a.grantee, a.privilege_type, t.relowner
+        FROM pg_class t, aclexplode(t.relacl) a WHERE {OURS}
+        UNION ALL
+        SELECT t.relname, c.attname, a.grantee, a.privilege_type, t.relowner
+        FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid, aclexplode(c.attacl) a WHERE {OURS}
+        """,
+        (*TABLES, "alembic_version"),
+    )
+    names = {row["oid"]: row["rolname"] for row in await opened.fetch("SELECT oid, rolname FROM pg_roles")}
+    present = {
+        (row["name"], row["col"], names.get(row["grantee"], "PUBLIC"), row["privilege_type"])
+        for row in rows
+        if row["grantee"] != row["relowner"]
+    }
+    expected = expected_grants()
+    return [_said(grant) for grant in sorted(present - expected)], [_said(grant) for grant in sorted(expected - present)]
+
+
+def _said(grant: Grant) -> str:
+    table, column, role, privilege = grant
+    return f"{privilege} on {table}{f' ({column})' if column else ''} to {role}"
+
+
+async def outer_grants(opened: Any, login: str) -> list[str]:
+    """Return who may make temporary tables, or create in the database or its schemas, of the roles that units of work have."""
+    rows = await opened.fetch(
+        """
+        SELECT who.rolname, what.privilege FROM pg_roles who, LATERAL (VALUES
+            ('TEMPORARY', has_database_privilege(who.oid, current_database(), 'TEMPORARY')),
+            ('CREATE on the database', has_database_privilege(who.oid, current_database(), 'CREATE')),
+            ('CREATE on the schema public', has_schema_privilege(who.oid, 'public', 'CREATE')),
+            ('USAGE on the schema derwin', who.rolname <> $2
+                AND coalesce(has_schema_privilege(who.oid, to_regnamespace('derwin'), 'USAGE'), false))
+        ) AS what (privilege, is_held)
+        WHERE who.rolname = ANY ($1::name[]) AND what.is_held ORDER BY 1, 2
+        """,
+        [APP_ROLE, ADMIN_ROLE, login],
+        ADMIN_ROLE,
+    )
+    return [f"{row['privilege']} to {row['rolname']}" for row in rows]
+
+
+async def function_grants(opened: Any) -> list[str]:
+    """Return who, beside derwin_app and the owner, may call the functions of the seal, and who may read its key."""
+    rows = await opened.fetch(
+        """
+        SELECT coalesce(r.rolname, 'PUBLIC') AS grantee, p.proname || '()' AS what FROM pg_proc p
+        CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[]) AND a.grantee <> p.proowner
+        UNION ALL
+        SELECT coalesce(r.rolname, 'PUBLIC'), 'derwin.' || t.relname FROM pg_class t CROSS JOIN aclexplode(t.relacl) a
+        LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE t.relnamespace = to_regnamespace('derwin') AND a.grantee <> t.relowner
+        """,
+        SEAL,
+    )
+    allowed = {(APP_ROLE, "derwin_open()"), (APP_ROLE, "derwin_scope()"), (ADMIN_ROLE, "derwin.scope_key")}
+    present = {(row["grantee"], row["what"]) for row in rows}
+    return [f"{what} to {grantee}" for grantee, what in sorted(present - allowed)]

@@ -1,0 +1,80 @@
+"""Logins and roles: what somebody can do who has the password of the service."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
+
+_OWNS = """(
+    EXISTS (SELECT FROM pg_class t WHERE t.relowner = r.oid
+            AND t.relnamespace IN (to_regnamespace('public'), to_regnamespace('derwin')))
+    OR EXISTS (SELECT FROM pg_proc p WHERE p.proowner = r.oid AND p.pronamespace = to_regnamespace('public'))
+    OR EXISTS (SELECT FROM pg_namespace n WHERE n.nspowner = r.oid AND n.nspname IN ('public', 'derwin'))
+    OR EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid AND d.datname = current_database())
+)"""
+
+_ATTRIBUTES = ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
+
+_ROLE = f"SELECT r.rolname, {', '.join(f'r.{name}' for name in _ATTRIBUTES)}, r.rolinherit, {_OWNS} AS is_owner FROM pg_roles r"
+
+_HELD = f"""
+WITH RECURSIVE held AS (
+    SELECT m.roleid FROM pg_auth_members m JOIN pg_roles me ON me.oid = m.member WHERE me.rolname = $1
+    UNION SELECT m.roleid FROM held h JOIN pg_auth_members m ON m.member = h.roleid
+)
+{_ROLE} JOIN held ON held.roleid = r.oid ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Login:
+    """One login or role: what it is itself, and the roles that it can take, through others too."""
+
+    name: str
+    is_superuser: bool
+    bypasses_policies: bool
+    is_owner: bool
+    extras: tuple[str, ...]
+    """CREATEROLE, CREATEDB, REPLICATION, as far as it has them."""
+    held: tuple[str, ...]
+    privileged: tuple[str, ...]
+    """Of the roles that it can take, those that own something here, bypass policies, make roles, or are PostgreSQL's own."""
+    inherits: bool
+    """Whether it has the rights of derwin_app without taking the role."""
+
+
+async def look_at_login(opened: Any, name: str) -> Login | None:
+    """Return what the catalog says of this login or role, or None where there is none."""
+    role = await opened.fetchrow(f"{_ROLE} WHERE r.rolname = $1", name)
+    if role is None:
+        return None
+    held = await opened.fetch(_HELD, name)
+    return Login(
+        name=name,
+        is_superuser=role["rolsuper"],
+        bypasses_policies=role["rolbypassrls"],
+        is_owner=role["is_owner"],
+        extras=tuple(extra[3:].upper() for extra in _ATTRIBUTES[2:] if role[extra]),
+        held=tuple(row["rolname"] for row in held),
+        privileged=tuple(row["rolname"] for row in held if _is_privileged(row)),
+        inherits=await _inherits(opened, name, by_default=role["rolinherit"]),
+    )
+
+
+def _is_privileged(role: Any) -> bool:
+    if role["rolname"] in (APP_ROLE, ADMIN_ROLE):
+        return False
+    named = role["rolsuper"] or role["rolbypassrls"] or role["rolcreaterole"] or role["is_owner"]
+    return bool(named or role["rolname"].startswith("pg_"))
+
+
+async def _inherits(opened: Any, name: str, *, by_default: bool) -> bool:
+    """From 16 on each membership says itself whether it inherits."""
+    version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
+    option = "m.inherit_option" if version >= 160000 else "$3"
+    parameters = [name, APP_ROLE] if version >= 160000 else [name, APP_ROLE, by_default]
+    query = f"""
+        SELECT coalesce(bool_or({option}), false) FROM pg_auth_members m
+        JOIN pg_roles me ON me.oid = m.member JOIN pg_roles r ON r.oid = m.roleid WHERE me.rolname = $1 AND r.rolname = $2
+    """
+    return bool(await opened.fetchval(query, *parameters))

@@ -1,0 +1,162 @@
+"""How a transaction is opened for one project: the preamble, plain or sealed, decided by looking at the server.
+
+`Opening` holds what was seen of the server at start. Everything that differs between a plain PostgreSQL, a transaction
+pooler and a distributed server is decided here.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
+from derwin_db.fields.scalars import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
+
+APP_ROLE = "derwin_app"
+ADMIN_ROLE = "derwin_admin"
+
+LONGEST_PAD = 8192
+"""Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
+
+_PAD_BYTES = 64
+
+
+def parse_project(project: object) -> UUID:
+    """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
+    if isinstance(project, UUID) and project != NIL:
+        return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
+    if isinstance(project, str):
+        if is_slug(project):
+            return project_id_of(project)
+        try:
+            parsed = UUID(project)
+        except ValueError:
+            parsed = NIL
+        if parsed != NIL and str(parsed) == project.lower():
+            return parsed
+    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
+
+
+def check_reason(reason: object) -> str:
+    """Return the reason for the admin door. Errors: ScopeError unless it is text of 1 to 500 characters."""
+    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
+        return reason
+    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
+
+
+def policy_condition(table: str, *, is_sealed: bool) -> str:
+    """Return what the policy `derwin_scope` of a table says, as the server prints it while search_path is pg_catalog."""
+    column = "id" if table == "projects" else "project_id"
+    if is_sealed:
+        return f"({column} = ( SELECT public.derwin_scope() AS derwin_scope))"
+    return f"({column} = (NULLIF(current_setting('derwin.project_id'::text, true), ''::text))::uuid)"
+
+
+class Begin(StrEnum):
+    """How a transaction begins. A snapshot sees one moment in all its statements."""
+
+    READ_WRITE = "BEGIN"
+    READ_ONLY = "BEGIN READ ONLY"
+    SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The key of the sealed scope, as HMAC's two padded blocks (RFC 2104). Never shown."""
+
+    inner: bytes = field(repr=False)
+    outer: bytes = field(repr=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Seal":
+        """Read the form of the setting DERWIN_SCOPE_KEY. Errors: ConfigurationError."""
+        try:
+            blocks = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            blocks = b""
+        if len(blocks) != 2 * _PAD_BYTES:
+            raise ConfigurationError("DERWIN_SCOPE_KEY is not a key of this kind: print it with `derwin-db roles key`.")
+        return cls(blocks[:_PAD_BYTES], blocks[_PAD_BYTES:])
+
+    def to_text(self) -> str:
+        """Return the form of the setting."""
+        return base64.b64encode(self.inner + self.outer).decode()
+
+    def token(self, project_id: UUID, backend_pid: int) -> str:
+        """Return what derwin_open() takes: the project, and its MAC for this backend."""
+        project = str(project_id)
+        inner = hashlib.sha256(self.inner + project.encode() + backend_pid.to_bytes(4, "big")).digest()
+        return f"{project}.{hashlib.sha256(self.outer + inner).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the preamble depends on. `seal` is None where the scope is plain.
+
+    `timeouts` are SET LOCAL in each transaction where the session can't keep them (a transaction pooler).
+    """
+
+    seal: Seal | None
+    is_distributed: bool = False
+    is_pooled: bool = False
+    activity_query_size: int = 1024
+    timeouts: Sequence[str] = ()
+    known_projects: set[UUID] = field(default_factory=set, repr=False)
+
+    async def for_project(self, connection: Any, project_id: UUID, begin: Begin) -> None:
+        """Open the transaction of one project. One round trip; behind a pooler three.
+
+        Errors: ProjectNotFound (as the server's DW003 where the scope is sealed).
+        """
+        if self.seal is None:
+            await self._open_plain(connection, project_id, begin)
+        elif self.is_pooled:
+            await connection.execute(self._begin(APP_ROLE, begin))
+            backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await connection.execute("SELECT public.derwin_open($1)", self.seal.token(project_id, backend_pid))
+        else:
+            token = self.seal.token(project_id, connection.get_server_pid())
+            if self._pad:
+                await connection.execute(f"{self._padded_begin[begin]}; SELECT public.derwin_open('{token}')")
+            else:
+                await connection.execute(self._begin(APP_ROLE, begin))
+                await connection.execute("SELECT public.derwin_open($1)", token)
+
+    async def for_admin(self, connection: Any) -> None:
+        """Open a transaction of the admin door. One round trip."""
+        await connection.execute(self._begin(ADMIN_ROLE, Begin.READ_WRITE))
+
+    @cached_property
+    def _pad(self) -> str:
+        """A comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
+        size = self.activity_query_size
+        return f"/*{'.' * size}*/" if size <= LONGEST_PAD else ""
+
+    @cached_property
+    def _padded_begin(self) -> dict[Begin, str]:
+        """What comes before the token: the same text in every unit."""
+        return {begin: self._pad + self._begin(APP_ROLE, begin) for begin in Begin}
+
+    def _begin(self, role: str, begin: Begin) -> str:
+        settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
+        return f"{begin}; SET LOCAL ROLE {role}{settings}"
+
+    async def _open_plain(self, connection: Any, project_id: UUID, begin: Begin) -> None:
+        """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
+        settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
+        settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")
+        if self.is_distributed:
+            settings.insert(0, "SET LOCAL citus.propagate_set_commands = 'local'")
+            await connection.execute(begin.value)  # the driver takes no subclass of str
+            await connection.execute("; ".join(settings))
+        else:
+            await connection.execute("; ".join([begin, *settings]))
+        if project_id not in self.known_projects:
+            if await connection.fetchval("SELECT 1 FROM public.projects WHERE id = $1", project_id) is None:
+                raise ProjectNotFound
+            self.known_projects.add(project_id)

@@ -1,0 +1,68 @@
+"""A demo history of Lifeline: runs, signals, tickets, attempts, artifacts, spend and past fixes over the last 60 days.
+
+Deterministic: the same scale on the same day gives the same rows with the same ids, so that seeding again adds nothing. The
+repositories stamp what they write with the present; a history needs the past, so the rows are written in bulk through
+`session.sql`, under the same policies as everything else. The changes of the profile alone are of the present.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from derwin_db import repos
+from derwin_db.database import Database
+from derwin_db.models import AuditArtifact
+from derwin_db.models.enums import ComplianceMode
+from derwin_db.query.builders import table_of
+from derwin_db.repos.rules.retention import retention_end
+from derwin_db.seed.demo.history import DemoCounts, History
+from derwin_db.seed.demo.learning import learn
+from derwin_db.seed.demo.phrases import AREAS
+from derwin_db.seed.lifeline import LIFELINE
+from derwin_db.session import ProjectSession
+
+Progress = Callable[[str, int, int], None]
+"""Called with a table's name, how many of its rows are written, and how many there are to be."""
+
+_BATCH = 500
+
+
+async def seed_demo(
+    db: Database, *, scale: int = 1, now: datetime | None = None, progress: Progress | None = None
+) -> DemoCounts:
+    """Write the history of Lifeline, which must be there. Returns the counts. Idempotent within a day."""
+    midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+    history = History(DemoCounts.at(scale), midnight)
+    for model, rows, total in history.tables():
+        written = 0
+        for batch in _batches(rows):
+            async with db.project(LIFELINE) as session:
+                await _write(session, model, batch)
+            written += len(batch)
+            if progress is not None:
+                progress(table_of(model).name, written, total)
+    async with db.project(LIFELINE) as session:
+        await repos.classification_trust.refresh(session, sorted(AREAS))
+        await learn(session)
+    return history.counts
+
+
+async def _write(session: ProjectSession, model: Any, rows: list[dict[str, Any]]) -> None:
+    table = table_of(model)
+    statement = insert(table)
+    if model is AuditArtifact:
+        rows = [{**row, "kept_from": row["created_at"]} for row in rows]
+        start = sa.bindparam("kept_from", type_=table.c.created_at.type)
+        end = retention_end(start, sa.literal(ComplianceMode.STANDARD, table.c.compliance_mode.type))
+        statement = statement.values(retention_until=end)
+    await session.sql.execute(statement.on_conflict_do_nothing(), rows)
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    source = iter(rows)
+    while batch := list(islice(source, _BATCH)):
+        yield batch

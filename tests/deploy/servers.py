@@ -1,0 +1,55 @@
+"""Servers of other versions: the embedded 16, and Debian's 15 where it is installed, which has no pgvector."""
+
+import contextlib
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from derwin_db.deploy import embedded
+from derwin_db.settings import ConnectionInfo
+from derwin_db.testing.folder import server_folder
+
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+HAS_15 = (DEBIAN_15 / "initdb").exists()
+
+
+@contextmanager
+def embedded_16() -> Iterator[ConnectionInfo]:
+    """Yield the administrator of an embedded PostgreSQL 16."""
+    with server_folder("derwin-test-16-") as folder:
+        data = folder / "data"
+        try:
+            yield replace(embedded.start(data, postgres_version=16).owner, database="postgres")
+        finally:
+            embedded.stop(data)
+
+
+@contextmanager
+def debian_15() -> Iterator[ConnectionInfo]:
+    """Yield the administrator of Debian's PostgreSQL 15.
+
+    It refuses to run as root: as root it runs as the system user of the embedded server, which exists by now.
+    """
+    with server_folder("derwin-test-15-") as folder:
+        user = None
+        if os.geteuid() == 0:
+            user = "pgserver"
+            entry = pwd.getpwnam(user)
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+        data = folder / "data"
+
+        def run(*command: str) -> None:
+            subprocess.run(command, check=True, capture_output=True, user=user, cwd=folder)
+
+        run(str(DEBIAN_15 / "initdb"), "-U", "postgres", "--auth=trust", "--encoding=utf8", "-D", str(data))
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        run(str(DEBIAN_15 / "pg_ctl"), "-w", "-D", str(data), "-l", str(folder / "log"), "-o", options, "start")
+        try:
+            yield ConnectionInfo(host=str(folder), port=5432, user="postgres", database="postgres")
+        finally:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                run(str(DEBIAN_15 / "pg_ctl"), "-w", "-m", "immediate", "-D", str(data), "stop")

@@ -1,0 +1,166 @@
+"""Embeddings become vectors bit for bit, or the revision refuses and changes nothing."""
+
+import asyncio
+import logging
+import math
+import random
+import struct
+import threading
+
+import asyncpg
+import pytest
+
+from derwin_db.deploy.migrations import MigrationSettings, downgrade, status, upgrade
+from derwin_db.errors import ConfigurationError
+from derwin_db.fields.scalars import new_id
+from derwin_db.settings import ConnectionInfo
+
+from .catalog import catalog
+from .conftest import ServerOf, run_sql, settings_of
+
+FENCED = "b7e24a8c6d10"
+CONVERTED = "c3d58f0e7a42"
+FLOATS = struct.Struct("<1536f")
+
+INSERT = """
+INSERT INTO rag_corpus (project_id, id, classification, problem, fix_summary, diff, embedding, token_count)
+VALUES ($1, $2, 'ui_bug', 'p', 'f', 'd', $3, 1)
+"""
+
+
+def numbers(seed: int) -> bytes:
+    """1,536 floats with the extremes that 32 bits have: denormals, the smallest and the largest, both zeros."""
+    source = random.Random(seed)
+    edge = [1e-45, -1e-45, 1.1754943508222875e-38, 3.4028234663852886e38, -3.4028234663852886e38, 0.0, -0.0]
+    return FLOATS.pack(*edge, *(source.gauss(0, 1) for _ in range(1536 - len(edge))))
+
+
+def fill(connection: ConnectionInfo, values: list[bytes | None]) -> None:
+    async def run() -> None:
+        opened = await asyncpg.connect(**connection.connect_arguments())
+        try:
+            project = new_id()
+            await opened.execute("INSERT INTO projects (id, slug, name, type) VALUES ($1, 'old', 'Old', 'ERP')", project)
+            await opened.executemany(INSERT, [(project, new_id(), value) for value in values])
+        finally:
+            await opened.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def old(server_of: ServerOf) -> MigrationSettings:
+    """A database from before pgvector."""
+    settings = settings_of(server_of("18").empty().owner)
+    upgrade(settings, FENCED)
+    return settings
+
+
+def stored(connection: ConnectionInfo, expression: str) -> list[object]:
+    return [row[0] for row in run_sql(connection, f"SELECT {expression} FROM rag_corpus ORDER BY id")]
+
+
+def write(connection: ConnectionInfo, row: object, value: bytes) -> None:
+    async def run() -> None:
+        opened = await asyncpg.connect(**connection.connect_arguments())
+        try:
+            await opened.execute("UPDATE rag_corpus SET embedding = $2 WHERE id = $1", row, value)
+        finally:
+            await opened.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    thread.join()
+
+
+class TestConvert:
+    def test_bit_for_bit_and_back(self, old: MigrationSettings) -> None:
+        values = [numbers(seed) for seed in range(450)]  # more than two batches
+        fill(old.connection, [*values, None])
+        upgrade(old)
+        read = stored(old.connection, "embedding::real[]")
+        assert read[-1] is None
+        assert [FLOATS.pack(*value) for value in read[:-1]] == values
+        downgrade(old, FENCED)
+        assert stored(old.connection, "embedding") == [*values, None]
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            pytest.param(b"", id="empty"),
+            pytest.param(b"\0" * 6143, id="a byte short"),
+            pytest.param(b"\0" * 6148, id="a number long"),
+            pytest.param(FLOATS.pack(math.nan, *([1.0] * 1535)), id="not a number"),
+            pytest.param(FLOATS.pack(*([1.0] * 1535), math.inf), id="infinite"),
+        ],
+    )
+    def test_refuses_what_is_no_vector_by_its_id_and_changes_nothing(self, old: MigrationSettings, bad: bytes) -> None:
+        fill(old.connection, [numbers(1), bad, numbers(2)])
+        before, rows = catalog(old.connection), stored(old.connection, "embedding")
+        bad_id = run_sql(old.connection, "SELECT id FROM rag_corpus ORDER BY id")[1][0]
+        with pytest.raises(ConfigurationError, match=str(bad_id)) as refusal:
+            upgrade(old)
+        assert "1 of 3" in str(refusal.value)
+        assert status(old).current == FENCED
+        assert (catalog(old.connection), stored(old.connection, "embedding")) == (before, rows)
+        run_sql(old.connection, f"UPDATE rag_corpus SET embedding = NULL WHERE id = '{bad_id}'", "SELECT 1")
+        assert upgrade(old).pending == []
+
+    def test_takes_in_what_is_changed_after_its_batch(self, old: MigrationSettings) -> None:
+        """A row that is written again after it was converted is converted again, under the lock at the end."""
+        fill(old.connection, [numbers(seed) for seed in range(201)])
+        changed = numbers(999)
+        first = run_sql(old.connection, "SELECT id FROM rag_corpus ORDER BY project_id, id LIMIT 1")[0][0]
+
+        def write_after_the_first_batch(record: logging.LogRecord) -> bool:
+            if record.getMessage().startswith("converted 200 of 201"):
+                write(old.connection, first, changed)
+            return True
+
+        log = logging.getLogger("derwin_db.migrations")
+        log.addFilter(write_after_the_first_batch)
+        log.setLevel("INFO")
+        try:
+            upgrade(old)
+        finally:
+            log.removeFilter(write_after_the_first_batch)
+        read = run_sql(old.connection, f"SELECT embedding::real[] FROM rag_corpus WHERE id = '{first}'")[0][0]
+        assert FLOATS.pack(*read) == changed
+
+    def test_goes_on_after_a_kill_half_way(self, old: MigrationSettings) -> None:
+        fill(old.connection, [numbers(seed) for seed in range(5)])
+        run_sql(
+            old.connection,
+            "CREATE EXTENSION vector",
+            "GRANT SELECT, UPDATE ON rag_corpus TO derwin_backfill",
+            "CREATE POLICY derwin_backfill ON rag_corpus TO derwin_backfill USING (true)",
+            "ALTER TABLE rag_corpus ADD COLUMN embedding_new vector(1536)",
+            "SELECT 1",
+        )
+        assert upgrade(old).pending == []
+        assert len(stored(old.connection, "embedding::real[]")) == 5
+
+    def test_reports_its_progress(self, old: MigrationSettings, caplog: pytest.LogCaptureFixture) -> None:
+        fill(old.connection, [numbers(seed) for seed in range(250)])
+        with caplog.at_level("INFO", logger="derwin_db.migrations"):
+            upgrade(old, CONVERTED)
+        assert [record.message for record in caplog.records if "converted" in record.message] == [
+            "converted 200 of 250 embeddings",
+            "converted 250 of 250 embeddings",
+        ]
+
+
+class TestIndex:
+    def test_drops_an_invalid_leftover_first(self, old: MigrationSettings) -> None:
+        upgrade(old, CONVERTED)
+        run_sql(
+            old.connection,
+            "CREATE INDEX ix_rag_corpus_embedding ON rag_corpus USING hnsw (embedding vector_cosine_ops)",
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_rag_corpus_embedding'::regclass",
+            "SELECT 1",
+        )
+        upgrade(old)
+        valid = run_sql(
+            old.connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_rag_corpus_embedding'::regclass"
+        )
+        assert valid[0][0] is True

@@ -1,0 +1,116 @@
+"""What squawk says about the SQL that each revision runs, in the transactions in which it runs it.
+
+A rule that a revision breaks on purpose is excused for that revision alone, with the reason.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from derwin_db.deploy.migrations import alembic_config, upgrade
+
+from .conftest import ServerOf, settings_of
+
+SQUAWK = shutil.which("squawk", path=str(Path(sys.executable).parent)) or "squawk"
+OLDEST = "15"
+EXCUSED = {
+    "a1f0c3d95b27": {
+        "prefer-text-field": "columns of enums are varchar(32) by contract, and their CHECK names the labels",
+        "prefer-bigint-over-int": "versions and counts, none of them a key; byte_size is bigint",
+    },
+    "c3d58f0e7a42": {
+        "ban-drop-function": "the trigger function that this very revision made",
+        "ban-drop-column": "the bytes, each of them converted before: the point of the revision",
+        "renaming-column": "the new column takes the old one's name, in the same transaction",
+    },
+}
+
+
+def complaints(script: str) -> set[str]:
+    """Return the rules that a script breaks."""
+    command = [SQUAWK, "--pg-version", OLDEST, "--reporter", "json", "--stdin-filepath", "revision.sql"]
+    told = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert told.returncode in {0, 1}, told.stderr
+    return {item["rule_name"] for item in json.loads(told.stdout)}
+
+
+class Script:
+    """Statements that are sent, with BEGIN and COMMIT where transactions begin and end."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._is_open = False
+
+    def note(self, connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        self._turn(is_open=connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT")
+        self._lines.append(statement.strip().rstrip(";") + ";")
+
+    def _turn(self, *, is_open: bool) -> None:
+        if is_open != self._is_open:
+            self._lines.append("BEGIN;" if is_open else "COMMIT;")
+        self._is_open = is_open
+
+    def text(self) -> str:
+        self._turn(is_open=False)
+        return "\n".join(self._lines)
+
+
+@pytest.fixture(scope="module")
+def scripts(server_of: ServerOf) -> dict[str, str]:
+    """What each revision sends to the server on its way up."""
+    settings = settings_of(server_of("18").empty().owner)
+    steps = ScriptDirectory.from_config(alembic_config(settings)).walk_revisions()
+    found = {}
+    for step in reversed(list(steps)):
+        script = Script()
+        event.listen(Engine, "before_cursor_execute", script.note)
+        try:
+            upgrade(settings, step.revision)
+        finally:
+            event.remove(Engine, "before_cursor_execute", script.note)
+        found[step.revision] = script.text()
+    return found
+
+
+class TestRevisions:
+    def test_break_no_rule_that_is_not_excused(self, scripts: dict[str, str]) -> None:
+        broken = {revision: complaints(script) for revision, script in scripts.items()}
+        assert {revision: rules for revision, rules in broken.items() if rules} == {
+            revision: set(rules) for revision, rules in EXCUSED.items()
+        }
+
+    def test_their_scripts_are_whole(self, scripts: dict[str, str]) -> None:
+        words = ("CREATE TABLE public.qa_tickets", "CREATE POLICY", "embedding_new vector(1536)", "INDEX CONCURRENTLY")
+        assert [word in script for word, script in zip(words, scripts.values(), strict=True)] == [True] * len(words)
+
+
+class TestTheLint:
+    """It sees what holds up traffic; a lint that says nothing would pass everything."""
+
+    @pytest.mark.parametrize(
+        ("script", "rule"),
+        [
+            ("BEGIN; CREATE INDEX ix ON public.qa_tickets (title); COMMIT;", "require-concurrent-index-creation"),
+            (
+                "BEGIN; CREATE INDEX CONCURRENTLY ix ON public.qa_tickets (title); COMMIT;",
+                "ban-concurrent-index-creation-in-transaction",
+            ),
+            ("BEGIN; ALTER TABLE public.qa_tickets ALTER COLUMN title TYPE varchar(5); COMMIT;", "changing-column-type"),
+            ("BEGIN; ALTER TABLE public.qa_tickets ALTER COLUMN title SET NOT NULL; COMMIT;", "adding-not-nullable-field"),
+            (
+                "BEGIN; ALTER TABLE public.qa_tickets ADD CONSTRAINT c CHECK (title <> ''); COMMIT;",
+                "constraint-missing-not-valid",
+            ),
+            ("BEGIN; DROP TABLE public.qa_tickets; COMMIT;", "ban-drop-table"),
+        ],
+        ids=lambda value: value if " " not in value else "",
+    )
+    def test_sees(self, script: str, rule: str) -> None:
+        assert rule in complaints(script)

@@ -1,0 +1,161 @@
+"""Many starters at once, one that is killed, live traffic, poolers."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import asyncpg
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from derwin_db import sql
+from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, downgrade, status, upgrade
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable
+from derwin_db.settings import ConnectionInfo
+from derwin_db.testing.server import url_of
+
+from .catalog import catalog
+from .conftest import ServerOf, run_sql, settings_of
+
+STARTER = """
+import os, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+left = int(os.environ["KILL_AT"])
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _count(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from derwin_db.cli import main
+main()
+"""
+
+
+def starter(connection: ConnectionInfo, *, kill_at: int = 0) -> subprocess.Popen[str]:
+    """A service that migrates at its start, as a process of its own, which may be killed at a statement."""
+    url = url_of(connection)
+    environment = {**os.environ, "DIRECT_URL": url, "DATABASE_URL": url, "KILL_AT": str(kill_at)}
+    command = [sys.executable, "-c", STARTER, "migrate"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def exit_codes(processes: list[subprocess.Popen[str]]) -> list[int]:
+    """Wait for all; what they complain of is shown where one fails."""
+    for process in processes:
+        _, complaint = process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL), complaint
+    return [process.returncode for process in processes]
+
+
+@pytest.fixture(scope="module")
+def statements(server_of: ServerOf) -> int:
+    """How many statements a migration from nothing takes."""
+    count = 0
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def one_more(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    upgrade(settings_of(server_of("18").empty().owner))
+    event.remove(Engine, "before_cursor_execute", one_more)
+    return count
+
+
+class TestStarters:
+    def test_of_many_at_once_one_migrates_and_all_succeed(self, server_of: ServerOf) -> None:
+        database = server_of("18").empty().owner
+        assert exit_codes([starter(database) for _ in range(8)]) == [0] * 8
+        assert status(settings_of(database)).pending == []
+
+    def test_databases_of_one_cluster_at_once(self, server_of: ServerOf) -> None:
+        """Roles are cluster-wide and the lock is per database: creating them is a race that nobody may lose."""
+        databases = [server_of("18").empty().owner for _ in range(4)]
+        assert exit_codes([starter(database) for database in databases]) == [0] * 4
+
+    @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.8, 0.85, 0.9, 0.94, 0.97, 1.0])
+    def test_one_killed_at_a_statement_leaves_what_the_next_completes(
+        self, server_of: ServerOf, statements: int, share: float
+    ) -> None:
+        database = server_of("18").empty().owner
+        assert exit_codes([starter(database, kill_at=max(1, round(statements * share)))]) == [-signal.SIGKILL]
+        settings = settings_of(database)
+        assert status(settings).pending != []
+        assert upgrade(settings).pending == []
+        assert catalog(database) == catalog(server_of("18").migrated().owner)
+
+    def test_waits_for_the_lock_no_longer_than_it_is_told(self, server_of: ServerOf) -> None:
+        database = server_of("18").empty().owner
+
+        async def hold_and_try() -> None:
+            holder = await asyncpg.connect(**database.connect_arguments())
+            await holder.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+            try:
+                with pytest.raises(DatabaseUnavailable, match="Another starter"):
+                    await asyncio.to_thread(upgrade, MigrationSettings(database, wait_seconds=0.3))
+            finally:
+                await holder.close()
+
+        asyncio.run(hold_and_try())
+
+
+class TestLiveTraffic:
+    def test_a_revision_that_waits_for_a_lock_holds_up_nobody(self, server_of: ServerOf) -> None:
+        """A long reader is in the way: the revision gives up and tries again, and other readers wait a moment at most."""
+        database = server_of("18").migrated().owner
+        settings = MigrationSettings(database, lock_timeout_ms=200)
+        downgrade(settings, "a1f0c3d95b27")
+        waits: list[float] = []
+
+        async def traffic() -> None:
+            reader = await asyncpg.connect(**database.connect_arguments())
+            other = await asyncpg.connect(**database.connect_arguments())
+            async with reader.transaction():
+                await reader.fetch("SELECT count(*) FROM qa_tickets")
+                migrating = asyncio.create_task(asyncio.to_thread(upgrade, settings))
+                until = time.monotonic() + 2
+                while time.monotonic() < until:
+                    begun = time.monotonic()
+                    await other.fetch("SELECT count(*) FROM qa_tickets")
+                    waits.append(time.monotonic() - begun)
+                    await asyncio.sleep(0.01)
+                assert not migrating.done()
+            assert (await migrating).current == sql.HEAD_REVISION
+            await reader.close()
+            await other.close()
+
+        asyncio.run(traffic())
+        assert max(waits) < 1
+
+    def test_gives_up_with_a_sentence(self, server_of: ServerOf) -> None:
+        database = server_of("18").migrated().owner
+        settings = MigrationSettings(database, lock_timeout_ms=50, lock_attempts=2)
+        downgrade(settings, "a1f0c3d95b27")
+
+        async def hold() -> None:
+            reader = await asyncpg.connect(**database.connect_arguments())
+            async with reader.transaction():
+                await reader.fetch("SELECT count(*) FROM qa_tickets")
+                with pytest.raises(DatabaseUnavailable, match="less traffic"):
+                    await asyncio.to_thread(upgrade, settings)
+            await reader.close()
+
+        asyncio.run(hold())
+
+
+class TestPooler:
+    def test_a_url_that_names_one_is_refused(self, server_of: ServerOf) -> None:
+        url = url_of(server_of("18").empty().owner)
+        pooled = ConnectionInfo.parse(f"{url}&pgbouncer=true" if "?" in url else f"{url}?pgbouncer=true")
+        with pytest.raises(ConfigurationError, match="transaction pooler"):
+            upgrade(settings_of(pooled))
+        assert run_sql(pooled, "SELECT to_regclass('public.alembic_version')")[0][0] is None

@@ -1,0 +1,109 @@
+"""Settings from the environment, from `.env`, and from what is given: used, or refused by the setting's name."""
+
+import pytest
+
+from derwin_db import Database
+from derwin_db.errors import ConfigurationError
+from derwin_db.settings import Settings
+
+SECRET = "canary"
+URL = f"postgresql://app:{SECRET}@db.example/qa"
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch, tmp_path):
+    """No setting in the environment, and a folder without `.env`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL", *(f"DERWIN_{name.upper()}" for name in NUMBERS)):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
+
+
+class TestLoad:
+    def test_defaults(self):
+        settings = Settings.load()
+        assert settings.database_url is None
+        assert (settings.pool_size, settings.pool_timeout, settings.connect_timeout) == (10, 5.0, 5.0)
+        assert (settings.connection_life, settings.command_timeout, settings.statement_timeout) == (1800.0, 30.0, 25.0)
+        assert (settings.lock_timeout, settings.idle_in_transaction_timeout) == (2.0, 30.0)
+
+    def test_the_environment(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", URL)
+        monkeypatch.setenv("DERWIN_POOL_SIZE", "3")
+        settings = Settings.load()
+        assert settings.connection("database_url").password == SECRET
+        assert settings.pool_size == 3
+
+    def test_the_file(self, empty):
+        (empty / ".env").write_text(f'DATABASE_URL="{URL}"\nREAD_URL={URL}\nDERWIN_LOCK_TIMEOUT=0.5\nSOMETHING_ELSE=1\n')
+        settings = Settings.load()
+        assert settings.connection("database_url") == settings.connection("read_url")
+        assert settings.lock_timeout == 0.5
+
+    def test_the_environment_wins(self, empty, monkeypatch):
+        (empty / ".env").write_text("DERWIN_POOL_SIZE=3\n")
+        monkeypatch.setenv("DERWIN_POOL_SIZE", "4")
+        assert Settings.load().pool_size == 4
+
+    def test_blank_is_unset(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", "")
+        monkeypatch.setenv("DERWIN_POOL_SIZE", "")
+        assert Settings.load().database_url is None
+        assert Settings.load().pool_size == 10
+
+    @pytest.mark.parametrize("name", NUMBERS)
+    @pytest.mark.parametrize("value", [SECRET, "0", "-1", "nan", "inf", "-inf", "1e400", "99999999999", "True", "1,5"])
+    def test_a_number_that_can_not_be_is_refused_by_name(self, monkeypatch, name, value):
+        monkeypatch.setenv(f"DERWIN_{name.upper()}", value)
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.load()
+        assert f"DERWIN_{name.upper()}" in str(caught.value)
+        assert SECRET not in repr(caught.value)
+        assert caught.value.__cause__ is None
+
+    def test_a_file_that_is_no_text(self, empty):
+        (empty / ".env").write_bytes(b"DATABASE_URL=\xff\xfe\n")
+        with pytest.raises(ConfigurationError, match=r"\.env"):
+            Settings.load()
+
+    def test_nothing_secret_is_in_its_repr(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", URL)
+        monkeypatch.setenv("DERWIN_SCOPE_KEY", SECRET)
+        assert SECRET not in repr(Settings.load())
+        assert SECRET not in str(Settings.load().model_dump())
+
+
+class TestWhichUrlsCount:
+    def test_the_setting_is_named_that_is_wrong(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", URL)
+        monkeypatch.setenv("ADMIN_URL", f"mysql://{SECRET}")
+        with pytest.raises(ConfigurationError, match="ADMIN_URL") as caught:
+            Database()
+        assert SECRET not in str(caught.value)
+
+    def test_urls_that_are_given_stand_alone(self, monkeypatch):
+        monkeypatch.setenv("ADMIN_URL", URL)
+        assert Database(URL)._urls.admin is None
+
+    def test_without_the_services_own_they_are_refused(self):
+        with pytest.raises(ConfigurationError, match="url"):
+            Database(admin_url=URL)
+
+    def test_a_bad_one_is_refused_before_anything_is_opened(self):
+        with pytest.raises(ConfigurationError, match="%2F"):
+            Database(f"postgresql://app:{SECRET}/x@db.example/qa")
+
+    async def test_another_url_alone_is_refused_at_start(self, monkeypatch):
+        monkeypatch.setenv("DIRECT_URL", URL)
+        with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+            await Database().start()
+
+    async def test_a_scope_key_that_is_none_is_refused(self):
+        from derwin_db.isolation.preamble import Seal
+
+        with pytest.raises(ConfigurationError, match="DERWIN_SCOPE_KEY") as caught:
+            Seal.from_text(SECRET)
+        assert SECRET not in str(caught.value)

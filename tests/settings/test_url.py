@@ -1,0 +1,293 @@
+"""Connection URLs: every form that people have is understood, or refused with a sentence that shows nothing of it."""
+
+import ssl
+import traceback
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derwin_db.errors import ConfigurationError
+from derwin_db.settings.url import ConnectionInfo
+
+SECRET = "canary"
+PLAIN = ConnectionInfo(host="db.example", port=5432, user="app", database="qa", password=SECRET)
+
+
+def parse(url: str) -> ConnectionInfo:
+    return ConnectionInfo.parse(url)
+
+
+def refusal(url: str) -> str:
+    """The sentence with which the URL is refused; nothing of the URL is in it, nor in what is printed of the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse(url)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert SECRET not in shown.replace("parse(url)", "")
+    assert str(caught.value).startswith("DATABASE_URL")
+    return str(caught.value)
+
+
+class TestSchemes:
+    @pytest.mark.parametrize(
+        "scheme",
+        [
+            "postgres",
+            "postgresql",
+            "POSTGRESQL",
+            "postgresql+asyncpg",
+            "postgresql+psycopg",
+            "postgresql+psycopg2",
+            "postgresql+psycopg_async",
+        ],
+    )
+    def test_all_that_mean_postgresql(self, scheme):
+        assert parse(f"{scheme}://app:{SECRET}@db.example/qa") == PLAIN
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            SECRET,
+            f"mysql://app:{SECRET}@h/d",
+            f"jdbc:postgresql://app:{SECRET}@h/d",
+            f"host=h user=app password={SECRET}",
+            f"//app:{SECRET}@h/d",
+            f"postgresql:app:{SECRET}@h/d",
+            f"http://app:{SECRET}@h/d",
+        ],
+    )
+    def test_no_others(self, url):
+        assert "postgresql://" in refusal(url)
+
+
+class TestWrapping:
+    @pytest.mark.parametrize("wrap", ["{}", "  {}\n", '"{}"', "'{}'", "psql {}", "psql '{}'", 'psql   "{}"  '])
+    def test_what_is_pasted_around_it_comes_off(self, wrap):
+        assert parse(wrap.format(f"postgresql://app:{SECRET}@db.example/qa")) == PLAIN
+
+    @pytest.mark.parametrize("middle", [" ", "\n", "\t", "\x00", "\x7f", "\u2028", "\xa0"])
+    def test_white_space_inside_is_refused(self, middle):
+        assert "percent-encode" in refusal(f"postgresql://app:{SECRET}{middle}x@db.example/qa")
+
+
+class TestPasswords:
+    @pytest.mark.parametrize("mark", ["/", "?", "#", "?x=1&y", "/a/b", "1/", "12?34"])
+    def test_a_raw_delimiter_is_refused(self, mark):
+        assert "%2F" in refusal(f"postgresql://app:{SECRET}{mark}x@db.example/qa")
+        assert "%2F" in refusal(f"postgresql://app:{mark}{SECRET}@db.example:5432/qa?sslmode=require")
+
+    def test_a_raw_at_is_refused(self):
+        assert "%40" in refusal(f"postgresql://app:{SECRET}@x@db.example/qa")
+
+    @pytest.mark.parametrize("mark", ["%", "%x", "%zz", "100%!"])
+    def test_a_raw_percent_is_refused(self, mark):
+        assert "%25" in refusal(f"postgresql://app:{SECRET}{mark}@db.example/qa")
+
+    @pytest.mark.parametrize("mark", ["%00", "%ff", "%c3%28"])
+    def test_what_decodes_to_no_text_is_refused(self, mark):
+        assert "no text" in refusal(f"postgresql://app:{SECRET}{mark}@db.example/qa")
+
+    def test_a_hash_anywhere_is_refused(self):
+        assert "%23" in refusal(f"postgresql://app:{SECRET}@db.example/qa#x")
+
+    @given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1))
+    def test_encoded_every_password_comes_out_as_it_was(self, password):
+        assert parse(f"postgresql://app:{quote(password, safe='')}@db.example/qa").password == password
+        assert parse(f"postgresql://app@db.example/qa?password={quote(password, safe='')}").password == password
+
+    @given(st.text(min_size=1, max_size=40))
+    def test_raw_it_comes_out_as_it_was_or_is_refused(self, password):
+        try:
+            seen = parse(f"postgresql://app:{password}@db.example/qa")
+        except ConfigurationError:
+            return
+        assert (seen.host, seen.user, seen.database) == ("db.example", "app", "qa")
+        assert seen.password == password or "%" in password
+
+    def test_a_plus_is_a_plus(self):
+        assert parse("postgresql://app:a+b@db.example/qa?application_name=a+b").password == "a+b"
+        assert parse("postgresql://app@db.example/qa?password=a+b").password == "a+b"
+
+    def test_none_and_empty(self):
+        assert parse("postgresql://app@db.example/qa").password is None
+        assert parse("postgresql://app:@db.example/qa").password is None
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        ("url", "host", "port"),
+        [
+            ("postgresql://app@DB.example/qa", "db.example", 5432),
+            ("postgresql://app@db.example:6000/qa", "db.example", 6000),
+            ("postgresql://app@db.example:/qa", "db.example", 5432),
+            ("postgresql://app@[::1]/qa", "::1", 5432),
+            ("postgresql://app@[2001:db8::1]:6000/qa", "2001:db8::1", 6000),
+            ("postgresql://app@/qa?host=/var/run/PostgreSQL", "/var/run/PostgreSQL", 5432),
+            ("postgresql:///qa?host=/tmp&port=5433&user=app", "/tmp", 5433),
+            ("postgresql://app@%2Fvar%2FRun/qa", "/var/Run", 5432),
+            ("postgresql://app@/qa", "", 5432),
+            ("postgresql://?host=h&user=app&dbname=qa", "h", 5432),
+        ],
+    )
+    def test_understood(self, url, host, port):
+        seen = parse(url)
+        assert (seen.host, seen.port, seen.user, seen.database) == (host, port, "app", "qa")
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://app@db.example:x/qa",
+            "postgresql://app@db.example:0/qa",
+            "postgresql://app@db.example:99999/qa",
+            "postgresql://app@db.example:5432:1/qa",
+            "postgresql://app@[::1/qa",
+            "postgresql://app@::1/qa",
+            "postgresql://app@a,b/qa",
+            "postgresql://app@a:1,b:2/qa",
+            "postgresql://app@/qa?host=a,b",
+            "postgresql://app@a/qa?host=b",
+            "postgresql://app@a/qa?user=other",
+            "postgresql://app@a/qa?dbname=other",
+            "postgresql://app@a/qa?port=x",
+            "postgresql://db.example/qa",
+            "postgresql://app@db.example",
+            "postgresql://app@db.example/",
+            "postgresql://app@db.example/a/b",
+            "postgresql://",
+        ],
+    )
+    def test_refused(self, url):
+        refusal(url)
+
+    @pytest.mark.parametrize("host", ["", "localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
+    def test_this_machine(self, host):
+        assert parse(f"postgresql://app@{host}/qa").is_local
+        assert parse("postgresql://app@/qa?host=/tmp").is_local
+
+    @pytest.mark.parametrize("host", ["db", "localhost.example", "10.0.0.1", "[2001:db8::1]", "127.example"])
+    def test_another_machine(self, host):
+        assert not parse(f"postgresql://app@{host}/qa").is_local
+
+
+class TestOptions:
+    def test_all_that_are_known(self, tmp_path):
+        roots = tmp_path / "ca.pem"
+        roots.write_text("x")
+        seen = parse(
+            "postgresql://app@db.example/qa?sslmode=verify-ca&schema=public&pgbouncer=true&connection_limit=3&pool_timeout=7"
+            f"&connect_timeout=4&application_name=me&sslrootcert={roots}&client_encoding=UTF8&keepalives=1&gssencmode=disable"
+            "&channel_binding=prefer&supa=base-pooler.x"
+        )
+        assert seen == ConnectionInfo(
+            host="db.example",
+            port=5432,
+            user="app",
+            database="qa",
+            sslmode="verify-ca",
+            sslrootcert=str(roots),
+            is_pooled=True,
+            pool_size=3,
+            pool_timeout=7.0,
+            connect_timeout=4.0,
+            application_name="me",
+        )
+
+    @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("False", False), ("off", False)])
+    def test_pgbouncer(self, text, value):
+        assert parse(f"postgresql://app@db.example:6543/qa?pgbouncer={text}").is_pooled is value
+
+    def test_the_port_of_a_known_pooler_says_it_too(self):
+        assert parse("postgresql://app@db.example:6543/qa").is_pooled
+        assert not parse("postgresql://app@db.example:5432/qa").is_pooled
+
+    @pytest.mark.parametrize(
+        ("text", "mode"), [("ssl=true", "require"), ("ssl=false", "disable"), ("ssl=verify-ca", "verify-ca")]
+    )
+    def test_ssl(self, text, mode):
+        assert parse(f"postgresql://app@db.example/qa?{text}").sslmode == mode
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            f"password_typo={SECRET}",
+            SECRET,
+            f"={SECRET}",
+            f"sslmode={SECRET}",
+            "sslmode=",
+            "sslmode=require&sslmode=disable",
+            "ssl=true&sslmode=disable",
+            "sslrootcert=/does/not/exist",
+            "sslrootcert=system&sslmode=require",
+            f"schema={SECRET}",
+            f"pgbouncer={SECRET}",
+            "connection_limit=0",
+            "connection_limit=-1",
+            "connection_limit=1.5",
+            "connection_limit=\uff15",
+            "connection_limit=99999999999",
+            "pool_timeout=0",
+            "pool_timeout=x",
+            "connect_timeout=0",
+            "channel_binding=require",
+            "client_encoding=latin1",
+            "options=-c%20search_path%3Dx",
+            "target_session_attrs=standby",
+            "statement_cache_size=0",
+            "application_name=%00",
+        ],
+    )
+    def test_refused(self, query):
+        refusal(f"postgresql://app:{SECRET}@db.example/qa?{query}")
+
+
+class TestSecrecy:
+    def test_the_repr_has_no_password(self):
+        assert SECRET not in repr(PLAIN)
+        assert SECRET not in str(PLAIN)
+        assert SECRET not in PLAIN.place
+
+    @given(st.text(max_size=60))
+    def test_no_refusal_shows_anything(self, text):
+        sentence = ""
+        try:
+            parse(f"postgresql://{text}")
+        except ConfigurationError as error:
+            sentence = str(error)
+        assert not any(word in sentence for word in text.split() if len(word) > 12)
+
+
+class TestTls:
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "", "/tmp"])
+    def test_this_machine_may_go_without(self, host):
+        info = ConnectionInfo(host=host, port=1, user="u", database="d")
+        assert info.connect_arguments()["ssl"] in ("prefer", False)
+
+    def test_another_machine_is_verified_in_full(self):
+        context = PLAIN.connect_arguments()["ssl"]
+        assert context.check_hostname
+        assert context.verify_mode is ssl.CERT_REQUIRED
+
+    @pytest.mark.parametrize(
+        ("mode", "host", "certificate"),
+        [("verify-full", True, ssl.CERT_REQUIRED), ("verify-ca", False, ssl.CERT_REQUIRED), ("require", False, ssl.CERT_NONE)],
+    )
+    def test_unless_the_url_says_otherwise(self, mode, host, certificate):
+        context = parse(f"postgresql://app@db.example/qa?sslmode={mode}").connect_arguments()["ssl"]
+        assert (context.check_hostname, context.verify_mode) == (host, certificate)
+
+    @pytest.mark.parametrize(("mode", "argument"), [("disable", False), ("allow", "allow"), ("prefer", "prefer")])
+    def test_or_asks_for_none(self, mode, argument):
+        assert parse(f"postgresql://app@db.example/qa?sslmode={mode}").connect_arguments()["ssl"] == argument
+
+    def test_the_systems_roots(self):
+        context = parse("postgresql://app@db.example/qa?sslrootcert=system").connect_arguments()["ssl"]
+        assert context.check_hostname
+
+    def test_a_file_without_certificates_is_refused(self, tmp_path):
+        roots = tmp_path / "ca.pem"
+        roots.write_text("x")
+        info = parse(f"postgresql://app@db.example/qa?sslrootcert={roots}")
+        with pytest.raises(ConfigurationError, match="sslrootcert"):
+            info.connect_arguments()

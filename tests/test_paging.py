@@ -1,0 +1,73 @@
+"""Cursors and limits alone."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from derwin_db.errors import InvalidCursor, InvalidInput
+from derwin_db.fields.scalars import new_id
+from derwin_db.models import QATicket
+from derwin_db.paging import check_limit, decode_cursor, encode_cursor, make_page, query_digest
+
+DIGEST = query_digest("project", "table", [("status", "OPEN")])
+MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
+
+
+class TestCursor:
+    @given(MOMENTS, st.uuids())
+    def test_comes_back_as_it_went(self, moment, id):
+        assert decode_cursor(encode_cursor(DIGEST, moment, id), DIGEST) == (moment, id)
+
+    @given(MOMENTS, st.uuids(), st.binary(min_size=12, max_size=12))
+    def test_of_another_query_is_refused(self, moment, id, other):
+        if other != DIGEST:
+            with pytest.raises(InvalidCursor):
+                decode_cursor(encode_cursor(DIGEST, moment, id), other)
+
+    @given(st.text() | st.binary() | st.integers() | st.none())
+    def test_anything_else_is_refused(self, cursor):
+        with pytest.raises(InvalidCursor):
+            decode_cursor(cursor, DIGEST)
+
+    @given(st.integers(0, 47), st.characters(codec="ascii"))
+    def test_every_change_of_it_is_refused(self, position, letter):
+        cursor = encode_cursor(DIGEST, datetime(2026, 1, 1, tzinfo=UTC), UUID(int=7))
+        changed = cursor[:position] + letter + cursor[position + 1 :]
+        if changed != cursor:
+            with pytest.raises(InvalidCursor):
+                decode_cursor(changed, DIGEST)
+
+    def test_its_text_fits_into_a_url(self):
+        cursor = encode_cursor(DIGEST, datetime(2026, 1, 1, tzinfo=UTC), new_id())
+        assert all(letter.isalnum() or letter in "-_" for letter in cursor)
+
+
+class TestDigest:
+    def test_follows_project_query_and_values(self):
+        seen = {query_digest(*parts) for parts in (("a", "t", []), ("b", "t", []), ("a", "u", []), ("a", "t", [("s", 1)]))}
+        assert len(seen) == 4
+        assert query_digest("a", "t", [("s", "\ud800")])
+
+
+class TestLimit:
+    @pytest.mark.parametrize("limit", [1, 50, 500])
+    def test_taken(self, limit):
+        assert check_limit(limit) == limit
+
+    @pytest.mark.parametrize("limit", [0, -1, 501, True, 1.0, "5", None, 10**30])
+    def test_refused(self, limit):
+        with pytest.raises(InvalidInput, match="limit"):
+            check_limit(limit)
+
+
+class TestPage:
+    def test_one_row_more_makes_a_cursor(self):
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        rows = [QATicket(id=new_id(), created_at=start - timedelta(seconds=number)) for number in range(3)]
+        assert make_page(QATicket, rows, 3, DIGEST).next_cursor is None
+        page = make_page(QATicket, rows, 2, DIGEST)
+        assert page.items == rows[:2]
+        assert decode_cursor(page.next_cursor, DIGEST) == (rows[1].created_at, rows[1].id)
