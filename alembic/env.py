@@ -20,7 +20,7 @@ from sqlmodel.sql.sqltypes import AutoString
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
 from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, connect_directly, migration_settings
-from derwin_db.fields.table import AsJson, Vector
+from derwin_db.fields.table import PydanticJson, Vector
 
 logger = logging.getLogger("derwin_db.migrations")
 
@@ -39,7 +39,7 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     """Write types of our own as what the database sees, so that a revision depends on no model."""
     if kind != "type":
         return False
-    if isinstance(item, AsJson):
+    if isinstance(item, PydanticJson):
         return "postgresql.JSONB()"
     if isinstance(item, Vector):
         return f"sql.ColumnType({item.get_col_spec().lower()!r})"

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from benchmarks.peers.base import COLUMNS, new_ticket
 from derwin_db import Database, repos
-from derwin_db.isolation.preamble import Opening, Seal
+from derwin_db.isolation.preamble import Preamble, Seal
 from derwin_db.models import QATicketCreate, QATicketUpdate
 from derwin_db.settings import Settings
 
@@ -68,7 +68,7 @@ class _Offline(Database):
     def __init__(self, pool: Any) -> None:
         super().__init__("postgresql://nobody@/nothing?host=/", settings=Settings())
         self._loop = asyncio.get_running_loop()
-        self._app = (pool, Opening(Seal(b"1" * 64, b"2" * 64)))
+        self._app = (pool, Preamble(Seal(b"1" * 64, b"2" * 64)))
 
 
 async def run() -> dict[str, float]:

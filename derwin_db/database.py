@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from derwin_db.connection.facts import ServerFacts, look_at
+from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import Opened, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
 from derwin_db.deploy.sweep import Progress, sweep
 from derwin_db.deploy.targets import Urls, find_seal
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Begin, check_reason, parse_project
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, TransactionMode, check_reason, parse_project
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
 from derwin_db.observe.slow_log import observers_of
@@ -144,7 +144,7 @@ class Database:
 
     async def _start(self) -> None:
         urls = await self._urls.resolved(self.settings)
-        server = await look_at(urls.service, self.settings, APP_ROLE)
+        server = await probe_server(urls.service, self.settings, APP_ROLE)
         server.require_fences()
         seal = await find_seal(urls, self.settings) if server.is_sealed else None
         if urls.read is not None:
@@ -163,7 +163,7 @@ class Database:
         assert self._operator is not None
         self._admin_refusal = None
         try:
-            admin = seen or await look_at(self._operator, self.settings, ADMIN_ROLE)
+            admin = seen or await probe_server(self._operator, self.settings, ADMIN_ROLE)
         except (DatabaseUnavailable, DatabaseTimeout) as error:
             self._admin_refusal = error
         except DerwinError as error:
@@ -190,7 +190,7 @@ class Database:
         Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement, also on a replica that does
         not know a new project yet; ReplicaBehind where READ_FALLBACK is off.
         """
-        begin = Begin.SNAPSHOT if snapshot else Begin.READ_ONLY if read_only else Begin.READ_WRITE
+        begin = TransactionMode.SNAPSHOT if snapshot else TransactionMode.READ_ONLY if read_only else TransactionMode.READ_WRITE
         return ProjectSession(self, parse_project(project), begin, None if after is None else check_position(after))
 
     async def position(self) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 from derwin_db.connection.pool import Opened
 from derwin_db.connection.replica import wait_for
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.isolation.preamble import Begin, Opening
+from derwin_db.isolation.preamble import Preamble, TransactionMode
 from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import is_of_the_driver, raise_translated, sqlstate_of, translate_any
@@ -154,7 +154,9 @@ class ProjectSession(UnitOfWork):
     _is_held_to_reading = False
     """Whether somebody has set transaction_read_only since: then it is not the server that takes no writes."""
 
-    def __init__(self, backend: Backend, project_id: UUID, begin: Begin = Begin.READ_WRITE, after: str | None = None) -> None:
+    def __init__(
+        self, backend: Backend, project_id: UUID, begin: TransactionMode = TransactionMode.READ_WRITE, after: str | None = None
+    ) -> None:
         super().__init__(backend)
         self.__project_id = project_id
         self.__begin = begin
@@ -172,12 +174,12 @@ class ProjectSession(UnitOfWork):
     @property
     def is_read_only(self) -> bool:
         """Whether writes are refused."""
-        return self.__begin is not Begin.READ_WRITE
+        return self.__begin is not TransactionMode.READ_WRITE
 
     async def _choose_pool(self) -> Opened:
         return await self._backend.app_pool(read_only=self.is_read_only)
 
-    async def _open(self, connection: Any, opening: Opening) -> None:
+    async def _open(self, connection: Any, opening: Preamble) -> None:
         if self.__after is not None and self.is_read_only:
             await wait_for(connection, self.__after, self._backend.read_wait)
         await opening.for_project(connection, self.__project_id, self.__begin)
@@ -228,7 +230,7 @@ class AdminSession(UnitOfWork):
         self._login = pool.server.login
         return pool, opening
 
-    async def _open(self, connection: Any, opening: Opening) -> None:
+    async def _open(self, connection: Any, opening: Preamble) -> None:
         await opening.for_admin(connection)
 
     async def __aexit__(

@@ -147,7 +147,7 @@ async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyn
         raise connection_error(error, connection) from None
 
 
-async def look_at(connection: ConnectionInfo, settings: "Settings", role: str) -> ServerFacts:
+async def probe_server(connection: ConnectionInfo, settings: "Settings", role: str) -> ServerFacts:
     """Look at the server with this login, as `role` where the fences are concerned.
 
     Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
+from derwin_db.connection.driver import PooledConnection, _end, clean, forget, session_settings
 from derwin_db.connection.facts import ServerFacts, connection_error
-from derwin_db.connection.pooled import PooledConnection, _end, clean, forget, session_settings
 from derwin_db.errors import DatabaseUnavailable, DerwinError
-from derwin_db.isolation.preamble import Opening, Seal
+from derwin_db.isolation.preamble import Preamble, Seal
 from derwin_db.observe.events import Endpoint, Observer, PoolWatch
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import sqlstate_of, translate
@@ -294,7 +294,7 @@ class Pool:
                 return
 
 
-Opened = tuple[Pool, Opening]
+Opened = tuple[Pool, Preamble]
 """The connections of one login, and how a transaction begins on them."""
 
 
@@ -306,7 +306,7 @@ def open_pool(
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
-    return Pool(connection, settings, server.version, observers), Opening(
+    return Pool(connection, settings, server.version, observers), Preamble(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from derwin_db.connection.facts import look_at
+from derwin_db.connection.facts import probe_server
 from derwin_db.connection.pool import Opened, open_pool
 from derwin_db.errors import (
     ConfigurationError,
@@ -89,7 +89,7 @@ class Replica:
     async def _look(self) -> Opened:
         self._is_looking = True
         try:
-            server = await look_at(self._info, self._settings, APP_ROLE)
+            server = await probe_server(self._info, self._settings, APP_ROLE)
             server.require_fences()
         finally:
             self._is_looking = False

@@ -128,7 +128,7 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
     return Distribution(done, before)
 
 
-async def look_at_topology(connection: Any) -> Topology:
+async def probe_topology(connection: Any) -> Topology:
     """Return how the tables are distributed. Any login may look. Not for a server without Citus."""
     nodes = await connection.fetch(_NODES)
     tables = await connection.fetch(_TABLES)

@@ -15,9 +15,9 @@ import asyncpg
 
 from derwin_db.connection.facts import connect_once
 from derwin_db.deploy.targets import Urls
-from derwin_db.doctor.fences import look_inside
+from derwin_db.doctor.fences import check_fences
 from derwin_db.doctor.report import Check, Report
-from derwin_db.doctor.server import look_at_distribution, look_at_schema, look_at_server, look_for_poolers
+from derwin_db.doctor.server import check_distribution, check_poolers, check_schema, check_server
 from derwin_db.errors import DerwinError
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation.driver_errors import translate
@@ -40,13 +40,13 @@ async def examine(
     checks: list[Check] = []
     try:
         async with _connected(service, settings) as opened:
-            checks += await look_at_server(opened, service)
+            checks += await check_server(opened, service)
             async with _connected(owner, settings) if owner else nullcontext(opened) as able:  # the owner reads all of it
-                checks.append(await look_at_schema(able))
+                checks.append(await check_schema(able))
                 if checks[-1].ok:
-                    checks += await look_inside(able, service.user)
-                    checks += await look_at_distribution(able)
-        checks += await look_for_poolers(filter(None, (service, owner)))
+                    checks += await check_fences(able, service.user)
+                    checks += await check_distribution(able)
+        checks += await check_poolers(filter(None, (service, owner)))
     except DerwinError as error:
         checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))
     return Report(all(check.ok for check in checks), tuple(checks))

@@ -8,13 +8,13 @@ import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.doctor.report import RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
-from derwin_db.isolation.catalog.logins import Login, look_at_login
+from derwin_db.isolation.catalog.logins import Login, probe_login
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
 
 
-async def look_inside(opened: Any, login: str) -> list[Check]:
+async def check_fences(opened: Any, login: str) -> list[Check]:
     """Check logins, roles and fences, in a transaction whose search_path is pg_catalog."""
     facts = await opened.fetchrow(
         """
@@ -25,13 +25,13 @@ async def look_inside(opened: Any, login: str) -> list[Check]:
     )
     is_sealed = facts["is_sealed"]
     return [
-        *_look_at_logins(await look_at_login(opened, login)),
-        await _look_at_roles(opened),
-        *await _look_at_policies(opened, is_sealed=is_sealed),
-        *await _look_at_grants(opened, login),
-        *await _look_at_keys(opened),
-        *await _look_at_code(opened, login, is_sealed=is_sealed, is_distributed=facts["is_distributed"]),
-        *_look_at_seal(is_sealed=is_sealed, is_distributed=facts["is_distributed"], size=facts["activity_size"]),
+        *_check_logins(await probe_login(opened, login)),
+        await _check_roles(opened),
+        *await _check_policies(opened, is_sealed=is_sealed),
+        *await _check_grants(opened, login),
+        *await _check_keys(opened),
+        *await _check_code(opened, login, is_sealed=is_sealed, is_distributed=facts["is_distributed"]),
+        *_check_seal(is_sealed=is_sealed, is_distributed=facts["is_distributed"], size=facts["activity_size"]),
         Check(
             "statistics",
             ok=True,
@@ -41,7 +41,7 @@ async def look_inside(opened: Any, login: str) -> list[Check]:
     ]
 
 
-def _look_at_logins(login: Login | None) -> list[Check]:
+def _check_logins(login: Login | None) -> list[Check]:
     if login is None:
         return [Check("login-role", ok=False, detail="the login is not in pg_roles", fix=_LOGINS)]
     may_app = APP_ROLE in login.held or login.is_superuser
@@ -61,10 +61,10 @@ def _look_at_logins(login: Login | None) -> list[Check]:
     return [verdict(name, wrong, well=f"{login.name} {well}", fix=_LOGINS) for name, (well, wrong) in named.items()]
 
 
-async def _look_at_roles(opened: Any) -> Check:
+async def _check_roles(opened: Any) -> Check:
     wrong = []
     for name in (APP_ROLE, ADMIN_ROLE):
-        role = await look_at_login(opened, name)
+        role = await probe_login(opened, name)
         if role is None:
             wrong.append(f"{name} is missing")
             continue
@@ -79,7 +79,7 @@ async def _look_at_roles(opened: Any) -> Check:
     return verdict("roles", wrong, well="derwin_app and derwin_admin hold nothing but their grants", fix=fix)
 
 
-async def _look_at_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
+async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
     off, unforced = await policies.row_security(opened)
     wrong, foreign = await policies.policies(opened, is_sealed=is_sealed)
     unfenced = await policies.unfenced_tables(opened, is_sealed=is_sealed)
@@ -97,7 +97,7 @@ async def _look_at_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
     ]
 
 
-async def _look_at_grants(opened: Any, login: str) -> list[Check]:
+async def _check_grants(opened: Any, login: str) -> list[Check]:
     extra, missing = await grants.grants(opened)
     outer = await grants.outer_grants(opened, login)
     seal = await grants.function_grants(opened)
@@ -112,7 +112,7 @@ async def _look_at_grants(opened: Any, login: str) -> list[Check]:
     ]  # fmt: skip
 
 
-async def _look_at_keys(opened: Any) -> list[Check]:
+async def _check_keys(opened: Any) -> list[Check]:
     constraints, references = expected_keys()
     return [
         verdict("keys", await keys.keys(opened, constraints), well="project_id comes first in every one", fix=RESTORE),
@@ -137,7 +137,7 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     return unique, references
 
 
-async def _look_at_code(opened: Any, login: str, *, is_sealed: bool, is_distributed: bool) -> list[Check]:
+async def _check_code(opened: Any, login: str, *, is_sealed: bool, is_distributed: bool) -> list[Check]:
     changed = await code.changed_functions(opened, is_sealed=is_sealed, is_distributed=is_distributed)
     definers = await code.definer_functions(opened, login)
     views = await code.open_views(opened)
@@ -154,7 +154,7 @@ async def _look_at_code(opened: Any, login: str, *, is_sealed: bool, is_distribu
     ]
 
 
-def _look_at_seal(*, is_sealed: bool, is_distributed: bool, size: int) -> list[Check]:
+def _check_seal(*, is_sealed: bool, is_distributed: bool, size: int) -> list[Check]:
     plain = [] if is_sealed else ["SQL in a session can set another project"]
     large = [f"it is {size}"] if is_sealed and size > LONGEST_PAD else []
     return [

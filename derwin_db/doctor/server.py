@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from derwin_db import sql
-from derwin_db.deploy.citus import look_at_topology
+from derwin_db.deploy.citus import probe_topology
 from derwin_db.deploy.migrations import refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
@@ -17,7 +17,7 @@ from derwin_db.settings import ConnectionInfo
 OLDEST_VERSION = 15
 
 
-async def look_at_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
+async def check_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
     """Check what the server is."""
     version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
     old = [f"PostgreSQL {version // 10000} is too old"] if version < OLDEST_VERSION * 10000 else []
@@ -34,7 +34,7 @@ async def look_at_server(opened: Any, connection: ConnectionInfo) -> list[Check]
     ]
 
 
-async def look_at_schema(opened: Any) -> Check:
+async def check_schema(opened: Any) -> Check:
     """Check the revision, which is readable for the owner, and for derwin_app."""
     if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
         return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
@@ -55,7 +55,7 @@ async def look_at_schema(opened: Any) -> Check:
     return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=MIGRATE)
 
 
-async def look_for_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
+async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
     """A transaction pooler is fine for the service if its URL says so, and never for migrations."""
     wrong = []
     for connection in connections:
@@ -74,11 +74,11 @@ async def look_for_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]
     ]
 
 
-async def look_at_distribution(opened: Any) -> list[Check]:
+async def check_distribution(opened: Any) -> list[Check]:
     """Check that all tables are distributed alike, on nodes that answer. Nothing to check without Citus."""
     if not await opened.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"):
         return []
-    seen = await look_at_topology(opened)
+    seen = await probe_topology(opened)
     spread = ", ".join(f"{name} {shards}" for name, shards in sorted(seen.shards.items()))
     wrong = [f"{name} is on one node" for name in seen.forgotten]
     wrong += [f"{name} is split unlike projects" for name in seen.misplaced]

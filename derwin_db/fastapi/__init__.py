@@ -17,7 +17,7 @@ except ModuleNotFoundError as _error:
 
 from derwin_db.fastapi.handlers import install_error_handlers
 from derwin_db.fastapi.health import health_router
-from derwin_db.fastapi.life import lifespan
+from derwin_db.fastapi.lifespan import lifespan
 from derwin_db.fastapi.page import Paging
 from derwin_db.fastapi.problem import Problem
 from derwin_db.fastapi.scope import scoped

@@ -11,9 +11,9 @@ from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
 
 from derwin_db.errors import ConfigurationError, DerwinError, ScopeError
-from derwin_db.fastapi.description import describe_problems
+from derwin_db.fastapi.openapi import describe_problems
 from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
-from derwin_db.fastapi.refusal import refusal
+from derwin_db.fastapi.validation import refusal
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 

@@ -12,7 +12,7 @@ from derwin_db.connection.pool import Pool
 from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError, SchemaOutOfDate
 from derwin_db.fastapi.problem import failure
-from derwin_db.isolation.preamble import APP_ROLE, Begin, Opening
+from derwin_db.isolation.preamble import APP_ROLE, Preamble, TransactionMode
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.session import UnitOfWork
 from derwin_db.sql import HEAD_REVISION
@@ -72,8 +72,8 @@ class _Look(UnitOfWork):
 
     _expects_scope = False
 
-    async def _choose_pool(self) -> tuple[Pool, Opening]:
+    async def _choose_pool(self) -> tuple[Pool, Preamble]:
         return await self._backend.app_pool(read_only=False)
 
-    async def _open(self, connection: Any, opening: Opening) -> None:
-        await connection.execute(opening._begin(APP_ROLE, Begin.READ_ONLY))
+    async def _open(self, connection: Any, opening: Preamble) -> None:
+        await connection.execute(opening._begin(APP_ROLE, TransactionMode.READ_ONLY))

@@ -16,7 +16,7 @@ def nullable(alias: Any) -> Any:
     return _column_field(alias, default=None)
 
 
-def having(alias: Any, *, default: Any, server_default: str) -> Any:
+def with_default(alias: Any, *, default: Any, server_default: str) -> Any:
     """Return the field of a NOT NULL column of this alias with a default, in Python and in the database."""
     return _column_field(alias, default=default, sa_column_kwargs={"server_default": sa.text(server_default)})
 
@@ -51,12 +51,12 @@ def choice(kind: type[StrEnum], **default: StrEnum | None) -> Any:
     return Field(**options, sa_type=sa_type, sa_column_kwargs=kwargs)
 
 
-def moment() -> Any:
+def timestamp() -> Any:
     """Return the field of a point in time that a repository sets; NULL until then."""
     return Field(default=None, sa_type=sa.DateTime(timezone=True))
 
 
-def moment_now() -> Any:
+def timestamp_now() -> Any:
     """Return the field of a point in time that is the database's now() unless the repository sets it."""
     return Field(
         default=None,
@@ -65,6 +65,6 @@ def moment_now() -> Any:
     )
 
 
-def absent() -> Any:
+def unset() -> Any:
     """Return the field of an update that leaves the column untouched unless it is given."""
     return Field(default_factory=lambda: None)

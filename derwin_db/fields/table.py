@@ -20,7 +20,7 @@ from sqlalchemy.sql.type_api import UserDefinedType
 from sqlmodel import Field, SQLModel
 from sqlmodel._compat import SQLModelConfig
 
-from derwin_db.fields.columns import moment_now
+from derwin_db.fields.columns import timestamp_now
 from derwin_db.fields.scalars import new_id
 from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.sql import PROJECT_TABLES
@@ -31,7 +31,7 @@ SCHEMA = "public"
 MAX_NAME_LENGTH = 50
 
 
-class AsJson(sa.TypeDecorator[Any]):
+class PydanticJson(sa.TypeDecorator[Any]):
     """A JSONB column that holds one Pydantic shape: validated when written, rebuilt when read.
 
     `shape` is whatever `TypeAdapter` takes: a model, a list of models, `dict[str, float]`.
@@ -90,7 +90,7 @@ class Vector(UserDefinedType[list[float]]):
         return sa.cast(colexpr, ARRAY(REAL))
 
 
-class Shape(BaseModel):
+class JsonModel(BaseModel):
     """Base of the models inside JSON columns: known fields only, no values in errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
@@ -145,13 +145,13 @@ class ProjectTable(Table):
 class Created(SQLModel):
     """When the row was written, by the database's clock: the start of its transaction; of the two logs, the moment itself."""
 
-    created_at: datetime = moment_now()
+    created_at: datetime = timestamp_now()
 
 
 class Changing(Created):
     """A row that changes: when it last did, by the database's clock."""
 
-    updated_at: datetime = moment_now()
+    updated_at: datetime = timestamp_now()
 
 
 def name_of(kind: str, table: str, columns: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """How a transaction is opened for one project: the preamble, plain or sealed, decided by looking at the server.
 
-`Opening` holds what was seen of the server at start. Everything that differs between a plain PostgreSQL, a transaction
+`Preamble` holds what was seen of the server at start. Everything that differs between a plain PostgreSQL, a transaction
 pooler and a distributed server is decided here.
 """
 
@@ -57,7 +57,7 @@ def policy_condition(table: str, *, is_sealed: bool) -> str:
     return f"({column} = (NULLIF(current_setting('derwin.project_id'::text, true), ''::text))::uuid)"
 
 
-class Begin(StrEnum):
+class TransactionMode(StrEnum):
     """How a transaction begins. A snapshot sees one moment in all its statements."""
 
     READ_WRITE = "BEGIN"
@@ -95,7 +95,7 @@ class Seal:
 
 
 @dataclass(frozen=True)
-class Opening:
+class Preamble:
     """What the preamble depends on. `seal` is None where the scope is plain.
 
     `timeouts` are SET LOCAL in each transaction where the session can't keep them (a transaction pooler).
@@ -108,7 +108,7 @@ class Opening:
     timeouts: Sequence[str] = ()
     known_projects: set[UUID] = field(default_factory=set, repr=False)
 
-    async def for_project(self, connection: Any, project_id: UUID, begin: Begin) -> None:
+    async def for_project(self, connection: Any, project_id: UUID, begin: TransactionMode) -> None:
         """Open the transaction of one project. One round trip; behind a pooler three.
 
         Errors: ProjectNotFound (as the server's DW003 where the scope is sealed).
@@ -129,7 +129,7 @@ class Opening:
 
     async def for_admin(self, connection: Any) -> None:
         """Open a transaction of the admin door. One round trip."""
-        await connection.execute(self._begin(ADMIN_ROLE, Begin.READ_WRITE))
+        await connection.execute(self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE))
 
     @cached_property
     def _pad(self) -> str:
@@ -138,15 +138,15 @@ class Opening:
         return f"/*{'.' * size}*/" if size <= LONGEST_PAD else ""
 
     @cached_property
-    def _padded_begin(self) -> dict[Begin, str]:
+    def _padded_begin(self) -> dict[TransactionMode, str]:
         """What comes before the token: the same text in every unit."""
-        return {begin: self._pad + self._begin(APP_ROLE, begin) for begin in Begin}
+        return {begin: self._pad + self._begin(APP_ROLE, begin) for begin in TransactionMode}
 
-    def _begin(self, role: str, begin: Begin) -> str:
+    def _begin(self, role: str, begin: TransactionMode) -> str:
         settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
         return f"{begin}; SET LOCAL ROLE {role}{settings}"
 
-    async def _open_plain(self, connection: Any, project_id: UUID, begin: Begin) -> None:
+    async def _open_plain(self, connection: Any, project_id: UUID, begin: TransactionMode) -> None:
         """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
         settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
         settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
-from derwin_db.fields.columns import having, moment_now
+from derwin_db.fields.columns import timestamp_now, with_default
 from derwin_db.fields.scalars import Classification, Count, Score
 from derwin_db.fields.table import SCHEMA, Changing, ProjectTable, owned_by_project, paged, primary_key, unique
 
@@ -28,9 +28,9 @@ class ClassificationTrust(Changing, ProjectTable, table=True):
     )
 
     classification: Classification
-    window_days: int = having(Count, default=WINDOW_DAYS, server_default=str(WINDOW_DAYS))
-    attempts: int = having(Count, default=0, server_default="0")
-    successes: int = having(Count, default=0, server_default="0")
-    reverts: int = having(Count, default=0, server_default="0")
-    score: float = having(Score, default=0.0, server_default="0")
-    computed_at: datetime = moment_now()
+    window_days: int = with_default(Count, default=WINDOW_DAYS, server_default=str(WINDOW_DAYS))
+    attempts: int = with_default(Count, default=0, server_default="0")
+    successes: int = with_default(Count, default=0, server_default="0")
+    reverts: int = with_default(Count, default=0, server_default="0")
+    score: float = with_default(Score, default=0.0, server_default="0")
+    computed_at: datetime = timestamp_now()

@@ -5,16 +5,16 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from derwin_db.fields.columns import absent, as_json, choice, moment, nullable
+from derwin_db.fields.columns import as_json, choice, nullable, timestamp, unset
 from derwin_db.fields.json import JsonObject
 from derwin_db.fields.scalars import AnyUri, ByteSize, Id, LongText, Sha256, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
     ProjectTable,
+    PydanticJson,
     owned_by_project,
     paged,
     primary_key,
@@ -50,7 +50,7 @@ class IngestedDocFields(Fields):
     mime_type: ShortText
     byte_size: ByteSize
     content_hash: Sha256
-    details: JsonObject = as_json(AsJson(dict[str, Any]), dict)
+    details: JsonObject = as_json(PydanticJson(dict[str, Any]), dict)
 
 
 class IngestedDocCreate(IngestedDocFields, Input):
@@ -60,10 +60,10 @@ class IngestedDocCreate(IngestedDocFields, Input):
 class IngestedDocUpdate(Input):
     """Input of `repos.ingested_docs.update`. The content, its hash and size never change."""
 
-    source_uri: AnyUri = absent()
-    title: ShortText = absent()
-    mime_type: ShortText = absent()
-    details: JsonObject = absent()
+    source_uri: AnyUri = unset()
+    title: ShortText = unset()
+    mime_type: ShortText = unset()
+    details: JsonObject = unset()
 
 
 class IngestedDoc(Changing, IngestedDocFields, ProjectTable, table=True):
@@ -85,5 +85,5 @@ class IngestedDoc(Changing, IngestedDocFields, ProjectTable, table=True):
 
     status: DocStatus = choice(DocStatus, default=DocStatus.PENDING)
     error: str | None = nullable(LongText)
-    processed_at: datetime | None = moment()
+    processed_at: datetime | None = timestamp()
     superseded_by: UUID | None = nullable(Id)

@@ -12,12 +12,12 @@ from derwin_db.fields.money import Cost
 from derwin_db.fields.scalars import Classification, Count, LongText, Score, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
+    JsonModel,
     ProjectTable,
-    Shape,
+    PydanticJson,
     owned_by_project,
     paged,
     primary_key,
@@ -26,7 +26,7 @@ from derwin_db.fields.table import (
 from derwin_db.models.enums import Bucket
 
 
-class RiskTierRule(Shape):
+class RiskTierRule(JsonModel):
     """From this risk (0..1) upward, a ticket goes to this bucket and needs this many approvals."""
 
     tier: ShortText
@@ -35,7 +35,7 @@ class RiskTierRule(Shape):
     required_approvals: Count = 0
 
 
-class PolicyThresholds(Shape):
+class PolicyThresholds(JsonModel):
     """Bounds of what the platform may do by itself. Scores are 0..1, the limit is in US dollars a day."""
 
     min_trust_for_auto_fix: Score
@@ -44,13 +44,13 @@ class PolicyThresholds(Shape):
     daily_spend_limit_usd: Cost | None = None
 
 
-RulesJson = Annotated[list[RiskTierRule], AfterValidator(check_json_size), Field(sa_type=AsJson(list[RiskTierRule]))]
+RulesJson = Annotated[list[RiskTierRule], AfterValidator(check_json_size), Field(sa_type=PydanticJson(list[RiskTierRule]))]
 OverridesJson = Annotated[
     dict[Classification, Bucket],
     AfterValidator(check_json_size),
-    Field(sa_type=AsJson(dict[str, Bucket])),
+    Field(sa_type=PydanticJson(dict[str, Bucket])),
 ]
-ThresholdsJson = Annotated[PolicyThresholds, AfterValidator(check_json_size), Field(sa_type=AsJson(PolicyThresholds))]
+ThresholdsJson = Annotated[PolicyThresholds, AfterValidator(check_json_size), Field(sa_type=PydanticJson(PolicyThresholds))]
 
 
 class PolicyFields(Fields):

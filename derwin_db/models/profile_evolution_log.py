@@ -12,10 +12,10 @@ from derwin_db.fields.columns import choice, nullable
 from derwin_db.fields.scalars import Count, Id, LongText, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Created,
+    JsonModel,
     ProjectTable,
-    Shape,
+    PydanticJson,
     index,
     owned_by_project,
     paged,
@@ -35,7 +35,7 @@ class ProfileChange(StrEnum):
     ROLLBACK = "ROLLBACK"
 
 
-class PatchOperation(Shape):
+class PatchOperation(JsonModel):
     """One operation of a JSON Patch (RFC 6902). `value` is there for add, replace and test only, and may be null."""
 
     op: Literal["add", "remove", "replace", "move", "copy", "test"]
@@ -77,5 +77,5 @@ class ProfileEvolutionLog(Created, ProjectTable, table=True):
     change: Annotated[ProfileChange, choice(ProfileChange)]
     actor: ShortText
     reason: ShortText
-    patch: Annotated[list[PatchOperation], Field(sa_type=AsJson(list[PatchOperation]))]
+    patch: Annotated[list[PatchOperation], Field(sa_type=PydanticJson(list[PatchOperation]))]
     doc_id: UUID | None = nullable(Id)

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.fields.columns import absent, as_json, choice, having, moment, nullable
+from derwin_db.fields.columns import as_json, choice, nullable, timestamp, unset, with_default
 from derwin_db.fields.json import JsonObject, check_json_size
 from derwin_db.fields.scalars import Count, ShortText, Slug, WebUrl, refuse
-from derwin_db.fields.table import SCHEMA, AsJson, Changing, Fields, Input, Shape, Table
+from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, JsonModel, PydanticJson, Table
 from derwin_db.models.enums import ComplianceMode, ProjectMode
 
 
@@ -40,14 +40,14 @@ def _without_secrets(value: dict[str, object]) -> dict[str, object]:
     return value
 
 
-class AdapterSettings(Shape):
+class AdapterSettings(JsonModel):
     """Which adapter is used, and its public settings. Keys that name a secret are refused."""
 
     kind: ShortText
     settings: Annotated[JsonObject, AfterValidator(_without_secrets)] = {}
 
 
-class ProjectSettings(Shape):
+class ProjectSettings(JsonModel):
     """Where tickets go and documents come from."""
 
     ticket_adapter: AdapterSettings | None = None
@@ -66,7 +66,7 @@ class ProjectFields(Fields):
     mode: ProjectMode = choice(ProjectMode, default=ProjectMode.OBSERVE)
     compliance_mode: ComplianceMode = choice(ComplianceMode, default=ComplianceMode.STANDARD)
     repo_url: WebUrl | None = nullable(WebUrl)
-    settings: SettingsJson = as_json(AsJson(ProjectSettings), ProjectSettings)
+    settings: SettingsJson = as_json(PydanticJson(ProjectSettings), ProjectSettings)
 
 
 class ProjectCreate(ProjectFields, Input):
@@ -76,11 +76,11 @@ class ProjectCreate(ProjectFields, Input):
 class ProjectUpdate(Input):
     """Input of `repos.projects.update`. The slug never changes; the mode changes by `set_mode`."""
 
-    name: ShortText = absent()
-    type: ProjectType = absent()
-    compliance_mode: ComplianceMode = absent()
-    repo_url: WebUrl | None = absent()
-    settings: SettingsJson = absent()
+    name: ShortText = unset()
+    type: ProjectType = unset()
+    compliance_mode: ComplianceMode = unset()
+    repo_url: WebUrl | None = unset()
+    settings: SettingsJson = unset()
 
 
 class Project(Changing, ProjectFields, Table, table=True):
@@ -99,5 +99,5 @@ class Project(Changing, ProjectFields, Table, table=True):
     )
 
     id: UUID = Field(default=None, primary_key=True, sa_type=sa.Uuid)
-    archived_at: datetime | None = moment()
-    version: int = having(Count, default=1, server_default="1")
+    archived_at: datetime | None = timestamp()
+    version: int = with_default(Count, default=1, server_default="1")

@@ -5,17 +5,17 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.fields.columns import absent, having
+from derwin_db.fields.columns import unset, with_default
 from derwin_db.fields.json import check_json_size
 from derwin_db.fields.scalars import Count, LongText, Score, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
+    JsonModel,
     ProjectTable,
-    Shape,
+    PydanticJson,
     owned_by_project,
     paged,
     primary_key,
@@ -23,14 +23,14 @@ from derwin_db.fields.table import (
 )
 
 
-class OntologyEntity(Shape):
+class OntologyEntity(JsonModel):
     """A thing the product is about, and what is known of each."""
 
     name: ShortText
     attributes: list[ShortText] = []
 
 
-class OntologyRelation(Shape):
+class OntologyRelation(JsonModel):
     """`source` and `target` name entities: `Invoice contains Line`."""
 
     source: ShortText
@@ -38,7 +38,7 @@ class OntologyRelation(Shape):
     target: ShortText
 
 
-class DomainOntology(Shape):
+class DomainOntology(JsonModel):
     """The product's things, how they relate, and what always holds."""
 
     entities: list[OntologyEntity] = []
@@ -46,7 +46,7 @@ class DomainOntology(Shape):
     invariants: list[ShortText] = []
 
 
-class CriticalFlow(Shape):
+class CriticalFlow(JsonModel):
     """A path through the product that must not break. `risk` is 0..1."""
 
     name: ShortText
@@ -55,10 +55,12 @@ class CriticalFlow(Shape):
     owner: ShortText | None = None
 
 
-OntologyJson = Annotated[DomainOntology, AfterValidator(check_json_size), Field(sa_type=AsJson(DomainOntology))]
-WeightsJson = Annotated[dict[ShortText, Score], AfterValidator(check_json_size), Field(sa_type=AsJson(dict[str, float]))]
-FlowsJson = Annotated[list[CriticalFlow], AfterValidator(check_json_size), Field(sa_type=AsJson(list[CriticalFlow]))]
-GlossaryJson = Annotated[dict[ShortText, LongText], AfterValidator(check_json_size), Field(sa_type=AsJson(dict[str, str]))]
+OntologyJson = Annotated[DomainOntology, AfterValidator(check_json_size), Field(sa_type=PydanticJson(DomainOntology))]
+WeightsJson = Annotated[dict[ShortText, Score], AfterValidator(check_json_size), Field(sa_type=PydanticJson(dict[str, float]))]
+FlowsJson = Annotated[list[CriticalFlow], AfterValidator(check_json_size), Field(sa_type=PydanticJson(list[CriticalFlow]))]
+GlossaryJson = Annotated[
+    dict[ShortText, LongText], AfterValidator(check_json_size), Field(sa_type=PydanticJson(dict[str, str]))
+]
 
 
 class ProjectProfileFields(Fields):
@@ -78,11 +80,11 @@ class ProjectProfileCreate(ProjectProfileFields, Input):
 class ProjectProfileUpdate(Input):
     """Input of `repos.project_profiles.evolve`: the fields that change, each as a whole."""
 
-    summary: LongText = absent()
-    domain_ontology: OntologyJson = absent()
-    risk_weights: WeightsJson = absent()
-    critical_flows: FlowsJson = absent()
-    glossary: GlossaryJson = absent()
+    summary: LongText = unset()
+    domain_ontology: OntologyJson = unset()
+    risk_weights: WeightsJson = unset()
+    critical_flows: FlowsJson = unset()
+    glossary: GlossaryJson = unset()
 
 
 class ProjectProfile(Changing, ProjectProfileFields, ProjectTable, table=True):
@@ -101,4 +103,4 @@ class ProjectProfile(Changing, ProjectProfileFields, ProjectTable, table=True):
         {"schema": SCHEMA},
     )
 
-    version: int = having(Count, default=1, server_default="1")
+    version: int = with_default(Count, default=1, server_default="1")

@@ -6,17 +6,17 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from derwin_db.fields.columns import absent, as_json, choice, having, moment, nullable
+from derwin_db.fields.columns import as_json, choice, nullable, timestamp, unset, with_default
 from derwin_db.fields.money import Cost
 from derwin_db.fields.scalars import Count, Id, LongText, ShortText, WebUrl
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
+    JsonModel,
     ProjectTable,
-    Shape,
+    PydanticJson,
     index,
     owned_by_project,
     paged,
@@ -48,7 +48,7 @@ class FixOutcome(StrEnum):
     ERROR = "ERROR"
 
 
-class DiffStat(Shape):
+class DiffStat(JsonModel):
     """Size of a diff, in files and lines."""
 
     files: Count = 0
@@ -71,13 +71,13 @@ class QAFixAttemptCreate(QAFixAttemptFields, Input):
 class QAFixAttemptConclusion(Input):
     """What `repos.qa_fix_attempts.conclude` takes as keywords, beside the outcome."""
 
-    branch: ShortText | None = absent()
-    pr_url: WebUrl | None = absent()
-    diff_stat: DiffStat | None = absent()
-    input_tokens: Count = absent()
-    output_tokens: Count = absent()
-    cost_usd: Cost = absent()
-    error: LongText | None = absent()
+    branch: ShortText | None = unset()
+    pr_url: WebUrl | None = unset()
+    diff_stat: DiffStat | None = unset()
+    input_tokens: Count = unset()
+    output_tokens: Count = unset()
+    cost_usd: Cost = unset()
+    error: LongText | None = unset()
 
 
 class QAFixAttempt(Changing, QAFixAttemptFields, ProjectTable, table=True):
@@ -104,11 +104,11 @@ class QAFixAttempt(Changing, QAFixAttemptFields, ProjectTable, table=True):
     status: FixStatus = choice(FixStatus, default=FixStatus.DISPATCHED)
     outcome: FixOutcome | None = choice(FixOutcome, default=None)
     pr_url: str | None = nullable(WebUrl)
-    diff_stat: DiffStat | None = as_json(AsJson(DiffStat), lambda: None, server_default=None)
-    input_tokens: int = having(Count, default=0, server_default="0")
-    output_tokens: int = having(Count, default=0, server_default="0")
-    cost_usd: Decimal = having(Cost, default=Decimal(0), server_default="0")
+    diff_stat: DiffStat | None = as_json(PydanticJson(DiffStat), lambda: None, server_default=None)
+    input_tokens: int = with_default(Count, default=0, server_default="0")
+    output_tokens: int = with_default(Count, default=0, server_default="0")
+    cost_usd: Decimal = with_default(Cost, default=Decimal(0), server_default="0")
     error: str | None = nullable(LongText)
-    started_at: datetime | None = moment()
-    concluded_at: datetime | None = moment()
+    started_at: datetime | None = timestamp()
+    concluded_at: datetime | None = timestamp()
     prompt_artifact_id: UUID | None = nullable(Id)

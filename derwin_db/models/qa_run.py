@@ -7,17 +7,17 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.fields.columns import as_json, choice, moment, nullable
+from derwin_db.fields.columns import as_json, choice, nullable, timestamp
 from derwin_db.fields.json import check_json_size
 from derwin_db.fields.scalars import Count, LongText, ShortText, WebUrl
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
+    JsonModel,
     ProjectTable,
-    Shape,
+    PydanticJson,
     owned_by_project,
     paged,
     primary_key,
@@ -44,7 +44,7 @@ class RunStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-class RunStats(Shape):
+class RunStats(JsonModel):
     """What a run found. `by_route` counts signals."""
 
     signals: Count = 0
@@ -55,7 +55,7 @@ class RunStats(Shape):
 
 RoutesJson = Annotated[
     list[DiscoveryRoute],
-    Field(min_length=1, max_length=len(DiscoveryRoute), sa_type=AsJson(list[DiscoveryRoute])),
+    Field(min_length=1, max_length=len(DiscoveryRoute), sa_type=PydanticJson(list[DiscoveryRoute])),
     AfterValidator(check_json_size),
 ]
 
@@ -92,8 +92,8 @@ class QARun(Changing, QARunFields, ProjectTable, table=True):
     status: RunStatus = choice(RunStatus, default=RunStatus.QUEUED)
     mode: Annotated[ProjectMode, choice(ProjectMode)]
     claimed_by: str | None = nullable(ShortText)
-    heartbeat_at: datetime | None = moment()
-    started_at: datetime | None = moment()
-    finished_at: datetime | None = moment()
-    stats: RunStats = as_json(AsJson(RunStats), RunStats)
+    heartbeat_at: datetime | None = timestamp()
+    started_at: datetime | None = timestamp()
+    finished_at: datetime | None = timestamp()
+    stats: RunStats = as_json(PydanticJson(RunStats), RunStats)
     error: str | None = nullable(LongText)

@@ -8,16 +8,16 @@ from uuid import UUID
 from pydantic import AfterValidator
 from sqlmodel import Field
 
-from derwin_db.fields.columns import absent, choice, having, moment, nullable
+from derwin_db.fields.columns import choice, nullable, timestamp, unset, with_default
 from derwin_db.fields.json import check_json_size
 from derwin_db.fields.scalars import Classification, Count, Fingerprint, Id, LongText, Score, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
-    AsJson,
     Changing,
     Fields,
     Input,
     ProjectTable,
+    PydanticJson,
     index,
     owned_by_project,
     paged,
@@ -54,7 +54,7 @@ TRANSITIONS: dict[TicketStatus, tuple[TicketStatus, ...]] = {
 }
 """Where each status can be reached from by `transition`. DUPLICATE is reached by `mark_duplicate` alone."""
 
-StepsJson = Annotated[list[LongText], AfterValidator(check_json_size), Field(sa_type=AsJson(list[str]))]
+StepsJson = Annotated[list[LongText], AfterValidator(check_json_size), Field(sa_type=PydanticJson(list[str]))]
 
 
 class QATicketFields(Fields):
@@ -81,18 +81,18 @@ class QATicketCreate(QATicketFields, Input):
 class QATicketUpdate(Input):
     """Input of `repos.qa_tickets.update`. Status, bucket and duplicate have verbs of their own."""
 
-    run_id: Id | None = absent()
-    title: ShortText = absent()
-    description: LongText = absent()
-    steps_to_reproduce: StepsJson = absent()
-    expected: LongText | None = absent()
-    actual: LongText | None = absent()
-    severity: Severity = absent()
-    classification: Classification = absent()
-    confidence: Score = absent()
-    risk_score: Score = absent()
-    fingerprint: Fingerprint | None = absent()
-    external_ref: ShortText | None = absent()
+    run_id: Id | None = unset()
+    title: ShortText = unset()
+    description: LongText = unset()
+    steps_to_reproduce: StepsJson = unset()
+    expected: LongText | None = unset()
+    actual: LongText | None = unset()
+    severity: Severity = unset()
+    classification: Classification = unset()
+    confidence: Score = unset()
+    risk_score: Score = unset()
+    fingerprint: Fingerprint | None = unset()
+    external_ref: ShortText | None = unset()
 
 
 class QATicket(Changing, QATicketFields, ProjectTable, table=True):
@@ -122,5 +122,5 @@ class QATicket(Changing, QATicketFields, ProjectTable, table=True):
     initial_bucket: Bucket | None = choice(Bucket, default=None)
     final_bucket: Bucket | None = choice(Bucket, default=None)
     duplicate_of_id: UUID | None = nullable(Id)
-    resolved_at: datetime | None = moment()
-    version: int = having(Count, default=1, server_default="1")
+    resolved_at: datetime | None = timestamp()
+    version: int = with_default(Count, default=1, server_default="1")

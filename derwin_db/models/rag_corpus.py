@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from derwin_db.fields.columns import absent, having, moment, nullable
+from derwin_db.fields.columns import nullable, timestamp, unset, with_default
 from derwin_db.fields.scalars import Classification, Count, Id, LongText, ShortText
 from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
 from derwin_db.fields.vector import Embedding
@@ -24,7 +24,7 @@ class RAGCorpusFields(Fields):
     diff: LongText
     embedding: Embedding | None = Field(default=None, sa_type=Vector)
     embedding_model: ShortText | None = nullable(ShortText)
-    token_count: Count = having(Count, default=0, server_default="0")
+    token_count: Count = with_default(Count, default=0, server_default="0")
 
 
 class RAGCorpusCreate(RAGCorpusFields, Input):
@@ -34,15 +34,15 @@ class RAGCorpusCreate(RAGCorpusFields, Input):
 class RAGCorpusUpdate(Input):
     """Input of `repos.rag_corpus.update`."""
 
-    ticket_id: Id | None = absent()
-    fix_attempt_id: Id | None = absent()
-    classification: Classification = absent()
-    problem: LongText = absent()
-    fix_summary: LongText = absent()
-    diff: LongText = absent()
-    embedding: Embedding | None = absent()
-    embedding_model: ShortText | None = absent()
-    token_count: Count = absent()
+    ticket_id: Id | None = unset()
+    fix_attempt_id: Id | None = unset()
+    classification: Classification = unset()
+    problem: LongText = unset()
+    fix_summary: LongText = unset()
+    diff: LongText = unset()
+    embedding: Embedding | None = unset()
+    embedding_model: ShortText | None = unset()
+    token_count: Count = unset()
 
 
 class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
@@ -68,8 +68,8 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
         {"schema": SCHEMA},
     )
 
-    use_count: int = having(Count, default=0, server_default="0")
-    last_used_at: datetime | None = moment()
+    use_count: int = with_default(Count, default=0, server_default="0")
+    last_used_at: datetime | None = timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from derwin_db.fields.scalars import Fingerprint, Id, Score, ShortText, Timestam
 from derwin_db.fields.table import (
     SCHEMA,
     TURNING_OVER,
-    AsJson,
     Changing,
     Fields,
     Input,
     ProjectTable,
+    PydanticJson,
     index,
     owned_by_project,
     paged,
@@ -45,7 +45,7 @@ class RawSignalFields(Fields):
     fingerprint: Fingerprint
     severity_hint: Severity | None = choice(Severity, default=None)
     confidence: Score
-    payload: Annotated[JsonObject, Field(sa_type=AsJson(dict[str, Any]))]
+    payload: Annotated[JsonObject, Field(sa_type=PydanticJson(dict[str, Any]))]
     observed_at: Timestamp
 
 

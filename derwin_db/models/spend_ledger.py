@@ -14,11 +14,11 @@ from derwin_db.fields.scalars import Count, Id, ShortText, Slug, Timestamp, Wind
 from derwin_db.fields.table import (
     GROWING,
     SCHEMA,
-    AsJson,
     Created,
     Fields,
     Input,
     ProjectTable,
+    PydanticJson,
     index,
     paged,
     primary_key,
@@ -57,7 +57,7 @@ class SpendLedgerFields(Fields):
     fix_attempt_id: Id | None = nullable(Id)
     idempotency_key: ShortText
     occurred_at: Timestamp
-    details: JsonObject = as_json(AsJson(dict[str, Any]), dict)
+    details: JsonObject = as_json(PydanticJson(dict[str, Any]), dict)
 
 
 class SpendLedgerCreate(SpendLedgerFields, Input):

@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class StatementEvent:
     """One call of the driver that has ended. `statement` is a repository's; SQL of callers and commands have a name alone."""
 
     name: str
@@ -55,7 +55,7 @@ class Call:
 class UnitObserver:
     """Looks on while one unit of work goes on. The methods of this base do nothing."""
 
-    def ran(self, call: Call) -> None:
+    def ran(self, call: StatementEvent) -> None:
         """A call of the driver has ended."""
 
     def left(self, outcome: str, error: str | None) -> None:
@@ -112,7 +112,7 @@ class Watch:
             raise
         finally:
             seconds = time.perf_counter() - start
-            seen = Call(name, statement, batch, self._project_id, self._server, started_at, seconds, error, sqlstate)
+            seen = StatementEvent(name, statement, batch, self._project_id, self._server, started_at, seconds, error, sqlstate)
             for unit in self._units:
                 _tell(unit.ran, seen)
 

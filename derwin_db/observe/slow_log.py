@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from derwin_db.observe.events import Call, Observer, UnitObserver
+from derwin_db.observe.events import Observer, StatementEvent, UnitObserver
 
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
@@ -24,7 +24,7 @@ class SlowLog(Observer, UnitObserver):
     def entered(self, project_id: UUID | None) -> UnitObserver:  # noqa: ARG002  # a call knows its project
         return self
 
-    def ran(self, call: Call) -> None:
+    def ran(self, call: StatementEvent) -> None:
         if call.seconds >= self._seconds:
             extra = {
                 "statement": call.name,

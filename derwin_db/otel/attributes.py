@@ -3,7 +3,7 @@
 Source: OpenTelemetry's semantic conventions for database spans and metrics, and for PostgreSQL, schema 1.44.0.
 """
 
-from derwin_db.observe.events import Call, Endpoint
+from derwin_db.observe.events import Endpoint, StatementEvent
 
 SCOPE = "derwin_db"
 SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
@@ -11,7 +11,7 @@ SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 Attributes = dict[str, str | int]
 
 
-def of_call(call: Call) -> Attributes:
+def of_call(call: StatementEvent) -> Attributes:
     """Return what a span and a duration share. Each has few values.
 
     The summary, and so the span's name, is the repository's method; for SQL of a caller its verb alone.
@@ -32,7 +32,7 @@ def of_call(call: Call) -> Attributes:
     return attributes
 
 
-def of_statement(call: Call) -> Attributes:
+def of_statement(call: StatementEvent) -> Attributes:
     """Return the SQL of a repository's statement, which has parameters for all values. A caller's SQL may hold values."""
     if call.statement is None:
         return {}
@@ -57,5 +57,5 @@ def of_pool(server: Endpoint) -> dict[str, str]:
     return {"db.client.connection.pool.name": f"{server.login}@{server.host}:{server.port}/{server.database}"}
 
 
-def _is_batch(call: Call) -> bool:
+def _is_batch(call: StatementEvent) -> bool:
     return call.batch is not None and call.batch != 1

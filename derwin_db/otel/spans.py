@@ -6,7 +6,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from derwin_db.observe.events import Call, UnitObserver
+from derwin_db.observe.events import StatementEvent, UnitObserver
 from derwin_db.otel.attributes import of_call, of_statement
 
 _NANOSECONDS = 1_000_000_000
@@ -28,7 +28,7 @@ class UnitSpans(UnitObserver):
         self._span = tracer.start_span(f"derwin_db.{kind}", attributes=self._project)
         self._context = trace.set_span_in_context(self._span)
 
-    def ran(self, call: Call) -> None:
+    def ran(self, call: StatementEvent) -> None:
         attributes = of_call(call)
         span = self._tracer.start_span(
             str(attributes["db.query.summary"]),

@@ -45,7 +45,7 @@ def ago(length: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.func.timezone("UTC", sa.func.timezone("UTC", sa.func.now()) - length)
 
 
-def next_moment(model: type[SQLModel]) -> sa.ColumnElement[Any]:
+def next_timestamp(model: type[SQLModel]) -> sa.ColumnElement[Any]:
     """Return a time that is later than that of every row of the project in this table.
 
     A log is written under the lock of what it audits, and so in its order. The start of the transaction is not in that

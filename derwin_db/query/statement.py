@@ -20,7 +20,7 @@ from sqlalchemy.orm.instrumentation import manager_of_class
 from sqlalchemy.orm.state import InstanceState
 from sqlmodel import SQLModel
 
-from derwin_db.fields.table import AsJson
+from derwin_db.fields.table import PydanticJson
 from derwin_db.query.guard import check_scope
 
 R = TypeVar("R")
@@ -201,7 +201,9 @@ def _value(column: sa.ColumnElement[Any], position: int, scope: dict[str, Any]) 
     if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
         scope[name] = {None: None, **{member.value: member for member in column.type.enum_class}}
         return f"{name}[{value}]"
-    process = column.type.adapter.validator.validate_json if isinstance(column.type, AsJson) else _result_processor(column)
+    process = (
+        column.type.adapter.validator.validate_json if isinstance(column.type, PydanticJson) else _result_processor(column)
+    )
     scope[name] = process
     return value if process is None else f"None if {value} is None else {name}({value})"
 

@@ -14,7 +14,7 @@ from derwin_db.fields.scalars import ShortText, new_id
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
 from derwin_db.models.project_profile import ProjectProfile, ProjectProfileCreate, ProjectProfileFields, ProjectProfileUpdate
 from derwin_db.paging import Page
-from derwin_db.query.builders import next_moment, param, scoped, table_of
+from derwin_db.query.builders import next_timestamp, param, scoped, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
@@ -223,5 +223,5 @@ def _history_statement() -> Statement[tuple[Any, ...]]:
 def _log_statement() -> Statement[None]:
     names = ("id", "profile_id", "from_version", "to_version", "change", "actor", "reason", "patch", "doc_id")
     values = {name: param(name, _LOG.c[name]) for name in names}
-    query = sa.insert(_LOG).values(project_id=PROJECT, created_at=next_moment(ProfileEvolutionLog), **values)
+    query = sa.insert(_LOG).values(project_id=PROJECT, created_at=next_timestamp(ProfileEvolutionLog), **values)
     return command("project_profiles.evolve", query)

@@ -16,7 +16,7 @@ from derwin_db.models.project import Project, ProjectCreate, ProjectType, Projec
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.spend_ledger import SpendLedger
 from derwin_db.paging import Page
-from derwin_db.query.builders import next_moment, param, scoped, scoped_update, table_of
+from derwin_db.query.builders import next_timestamp, param, scoped, scoped_update, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import Repository, TimeFilters
@@ -231,7 +231,7 @@ def _set_mode_statement() -> Statement[Project]:
 def _log_mode_statement(*, is_scoped: bool) -> Statement[None]:
     values: dict[str, Any] = {name: param(name, _MODE_LOG.c[name]) for name in ("from_mode", "to_mode", "actor", "reason")}
     if is_scoped:
-        values["created_at"] = next_moment(ProjectModeLog)
+        values["created_at"] = next_timestamp(ProjectModeLog)
     query = sa.insert(_MODE_LOG).values(project_id=PROJECT, id=param("log_id", _MODE_LOG.c.id), **values)
     return command("projects.set_mode" if is_scoped else "projects.create", query, is_scoped=is_scoped)
 

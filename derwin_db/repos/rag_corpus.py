@@ -145,7 +145,7 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     ) -> Sequence[Match]:
         """Return the entries that are most similar, always min(limit, entries that qualify).
 
-        Shape: 1,536 numbers. Units: cosine similarity, -1..1. Order: most similar first. Entries come without embeddings,
+        JsonModel: 1,536 numbers. Units: cosine similarity, -1..1. Order: most similar first. Entries come without embeddings,
         and those that have none are not found. Small projects are searched exactly, large ones through the HNSW index.
         Errors: InvalidInput. Cost: two statements, four where the
         index is searched.

@@ -64,7 +64,7 @@ class RawSignals(WritableRepository[RawSignal]):
     async def ingest(self, session: ProjectSession, run_id: UUID, signals: Iterable[RawSignalCreate]) -> IngestResult:
         """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
 
-        Shape: a list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
+        JsonModel: a list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
         generator of any length takes constant memory. Errors: NotFound for an unknown run.
         Locks: rows are written in the order of their fingerprints, so that two writers of one list never deadlock.
         """

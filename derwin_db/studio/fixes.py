@@ -13,8 +13,8 @@ from derwin_db import repos
 from derwin_db.errors import InvalidInput
 from derwin_db.models import RAGCorpus
 from derwin_db.session import ProjectSession
-from derwin_db.studio.asking import PAGE_SIZE, listing, query, unit
 from derwin_db.studio.rendering import render
+from derwin_db.studio.request_params import PAGE_SIZE, listing, query, unit
 
 _MOST_WORDS = 10
 _LONGEST_WORDS = 200

@@ -1,4 +1,4 @@
-"""The first page of a project: its numbers and its pictures."""
+"""The first page of a project: its numbers and its charts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -14,11 +14,11 @@ from derwin_db import repos
 from derwin_db.errors import InvalidInput
 from derwin_db.models import Bucket, DiscoveryRoute, QARun, RunStatus, SignalStatus, TicketStatus
 from derwin_db.session import ProjectSession
-from derwin_db.studio import pictures, sums
-from derwin_db.studio.asking import query, unit, whole
-from derwin_db.studio.pictures import Data, Picture
+from derwin_db.studio import aggregates, charts
+from derwin_db.studio.aggregates import Period
+from derwin_db.studio.charts import Chart, Data
 from derwin_db.studio.rendering import day, money, number, render, url
-from derwin_db.studio.sums import Period
+from derwin_db.studio.request_params import query, unit, whole
 
 PERIODS = (14, 30, 60, 90)
 _DEFAULT = 60
@@ -39,14 +39,14 @@ async def show(request: Request) -> Response:
             request,
             repos.projects.current,
             lambda session: repos.qa_runs.list(session, limit=_RUNS),
-            lambda session: sums.spend(session, period),
-            sums.tickets,
+            lambda session: aggregates.spend(session, period),
+            aggregates.tickets,
         ),
         _ask(
             request,
-            lambda session: sums.trust(session, period),
-            lambda session: sums.signals(session, period),
-            lambda session: sums.runs(session, period),
+            lambda session: aggregates.trust(session, period),
+            lambda session: aggregates.signals(session, period),
+            lambda session: aggregates.runs(session, period),
         ),
     )
     links = {str(run.id): url(request, f"p/{project.slug}/tables/qa_runs/{run.id}") for run in page.items}
@@ -64,7 +64,7 @@ async def show(request: Request) -> Response:
         section="overview",
         days=days,
         periods=PERIODS,
-        pictures=drawn,
+        charts=drawn,
         spent=sum((amount for _, _, amount in spent), Decimal(0)),
         ticket_count=sum(count for _, _, count in tickets),
         signal_count=sum(count for _, _, count in signals),
@@ -79,7 +79,7 @@ async def _ask(request: Request, *questions: Callable[[ProjectSession], Awaitabl
         return [await question(session) for question in questions]
 
 
-def spend_picture(found: Iterable[Any], period: Period) -> Picture:
+def spend_picture(found: Iterable[Any], period: Period) -> Chart:
     """Draw what was spent a day, by model."""
     values: dict[tuple[str, str], Decimal] = {}
     totals: dict[str, Decimal] = {}
@@ -89,43 +89,43 @@ def spend_picture(found: Iterable[Any], period: Period) -> Picture:
     labels = [day(period.since.date() + timedelta(days=count)) for count in range(period.days)]
     payees = sorted(totals, key=lambda payee: (-totals[payee], payee))
     spent = money(sum(totals.values(), Decimal(0)), 2)
-    picture = Picture("spend", "Spend by day and model", f"{spent} in {period.days} days, in US dollars.", "Day (UTC)")
+    chart = Chart("spend", "Spend by day and model", f"{spent} in {period.days} days, in US dollars.", "Day (UTC)")
     data = Data(labels, _toned(payees), values, money, lambda tick: money(Decimal(str(round(tick, 6)))))
-    return pictures.columns(picture, data, every=-(-period.days // 8)) if values else picture
+    return charts.columns(chart, data, every=-(-period.days // 8)) if values else chart
 
 
-def trust_picture(found: Iterable[Any], period: Period) -> Picture:
+def trust_picture(found: Iterable[Any], period: Period) -> Chart:
     """Draw the trust score of each classification as it was on each day."""
     until = period.until.date() - timedelta(days=1)
     scores = {(day(until - timedelta(days=age)), name): score for name, age, score, _ in found}
     names = sorted({name for _, name in scores})
     labels = [day(until - timedelta(days=age)) for age in reversed(range(period.days))]
-    picture = Picture(
+    chart = Chart(
         "trust",
         "Trust over time by classification",
         "Lower bound of what share of fixes is merged, over the 30 days before.",
         "Day (UTC)",
     )
     data = Data(labels, _toned(names), scores, lambda score: f"{score:.3f}", lambda tick: f"{tick:.1f}")
-    return pictures.lines(picture, data, every=-(-period.days // 8), top=1.0) if scores else picture
+    return charts.lines(chart, data, every=-(-period.days // 8), top=1.0) if scores else chart
 
 
-def ticket_picture(found: Iterable[Any]) -> Picture:
+def ticket_picture(found: Iterable[Any]) -> Chart:
     """Draw all tickets by the bucket that they ended in, and their status."""
     values = {(bucket or _NO_BUCKET, status): count for bucket, status, count in found}
-    picture = Picture("tickets", "Tickets by bucket and status", f"{number(sum(values.values()))} tickets.", "Bucket")
-    return _rows(picture, [*Bucket, _NO_BUCKET], TicketStatus, values)
+    chart = Chart("tickets", "Tickets by bucket and status", f"{number(sum(values.values()))} tickets.", "Bucket")
+    return _rows(chart, [*Bucket, _NO_BUCKET], TicketStatus, values)
 
 
-def signal_picture(found: Iterable[Any], period: Period) -> Picture:
+def signal_picture(found: Iterable[Any], period: Period) -> Chart:
     """Draw the signals by the route that found them, and what triage made of them."""
     values = {(route, status): count for route, status, count in found}
     description = f"{number(sum(values.values()))} signals in {period.days} days."
-    picture = Picture("signals", "Signals by route", description, "Route")
-    return _rows(picture, list(DiscoveryRoute), SignalStatus, values)
+    chart = Chart("signals", "Signals by route", description, "Route")
+    return _rows(chart, list(DiscoveryRoute), SignalStatus, values)
 
 
-def run_picture(found: list[QARun], links: Mapping[str, str]) -> Picture:
+def run_picture(found: list[QARun], links: Mapping[str, str]) -> Chart:
     """Draw the latest runs, oldest first: how long each took, and how it ended."""
     names, values = {}, {}
     for run in reversed(found):
@@ -133,20 +133,20 @@ def run_picture(found: list[QARun], links: Mapping[str, str]) -> Picture:
             names[str(run.id)] = f"{day(run.started_at)} {run.started_at:%H:%M}"
             values[str(run.id), str(run.status)] = (run.finished_at - run.started_at).total_seconds() / 60
     tones = {str(status): f"run-{status.lower()}" for status in RunStatus if any(status == seen for _, seen in values)}
-    picture = Picture("runs", "Runs: length and outcome", f"The latest {len(names)} that ended, in minutes.", "Started (UTC)")
-    picture.width = _BROAD
+    chart = Chart("runs", "Runs: length and outcome", f"The latest {len(names)} that ended, in minutes.", "Started (UTC)")
+    chart.width = _BROAD
     data = Data(
         list(names), tones, values, lambda minutes: f"{minutes:.1f} min", lambda tick: f"{number(tick)} min", links, names
     )
-    return pictures.columns(picture, data, every=-(-len(names) // 12)) if values else picture
+    return charts.columns(chart, data, every=-(-len(names) // 12)) if values else chart
 
 
-def _rows(picture: Picture, labels: list[Any], statuses: type[StrEnum], values: Mapping[tuple[str, str], int]) -> Picture:
+def _rows(chart: Chart, labels: list[Any], statuses: type[StrEnum], values: Mapping[tuple[str, str], int]) -> Chart:
     """Draw what is there: labels and statuses without a row are left out."""
     kept = [str(label) for label in labels if any(label == seen for seen, _ in values)]
     seen = [str(status) for status in statuses if any(status == name for _, name in values)]
     data = Data(kept, _toned(seen), values, number, number)
-    return pictures.rows(picture, data) if values else picture
+    return charts.rows(chart, data) if values else chart
 
 
 def _toned(names: Iterable[str]) -> dict[str, str]:

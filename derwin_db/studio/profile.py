@@ -15,8 +15,8 @@ from derwin_db import repos
 from derwin_db.errors import NotFound
 from derwin_db.models import ProfileEvolutionLog, ProjectProfile, ProjectProfileCreate
 from derwin_db.session import ProjectSession
-from derwin_db.studio.asking import listing, unit
 from derwin_db.studio.rendering import render
+from derwin_db.studio.request_params import listing, unit
 
 _PAGE = 10
 _CONTEXT = 2

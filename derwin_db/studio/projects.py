@@ -8,8 +8,8 @@ from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
 from derwin_db.isolation.preamble import parse_project
 from derwin_db.models import Project
 from derwin_db.paging import Page
-from derwin_db.studio.asking import PAGE_SIZE, database, query
 from derwin_db.studio.rendering import render, url
+from derwin_db.studio.request_params import PAGE_SIZE, database, query
 
 REASON = "the studio lists the projects"
 

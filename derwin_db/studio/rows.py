@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from derwin_db import repos
-from derwin_db.studio.asking import listing, query, unit
 from derwin_db.studio.rendering import render
+from derwin_db.studio.request_params import listing, query, unit
 from derwin_db.studio.views import REFERENCES, VIEWS, view_of
 
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from derwin_db import repos
 from derwin_db.models import AuditArtifact, QAFixAttempt
-from derwin_db.studio.asking import query, unit
 from derwin_db.studio.rendering import render
+from derwin_db.studio.request_params import query, unit
 
 _MOST = 50
 

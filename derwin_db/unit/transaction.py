@@ -14,8 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from derwin_db.connection.driver import CLEAN_IN_TRANSACTION
 from derwin_db.connection.pool import Opened, Pool
-from derwin_db.connection.pooled import CLEAN_IN_TRANSACTION
 from derwin_db.errors import (
     UNIT_FAILED,
     ConcurrentUse,
@@ -24,7 +24,7 @@ from derwin_db.errors import (
     OutcomeUnknown,
     ScopeError,
 )
-from derwin_db.isolation.preamble import Opening
+from derwin_db.isolation.preamble import Preamble
 from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import breaks_connections, raise_translated, translate, translate_any
@@ -120,7 +120,7 @@ class Transaction(ABC):
             raise ScopeError(UNIT_FAILED)
 
     @abstractmethod
-    async def _open(self, connection: Any, opening: Opening) -> None:
+    async def _open(self, connection: Any, opening: Preamble) -> None:
         """Open the transaction, for whom this kind of session is."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class Transaction(ABC):
                 raise
         return await self._begin_on(*other)
 
-    async def _begin_on(self, pool: Pool, opening: Opening) -> Any:
+    async def _begin_on(self, pool: Pool, opening: Preamble) -> Any:
         """Do it on connections of this pool. One that turns out dead is replaced."""
         for attempt in range(_BEGIN_ATTEMPTS):
             connection = await pool.acquire()

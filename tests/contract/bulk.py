@@ -12,7 +12,7 @@ import asyncpg
 import sqlalchemy as sa
 from pydantic import BaseModel
 
-from derwin_db.fields.table import AsJson
+from derwin_db.fields.table import PydanticJson
 from derwin_db.models import Project
 from derwin_db.sql import PROJECT_TABLES
 
@@ -105,7 +105,7 @@ def by_type(table: sa.Table, column: sa.Column[Any]) -> str:
         return f"(ARRAY[{', '.join(repr(label) for label in kind.enums)}])[1 + n % {len(kind.enums)}]"
     if isinstance(kind, sa.Text):
         return text(table, column)
-    if isinstance(kind, AsJson):
+    if isinstance(kind, PydanticJson):
         return f"'{json.dumps(least(kind.shape))}'::jsonb"
     by_kind = {
         sa.Boolean: "n = 0",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from derwin_db.fields.scalars import is_slug
-from derwin_db.fields.table import Input, Shape
+from derwin_db.fields.table import Input, JsonModel
 from derwin_db.fields.vector import VECTOR_SIZE
 from tests.contract.kinds import Kind, fields_of
 
@@ -115,7 +115,7 @@ def example_of(kind: Kind) -> Any:
 
 def good_of(kind: Kind) -> dict[str, Any]:
     """Return a mapping that a shape takes."""
-    shape: type[Shape] = kind.of[0]
+    shape: type[JsonModel] = kind.of[0]
     return {name: example_of(inner) for name, inner in fields_of(shape).items()}
 
 

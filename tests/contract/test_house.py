@@ -25,7 +25,7 @@ class TestFolders:
         """Whoever else is here connects for itself, or has SET LOCAL for an index."""
         own = {"unit/transaction.py", "unit/savepoint.py", "unit/backend.py", "isolation/preamble.py", "session.py"}
         others = {
-            "connection/pooled.py",
+            "connection/driver.py",
             "connection/facts.py",
             "deploy/migrations.py",
             "deploy/targets.py",

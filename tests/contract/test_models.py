@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 import derwin_db
 from derwin_db import models, repos, sql
-from derwin_db.fields.table import MAX_NAME_LENGTH, AsJson, Input
+from derwin_db.fields.table import MAX_NAME_LENGTH, Input, PydanticJson
 from derwin_db.query.builders import table_of
 
 TABLES = [SQLModel.metadata.tables[f"public.{name}"] for name in ("projects", *sql.PROJECT_TABLES)]
@@ -114,7 +114,7 @@ class TestTables:
     def test_json_columns_hold_a_shape(self, table: sa.Table) -> None:
         for column in table.columns:
             assert not isinstance(column.type, JSONB), column
-            if isinstance(column.type, AsJson) and column.type.shape == dict[str, Any]:
+            if isinstance(column.type, PydanticJson) and column.type.shape == dict[str, Any]:
                 assert column.name in ("details", "payload")
 
     @pytest.mark.parametrize("table", TABLES, ids=ids)

@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from derwin_db import ProjectSession, repos
 from derwin_db.fields.scalars import new_id
-from derwin_db.fields.table import AsJson, ProjectTable, Vector
+from derwin_db.fields.table import ProjectTable, PydanticJson, Vector
 from derwin_db.models import (
     CriticalFlow,
     DiffStat,
@@ -84,7 +84,7 @@ PLAIN: dict[type, tuple[Any, Any]] = {
 def sample(column: sa.Column[Any], variant: int) -> Any:
     """A value of the column's type: the first variant is ordinary, the second an edge."""
     kind, is_edge = column.type, variant == 1
-    if isinstance(kind, AsJson):
+    if isinstance(kind, PydanticJson):
         return SHAPES[column.name][variant]
     if isinstance(kind, Vector):
         return [float(number - 700) * (2**-10 if is_edge else 0.5) for number in range(kind.size)]

@@ -15,7 +15,7 @@ from derwin_db import errors, repos
 from derwin_db.errors import DerwinError, TooLarge
 from derwin_db.fastapi import Problem, install_error_handlers
 from derwin_db.fastapi.problem import INTERNAL
-from derwin_db.fastapi.refusal import _RULES
+from derwin_db.fastapi.validation import _RULES
 from derwin_db.models import Project, ProjectProfileCreate, QATicketCreate, SpendLedgerCreate
 
 ROOT = Path(__file__).parents[2]

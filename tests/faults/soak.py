@@ -19,7 +19,7 @@ import psutil
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.connection.pooled import PooledConnection
+from derwin_db.connection.driver import PooledConnection
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, NotFound, OutcomeUnknown, StaleWrite
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicketUpdate

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.connection.pooled import session_settings
+from derwin_db.connection.driver import session_settings
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, StaleWrite
 from derwin_db.models import QATicketUpdate
 from tests.faults.conftest import settings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from derwin_db.connection.facts import _missing_fences
-from derwin_db.doctor.fences import look_inside
+from derwin_db.doctor.fences import check_fences
 from derwin_db.errors import IsolationNotEnforced
 from derwin_db.testing import TestDatabase
 from tests.isolation.damage import Damage
@@ -20,7 +20,7 @@ async def noticed(owner: asyncpg.Connection, database: TestDatabase, damage: Dam
             names = {"service": database.service.user, "database": f'"{database.owner.database}"'}
             await owner.execute(statement.format(**names) if "$$" not in statement else statement)
         await owner.execute("SET LOCAL search_path = pg_catalog")
-        found = [check.name for check in await look_inside(owner, database.service.user) if not check.ok]
+        found = [check.name for check in await check_fences(owner, database.service.user) if not check.ok]
         return found + (["start"] if await refuses_to_start(owner) else [])
     finally:
         await transaction.rollback()

@@ -119,10 +119,10 @@ UNIT, LENT = transaction.Transaction, sqlalchemy_session.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
 MUTATIONS = (
-    Mutation("the preamble takes no role", lambda: patched(preamble.Opening, _begin=_no_role), ("own calls",)),
-    Mutation("the preamble opens no scope", lambda: patched(preamble.Opening, for_project=_no_scope), ("own calls",)),
+    Mutation("the preamble takes no role", lambda: patched(preamble.Preamble, _begin=_no_role), ("own calls",)),
+    Mutation("the preamble opens no scope", lambda: patched(preamble.Preamble, for_project=_no_scope), ("own calls",)),
     Mutation(
-        "the preamble shows its token", lambda: patched(preamble.Opening, for_project=_short_preamble), ("14. the token",)
+        "the preamble shows its token", lambda: patched(preamble.Preamble, for_project=_short_preamble), ("14. the token",)
     ),
     Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. a setting",)),
     Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. a listener",)),

@@ -6,7 +6,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.models import ProjectCreate, ProjectType, PruneResult
-from derwin_db.observe.events import Call, Observer, UnitObserver
+from derwin_db.observe.events import Observer, StatementEvent, UnitObserver
 from tests.repos.evidence import expired
 
 SLUGS = ("sweep-one", "sweep-two")
@@ -23,7 +23,7 @@ class Counted(Observer, UnitObserver):
         self.units += 1
         return self
 
-    def ran(self, call: Call) -> None:
+    def ran(self, call: StatementEvent) -> None:
         if call.statement is not None:
             self.verbs["count" if "count(*)" in call.statement.sql.lower() else "remove"] += 1
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from derwin_db import Database, repos
-from derwin_db.connection.pooled import PooledConnection
+from derwin_db.connection.driver import PooledConnection
 from derwin_db.session import AdminSession
 from derwin_db.unit.transaction import Transaction
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS

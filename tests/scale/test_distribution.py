@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 
 from derwin_db import Database, repos, sql
-from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, look_at_topology
+from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, probe_topology
 from derwin_db.deploy.migrations import script_folder
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, NotFound, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
-from derwin_db.isolation.preamble import Begin
+from derwin_db.isolation.preamble import TransactionMode
 from derwin_db.testing import TestDatabase, TestServer
 from tests.contract.verbs import PROJECT_CALLS
 from tests.repos.rows import a_ticket
@@ -139,7 +139,7 @@ class TestUnits:
         connection = await pool.acquire()
         sent: list[str] = []
         connection.add_query_logger(lambda query: sent.append(query.query))
-        await opening.for_project(connection, project, Begin.READ_WRITE)
+        await opening.for_project(connection, project, TransactionMode.READ_WRITE)
         await connection.execute("ROLLBACK")
         await asyncio.sleep(0)
         pool.drop(connection)
@@ -206,7 +206,7 @@ class TestDoctor:
         await distribute(owner)
         await owner.execute("UPDATE pg_dist_partition SET partkey = 'id' WHERE logicalrelid = 'public.qa_runs'::regclass")
         await owner.execute("UPDATE pg_dist_partition SET colocationid = 7 WHERE logicalrelid = 'public.policies'::regclass")
-        assert (await look_at_topology(owner)).misplaced == ["policies", "qa_runs"]
+        assert (await probe_topology(owner)).misplaced == ["policies", "qa_runs"]
         assert "qa_runs is split unlike projects" in (await self.bad(citus))["distribution"]
 
     async def test_names_nodes_that_are_silent_or_empty(self, citus: TestDatabase, owner: asyncpg.Connection):
@@ -214,7 +214,7 @@ class TestDoctor:
         await owner.execute("UPDATE pg_dist_node SET isactive = false WHERE nodename = 'worker-1'")
         await owner.execute("INSERT INTO pg_dist_node VALUES (4, 3, 'worker-3', 5432, 'primary', true, true, true, true)")
         assert (await self.bad(citus))["nodes"] == "worker-1:5432 is not active; worker-3:5432 holds no shard"
-        assert await look_at_topology(owner) == Topology(
+        assert await probe_topology(owner) == Topology(
             {"worker-1:5432": 2, "worker-2:5432": 2, "worker-3:5432": 0}, [], [], ["worker-1:5432"]
         )
 
@@ -227,7 +227,7 @@ class TestTablesOfLaterRevisions:
         await owner.execute(self.NEW)
         for statement in sql.read("distribute_table.v1", table="notes"):
             await owner.execute(statement)
-        assert (await look_at_topology(owner)).forgotten == []
+        assert (await probe_topology(owner)).forgotten == []
 
     @pytest.mark.parametrize("has_extension", [True, False])
     async def test_stay_as_they_are_elsewhere(self, cluster: Cluster, on_primary: TestServer, has_extension: bool):

@@ -1,4 +1,4 @@
-"""`python -m tests.studio pictures` writes the pictures of the documentation; `... speed` measures every page at scale 100.
+"""`python -m tests.studio pictures` writes the screenshots of the documentation; `... speed` measures every page at scale 100.
 
 Both start a studio on a server of their own, with Lifeline and its demo.
 """
@@ -49,7 +49,7 @@ async def ticket_with_all(database: TestDatabase) -> str:
     return f"p/lifeline/tables/qa_tickets/{artifact.ticket_id}"
 
 
-def pictures() -> None:
+def screenshots() -> None:
     with choose_server() as server:
         database = server.migrated()
         asyncio.run(seed(database, 1))
@@ -60,7 +60,7 @@ def pictures() -> None:
                 browser.prefer(scheme)
                 browser.open(studio.url + page.format(ticket=ticket))
                 path = FOLDER / f"studio-{name}.png"
-                path.write_bytes(browser.picture())
+                path.write_bytes(browser.chart())
                 print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -111,4 +111,4 @@ def speed() -> None:
 
 
 if __name__ == "__main__":
-    {"pictures": pictures, "speed": speed}[sys.argv[1]]()
+    {"pictures": screenshots, "speed": speed}[sys.argv[1]]()

@@ -46,7 +46,7 @@ class Browser:
     def title(self) -> str:
         return self._driver.title
 
-    def picture(self) -> bytes:
+    def chart(self) -> bytes:
         """Return what the window shows, as PNG."""
         return base64.b64decode(self._driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
 

@@ -43,7 +43,7 @@ class Login:
     """Whether it has the rights of derwin_app without taking the role."""
 
 
-async def look_at_login(opened: Any, name: str) -> Login | None:
+async def probe_login(opened: Any, name: str) -> Login | None:
     """Return what the catalog says of this login or role, or None where there is none."""
     role = await opened.fetchrow(f"{_ROLE} WHERE r.rolname = $1", name)
     if role is None:

@@ -1,4 +1,4 @@
-"""The pictures show what the repositories add up, to the last digit."""
+"""The charts show what the repositories add up, to the last digit."""
 
 import re
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.models import Project, QARun
-from derwin_db.studio.pictures import Data, Picture, columns, lines, nice_ticks, rows
+from derwin_db.studio.charts import Chart, Data, columns, lines, nice_ticks, rows
 from derwin_db.testing import Filled
 
 NAMES = ("spend", "trust", "tickets", "signals", "runs")
@@ -22,9 +22,9 @@ DAYS = 90
 
 
 def figure(html: str, name: str) -> ET.Element:
-    """The picture, which has to be well-formed XML."""
+    """The chart, which has to be well-formed XML."""
     markup = html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0]
-    svg = re.search(r'<svg class="picture.*?</svg>', markup, re.DOTALL)
+    svg = re.search(r'<svg class="chart.*?</svg>', markup, re.DOTALL)
     assert svg is not None, name
     return ET.fromstring(svg[0])
 
@@ -186,7 +186,7 @@ class TestAll:
 
     async def test_an_empty_project_has_none_and_says_so(self, client: httpx.AsyncClient, empty: Project) -> None:
         text = (await client.get(f"p/{empty.slug}/")).text
-        assert '<svg class="picture' not in text
+        assert '<svg class="chart' not in text
         assert text.count("Nothing to draw") == len(NAMES)
         assert "Nothing has happened here yet" in text
 
@@ -196,7 +196,7 @@ def part(html: str, name: str) -> str:
 
 
 def numbers(html: str, name: str) -> Iterator[tuple[str, list[str]]]:
-    """Rows of the table below the picture."""
+    """Rows of the table below the chart."""
     for label, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', part(html, name)):
         yield unescape(label), [unescape(cell) for cell in re.findall(r'<td class="number">(.*?)</td>', cells)]
 
@@ -207,8 +207,8 @@ def minutes_of(run: QARun) -> float:
     return (run.finished_at - run.started_at).total_seconds() / 60
 
 
-def picture() -> Picture:
-    return Picture("name", "Title", "Description.", "Corner")
+def chart() -> Chart:
+    return Chart("name", "Title", "Description.", "Corner")
 
 
 def data_of(values: dict[tuple[str, str], float]) -> Data:
@@ -228,26 +228,26 @@ class TestGeometry:
         assert len(found) == expected if isinstance(expected, int) else found == pytest.approx(expected)
 
     def test_a_bar_is_as_high_as_its_share_of_the_axis(self) -> None:
-        drawn = columns(picture(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))
+        drawn = columns(chart(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))
         full = drawn.bottom - drawn.top
         assert [mark.height for mark in drawn.marks] == pytest.approx([full / 2, full / 4, full])
         assert drawn.marks[1].y + drawn.marks[1].height == pytest.approx(drawn.marks[0].y)
 
     def test_what_is_below_zero_goes_down_from_it(self) -> None:
-        drawn = columns(picture(), data_of({("a", "x"): 4.0, ("a", "y"): -2.0}))
+        drawn = columns(chart(), data_of({("a", "x"): 4.0, ("a", "y"): -2.0}))
         zero = next(tick.at for tick in drawn.ticks if float(tick.text) == 0)
         up, down = drawn.marks
         assert up.y + up.height == pytest.approx(zero, abs=0.02)
         assert down.y == pytest.approx(zero, abs=0.02)
 
     def test_rows_lie_behind_each_other(self) -> None:
-        drawn = rows(picture(), data_of({("a", "x"): 1.0, ("a", "y"): 3.0}))
+        drawn = rows(chart(), data_of({("a", "x"): 1.0, ("a", "y"): 3.0}))
         first, second = drawn.marks
         assert second.x == pytest.approx(first.x + first.width, abs=0.02)
         assert second.width == pytest.approx(3 * first.width, rel=0.01)
 
     def test_a_line_skips_what_is_not_known(self) -> None:
-        drawn = lines(picture(), data_of({("a", "x"): 0.0, ("c", "x"): 1.0, ("b", "y"): 0.5}), top=1.0)
+        drawn = lines(chart(), data_of({("a", "x"): 0.0, ("c", "x"): 1.0, ("b", "y"): 0.5}), top=1.0)
         points = {series: path.split() for _, series, path in drawn.lines}
         assert [len(path) for path in points.values()] == [2, 1]
         assert points["x"][1].split(",")[1] == f"{drawn.top:.1f}"

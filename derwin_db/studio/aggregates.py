@@ -1,4 +1,4 @@
-"""What the pictures show, added up in the database: no repository has these sums, so they go through `session.sql`.
+"""What the charts show, added up in the database: no repository has these sums, so they go through `session.sql`.
 
 No statement names a project: the database scopes them.
 """

@@ -1,4 +1,4 @@
-"""Pictures as geometry: bars, rows and lines on a plane with an axis. `templates/picture.html` draws them as SVG.
+"""Charts as geometry: bars, rows and lines on a plane with an axis. `templates/chart.html` draws them as SVG.
 
 They are drawn here and not by a plotting library because they stand in the page, in its colours and fonts: under a policy that
 allows no script and no inline style. pygal needs 40-60 ms and 50 kB for one of them, and both would have to be taken out.
@@ -43,7 +43,7 @@ class Tick:
 
 
 @dataclass
-class Picture:
+class Chart:
     """What is drawn, and the same numbers as a table."""
 
     name: str
@@ -79,7 +79,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Data:
-    """What a picture is made of: a number for some of the pairs of label and series."""
+    """What a chart is made of: a number for some of the pairs of label and series."""
 
     labels: Sequence[str]
     series: Mapping[str, str]
@@ -98,48 +98,48 @@ class Data:
         return self.names.get(label, label)
 
 
-def columns(picture: Picture, data: Data, *, every: int = 1) -> Picture:
+def columns(chart: Chart, data: Data, *, every: int = 1) -> Chart:
     """Draw standing bars, the series on top of each other, and name every so many of them."""
-    place = _axis(picture, data, _stacks(data), picture.bottom, picture.top)
-    step = (picture.right - picture.left) / max(len(data.labels), 1)
+    place = _axis(chart, data, _stacks(data), chart.bottom, chart.top)
+    step = (chart.right - chart.left) / max(len(data.labels), 1)
     for number, label in enumerate(data.labels):
-        x = picture.left + number * step
+        x = chart.left + number * step
         if number % every == 0:
-            picture.labels.append(Tick(x + step / 2, data.name(label)))
+            chart.labels.append(Tick(x + step / 2, data.name(label)))
         for series, low, high in _pile(data, label):
             top, bottom = sorted((place(low), place(high)))
-            _mark(picture, data, label, series, (x + step * 0.1, top, step * 0.8, bottom - top))
-    return picture
+            _mark(chart, data, label, series, (x + step * 0.1, top, step * 0.8, bottom - top))
+    return chart
 
 
-def rows(picture: Picture, data: Data) -> Picture:
+def rows(chart: Chart, data: Data) -> Chart:
     """Draw lying bars, the series behind each other: for labels that are words."""
-    picture.is_lying, picture.left = True, _ROW_LEFT
-    picture.height = _TOP + _ROW * len(data.labels) + _BOTTOM
-    place = _axis(picture, data, _stacks(data), picture.left, picture.right)
+    chart.is_lying, chart.left = True, _ROW_LEFT
+    chart.height = _TOP + _ROW * len(data.labels) + _BOTTOM
+    place = _axis(chart, data, _stacks(data), chart.left, chart.right)
     for number, label in enumerate(data.labels):
-        y = picture.top + number * _ROW
-        picture.labels.append(Tick(y + _ROW / 2, data.name(label)))
+        y = chart.top + number * _ROW
+        chart.labels.append(Tick(y + _ROW / 2, data.name(label)))
         for series, low, high in _pile(data, label):
             start, end = sorted((place(low), place(high)))
-            _mark(picture, data, label, series, (start, y + _GAP / 2, end - start, _ROW - _GAP))
-    return picture
+            _mark(chart, data, label, series, (start, y + _GAP / 2, end - start, _ROW - _GAP))
+    return chart
 
 
-def lines(picture: Picture, data: Data, *, every: int = 1, top: float) -> Picture:
+def lines(chart: Chart, data: Data, *, every: int = 1, top: float) -> Chart:
     """Draw a line for each series from 0 to `top`; its last point is marked."""
-    place = _axis(picture, data, [top], picture.bottom, picture.top)
-    step = (picture.right - picture.left) / max(len(data.labels) - 1, 1)
+    place = _axis(chart, data, [top], chart.bottom, chart.top)
+    step = (chart.right - chart.left) / max(len(data.labels) - 1, 1)
     for number, label in enumerate(data.labels):
         if number % every == 0:
-            picture.labels.append(Tick(picture.left + number * step, data.name(label)))
+            chart.labels.append(Tick(chart.left + number * step, data.name(label)))
     for series, tone in data.series.items():
         known = [(n, label) for n, label in enumerate(data.labels) if (label, series) in data.values]
-        points = [(picture.left + n * step, place(data.values[label, series])) for n, label in known]
-        picture.lines.append((tone, series, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)))
+        points = [(chart.left + n * step, place(data.values[label, series])) for n, label in known]
+        chart.lines.append((tone, series, " ".join(f"{x:.1f},{y:.1f}" for x, y in points)))
         for (_, label), (x, y) in list(zip(known, points, strict=True))[-1:]:
-            _mark(picture, data, label, series, (x - 3, y - 3, 6, 6))
-    return picture
+            _mark(chart, data, label, series, (x - 3, y - 3, 6, 6))
+    return chart
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
@@ -152,7 +152,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def _axis(picture: Picture, data: Data, extremes: Sequence[float], start: float, end: float) -> Callable[[Amount], float]:
+def _axis(chart: Chart, data: Data, extremes: Sequence[float], start: float, end: float) -> Callable[[Amount], float]:
     """Draw the lines of the values, write the table, and return where a value lies between start and end."""
     found = nice_ticks(min(0.0, *extremes, 0.0), max(0.0, *extremes, 0.0))
     low, high = found[0], found[-1]
@@ -160,11 +160,11 @@ def _axis(picture: Picture, data: Data, extremes: Sequence[float], start: float,
     def place(value: Amount) -> float:
         return start + (float(value) - low) / (high - low) * (end - start)
 
-    picture.ticks = [Tick(place(tick), data.short(tick)) for tick in found]
-    picture.legend = [(tone, series) for series, tone in data.series.items()]
+    chart.ticks = [Tick(place(tick), data.short(tick)) for tick in found]
+    chart.legend = [(tone, series) for series, tone in data.series.items()]
     for label in data.labels:
         cells = [data.values.get((label, series)) for series in data.series]
-        picture.rows.append((data.name(label), ["" if cell is None else data.text(cell) for cell in cells]))
+        chart.rows.append((data.name(label), ["" if cell is None else data.text(cell) for cell in cells]))
     return place
 
 
@@ -190,9 +190,9 @@ def _stacks(data: Data) -> list[float]:
     return [float(end) for label in data.labels for _, _, end in _pile(data, label)]
 
 
-def _mark(picture: Picture, data: Data, label: str, series: str, box: tuple[float, float, float, float]) -> None:
+def _mark(chart: Chart, data: Data, label: str, series: str, box: tuple[float, float, float, float]) -> None:
     value = data.values[label, series]
     x, y, width, height = (round(number, 2) for number in box)
-    picture.marks.append(
+    chart.marks.append(
         Mark(x, y, width, height, data.series[series], series, data.name(label), value, data.text(value), data.links.get(label))
     )
