@@ -42,7 +42,8 @@ class Database:
     Without a URL it takes DATABASE_URL and the other settings from the environment or `.env`; where that is unset too, it
     starts the embedded server. URLs that are given stand alone: none of the environment is mixed in.
 
-    Errors (at start): ConfigurationError, SchemaOutOfDate, IsolationNotEnforced, DatabaseUnavailable.
+    Errors:
+        At start: ConfigurationError, SchemaOutOfDate, IsolationNotEnforced, DatabaseUnavailable.
     """
 
     def __init__(
@@ -187,8 +188,9 @@ class Database:
         where there is one; `snapshot` is read-only too, and all its statements see one moment. On a replica the unit waits
         until it sees all that was committed before `after = await db.position()`; the primary sees that anyway.
 
-        Errors: ScopeError for what can't name a project; ProjectNotFound at the first statement, also on a replica that does
-        not know a new project yet; ReplicaBehind where READ_FALLBACK is off.
+        Errors:
+            ScopeError for what can't name a project; ProjectNotFound at the first statement, also on a replica that does not
+            know a new project yet; ReplicaBehind where READ_FALLBACK is off.
         """
         begin = TransactionMode.SNAPSHOT if snapshot else TransactionMode.READ_ONLY if read_only else TransactionMode.READ_WRITE
         return ProjectSession(self, parse_project(project), begin, None if after is None else check_position(after))
@@ -200,7 +202,8 @@ class Database:
     def admin(self, *, reason: str) -> AdminSession:
         """Return a unit of work of the admin door: creating, changing, listing and deleting projects, nothing else.
 
-        Errors: ScopeError without a reason; ConfigurationError at the first statement where no login may open it.
+        Errors:
+            ScopeError without a reason; ConfigurationError at the first statement where no login may open it.
         """
         return AdminSession(self, check_reason(reason))
 
@@ -234,7 +237,10 @@ class Database:
         """Remove expired artifacts of all projects: each blob first where `delete_blob` is given, then its row.
 
         A unit of work a batch of `limit_per_unit` (1..500). A hold that arrives meanwhile wins. `dry_run` counts only: all that
-        would go is in `remaining`. Errors: ConfigurationError where the admin door can't be opened.
+        would go is in `remaining`.
+
+        Errors:
+            ConfigurationError where the admin door can't be opened.
         """
         return await sweep(self, limit_per_unit=limit_per_unit, delete_blob=delete_blob, dry_run=dry_run, progress=progress)
 
@@ -257,7 +263,11 @@ class Database:
         return self._app
 
     async def admin_pool(self) -> Opened:
-        """Return the pool of the operator's login. Errors: ConfigurationError where there is none."""
+        """Return the pool of the operator's login.
+
+        Errors:
+            ConfigurationError where there is none.
+        """
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
         if isinstance(self._admin_refusal, DatabaseUnavailable | DatabaseTimeout):

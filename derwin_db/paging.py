@@ -37,7 +37,11 @@ class Page(BaseModel, Generic[T]):
 
 
 def check_limit(limit: object) -> int:
-    """Return the limit. Errors: InvalidInput unless it is an integer of 1 to 500."""
+    """Return the limit.
+
+    Errors:
+        InvalidInput unless it is an integer of 1 to 500.
+    """
     if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit: an integer of 1 to {MAX_LIMIT}.")
     return limit
@@ -55,7 +59,11 @@ def encode_cursor(digest: bytes, created_at: datetime, row_id: UUID) -> str:
 
 
 def decode_cursor(cursor: object, digest: bytes) -> tuple[datetime, UUID]:
-    """Return the key that the cursor holds. Errors: InvalidCursor unless this query of this project made it."""
+    """Return the key that the cursor holds.
+
+    Errors:
+        InvalidCursor unless this query of this project made it.
+    """
     length = -(-(_KEY.size + _DIGEST_BYTES) * 8 // 6)
     if not isinstance(cursor, str) or len(cursor) != length or not cursor.isascii():
         raise InvalidCursor

@@ -261,14 +261,22 @@ def _unreadable(statement: Statement[Any]) -> DerwinError:
 
 
 def project_session(session: object) -> ProjectSession:
-    """Return the session if it is one of a project. Errors: ScopeError before any SQL."""
+    """Return the session if it is one of a project.
+
+    Errors:
+        ScopeError before any SQL.
+    """
     if type(session) is not ProjectSession:
         raise ScopeError("This operation takes the session of `async with db.project(...) as session`.")
     return session
 
 
 def admin_session(session: object) -> AdminSession:
-    """Return the session if it is one of the admin door. Errors: ScopeError before any SQL."""
+    """Return the session if it is one of the admin door.
+
+    Errors:
+        ScopeError before any SQL.
+    """
     if type(session) is not AdminSession:
         raise ScopeError("This operation takes the session of `async with db.admin(reason=...) as session`.")
     return session

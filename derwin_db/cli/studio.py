@@ -45,7 +45,11 @@ def studio(port: int | None, host: str, i_know: bool, as_json: bool) -> None:
 
 
 def _load() -> tuple[Any, Any]:
-    """Return the server and the check of hosts. Errors: ConfigurationError where the extra is missing."""
+    """Return the server and the check of hosts.
+
+    Errors:
+        ConfigurationError where the extra is missing.
+    """
     try:
         import jinja2  # noqa: F401
         import uvicorn
@@ -93,7 +97,11 @@ async def _has_data(db: Any) -> bool:
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
-    """Open the socket. Errors: ConfigurationError where the port is taken, unless it was this command that chose it."""
+    """Open the socket.
+
+    Errors:
+        ConfigurationError where the port is taken, unless it was this command that chose it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (PORT, 0) if port is None else (port,):
         with contextlib.suppress(OSError):

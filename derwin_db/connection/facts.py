@@ -100,7 +100,11 @@ class ServerFacts:
     is_standby: bool
 
     def require_fences(self) -> None:
-        """Refuse a database that can't be served. Errors: SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced."""
+        """Refuse a database that can't be served.
+
+        Errors:
+            SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced.
+        """
         if self.revision != HEAD_REVISION:
             raise SchemaOutOfDate(
                 "The database has no schema of derwin-db yet. Run `make migrate` (or `derwin-db migrate`)."
@@ -135,7 +139,11 @@ class ServerFacts:
 
 
 async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyncpg.Connection:
-    """Open a connection beside the pools, which works behind any pooler. Errors: DatabaseUnavailable, ConfigurationError."""
+    """Open a connection beside the pools, which works behind any pooler.
+
+    Errors:
+        DatabaseUnavailable, ConfigurationError.
+    """
     try:
         return await asyncpg.connect(
             **connection.connect_arguments(),
@@ -150,7 +158,8 @@ async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyn
 async def probe_server(connection: ConnectionInfo, settings: "Settings", role: str) -> ServerFacts:
     """Look at the server with this login, as `role` where the fences are concerned.
 
-    Errors: DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).
+    Errors:
+        DatabaseUnavailable, ConfigurationError (wrong login, no such database, a login that may not take the role).
     """
     opened = await connect_once(connection, settings)
     try:

@@ -73,7 +73,11 @@ class Pool:
     # --- taking and giving back ---------------------------------------------------------------------------------------
 
     def acquire(self) -> Coroutine[Any, Any, PooledConnection]:
-        """Return a connection. Errors: DatabaseUnavailable when none is free in `pool_timeout`, or none can be made."""
+        """Return a connection.
+
+        Errors:
+            DatabaseUnavailable when none is free in `pool_timeout`, or none can be made.
+        """
         return self._watch.taking(self._acquire()) if self._watch else self._acquire()
 
     async def _acquire(self) -> PooledConnection:

@@ -61,7 +61,11 @@ class Replica:
         return self._opened
 
     async def choose(self) -> Opened | None:
-        """Return its pool; None while the primary stands in. Errors: those of looking at it, where nobody may stand in."""
+        """Return its pool; None while the primary stands in.
+
+        Errors:
+            Those of looking at it, where nobody may stand in.
+        """
         if self._opened is not None and not self._is_down:
             return self._opened
         if not self._settings.read_fallback:
@@ -106,14 +110,22 @@ class Replica:
 
 
 def check_position(position: object) -> str:
-    """Return what `Database.position` returned once. Errors: InvalidInput, before any SQL."""
+    """Return what `Database.position` returned once.
+
+    Errors:
+        InvalidInput, before any SQL.
+    """
     if isinstance(position, str) and _POSITION.fullmatch(position):
         return position
     raise InvalidInput("after: a position that db.position() returned.")
 
 
 async def current_position(primary: Opened) -> str:
-    """Return how far this server has written. Errors: ConfigurationError on a distributed one; DatabaseUnavailable."""
+    """Return how far this server has written.
+
+    Errors:
+        ConfigurationError on a distributed one; DatabaseUnavailable.
+    """
     pool, opening = primary
     if opening.is_distributed:
         raise ConfigurationError("A distributed server has no one position: each of its nodes writes for itself.")
@@ -128,7 +140,11 @@ async def current_position(primary: Opened) -> str:
 
 
 async def wait_for(connection: Any, position: str, seconds: float) -> None:
-    """Wait until this server has replayed the position. Errors: ReplicaBehind."""
+    """Wait until this server has replayed the position.
+
+    Errors:
+        ReplicaBehind.
+    """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while not await connection.fetchval(_HAS_REPLAYED, position):

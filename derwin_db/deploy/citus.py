@@ -101,8 +101,14 @@ def distribution(table: str) -> str:
 async def distribute(connection: Any, *, progress: Progress | None = None) -> Distribution:
     """Distribute the tables of a migrated database, parents first. Idempotent. Runs as the owner, directly.
 
-    Errors: ConfigurationError without Citus, or before the newest revision. Locks: each table, while its rows move to their
-    shards: no writes meanwhile. Cost: what is stored is copied once.
+    Errors:
+        ConfigurationError without Citus, or before the newest revision.
+
+    Locks:
+        Each table, while its rows move to their shards: no writes meanwhile.
+
+    Cost:
+        What is stored is copied once.
     """
     if not await connection.fetchval(_HAS_CITUS):
         raise ConfigurationError(

@@ -56,8 +56,9 @@ def default_data_dir() -> Path:
 def start(data_dir: Path | None = None, *, postgres_version: int | None = None) -> Logins:
     """Start the server if it does not run, and return its logins. Blocking; a second or two the first time.
 
-    Errors: ConfigurationError (the extra is missing, the folder is occupied, foreign or of another version),
-    DatabaseUnavailable (the server does not start; its log is named).
+    Errors:
+        ConfigurationError (the extra is missing, the folder is occupied, foreign or of another version), DatabaseUnavailable
+        (the server does not start; its log is named).
     """
     folder = _claim(data_dir or default_data_dir())
     server = _server(folder / "postgres", postgres_version)
@@ -88,7 +89,11 @@ def stop(data_dir: Path | None = None) -> bool:
 
 
 def status(data_dir: Path | None = None) -> Status:
-    """Return where the server is and whether it runs. Errors: ConfigurationError where the extra is missing."""
+    """Return where the server is and whether it runs.
+
+    Errors:
+        ConfigurationError where the extra is missing.
+    """
     folder = data_dir or default_data_dir()
     pgserver = _package()
     pgdata = folder / "postgres"

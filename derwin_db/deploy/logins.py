@@ -34,8 +34,9 @@ async def create_logins(
 ) -> None:
     """Make both logins, or bring those that exist into shape. Runs as the owner or an administrator. Idempotent.
 
-    Errors: InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more
-    than a login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
+    Errors:
+        InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more than a
+        login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
     """
     for statement in sql.read("roles.v1"):
         await connection.execute(statement)

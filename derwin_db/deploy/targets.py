@@ -29,7 +29,11 @@ class Urls:
 
     @classmethod
     def choose(cls, settings: Settings, url: str | None, admin: str | None, direct: str | None, read: str | None) -> "Urls":
-        """Take the URLs that are given, or else those of the settings. Errors: ConfigurationError."""
+        """Take the URLs that are given, or else those of the settings.
+
+        Errors:
+            ConfigurationError.
+        """
         if url is None and admin is None and direct is None and read is None:
             return cls(
                 settings.connection("database_url"),
@@ -75,7 +79,8 @@ def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
 async def find_seal(urls: Urls, settings: Settings) -> Seal:
     """Find the key of the sealed scope: the setting, the owner, the operator, the service's own login (a first try).
 
-    Errors: ConfigurationError where nobody has it.
+    Errors:
+        ConfigurationError where nobody has it.
     """
     if settings.scope_key is not None:
         return Seal.from_text(settings.scope_key.get_secret_value())
@@ -90,7 +95,11 @@ async def find_seal(urls: Urls, settings: Settings) -> Seal:
 
 
 async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
-    """Return the key of the seal if this login may read it. Errors: DatabaseUnavailable."""
+    """Return the key of the seal if this login may read it.
+
+    Errors:
+        DatabaseUnavailable.
+    """
     opened = await connect_once(connection, settings)
     try:
         return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)

@@ -30,8 +30,10 @@ async def examine(
 ) -> Report:
     """Examine the database that units of work use, through the service's login, and through the owner's if there is one.
 
-    Without a login it takes those of the environment (or the embedded server). Errors: ConfigurationError for URLs that
-    can't be understood; what is wrong with the database itself is in the report.
+    Without a login it takes those of the environment (or the embedded server).
+
+    Errors:
+        ConfigurationError for URLs that can't be understood; what is wrong with the database itself is in the report.
     """
     settings = settings or Settings.load()
     if service is None:

@@ -31,8 +31,10 @@ class Health(BaseModel):
 def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
     """Return the routes `/health/live` (the process answers) and `/health/ready` (a statement reached the database).
 
-    Ready is 503, as a problem, while the database is away, too slow, or of another schema than this code. Units: `timeout`
-    is how long it may take in all, in seconds.
+    Ready is 503, as a problem, while the database is away, too slow, or of another schema than this code.
+
+    Units:
+        `timeout` is how long it may take in all, in seconds.
     """
     router = APIRouter(prefix="/health", tags=["health"])
 

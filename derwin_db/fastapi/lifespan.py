@@ -14,7 +14,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 def lifespan(db: Database, app_lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None) -> Lifespan:
     """Return the lifespan of an app: `FastAPI(lifespan=lifespan(db))`, or around the app's own one, which may use `db`.
 
-    Errors (at start): what `Database.start` raises; the service does not come up on a schema that is not its own.
+    Errors:
+        At start: what `Database.start` raises; the service does not come up on a schema that is not its own.
     """
 
     @asynccontextmanager

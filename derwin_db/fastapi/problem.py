@@ -92,7 +92,11 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """Return a problem as a response. `is_plain` says no more than its status does. Units: `retry_after` in seconds."""
+    """Return a problem as a response. `is_plain` says no more than its status does.
+
+    Units:
+        `retry_after` in seconds.
+    """
     body = {
         "type": "about:blank" if is_plain else f"urn:derwin-db:{code}",
         "title": code.replace("_", " ").capitalize(),

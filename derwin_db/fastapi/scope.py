@@ -25,8 +25,9 @@ def scoped(db: Database, *, authorize: Authorize, read_only: bool = False, strea
     `streaming` is for endpoints that yield: the unit, which has to be `read_only`, ends with the response instead. It holds
     a connection and a transaction for as long, so a feed without an end opens a unit for each look.
 
-    Errors: TypeError without `authorize`, or for a stream that writes. ProjectNotFound where it returns text that can't
-    name a project; ScopeError where it returns no project at all.
+    Errors:
+        TypeError without `authorize`, or for a stream that writes. ProjectNotFound where it returns text that can't name a
+        project; ScopeError where it returns no project at all.
     """
     if not callable(authorize):
         raise TypeError("scoped() wants authorize=..., a dependency that returns the project or raises.")

@@ -27,7 +27,11 @@ _PAD_BYTES = 64
 
 
 def parse_project(project: object) -> UUID:
-    """Return the id that a slug or id names. Errors: ScopeError, before any SQL."""
+    """Return the id that a slug or id names.
+
+    Errors:
+        ScopeError, before any SQL.
+    """
     if isinstance(project, UUID) and project != NIL:
         return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
     if isinstance(project, str):
@@ -43,7 +47,11 @@ def parse_project(project: object) -> UUID:
 
 
 def check_reason(reason: object) -> str:
-    """Return the reason for the admin door. Errors: ScopeError unless it is text of 1 to 500 characters."""
+    """Return the reason for the admin door.
+
+    Errors:
+        ScopeError unless it is text of 1 to 500 characters.
+    """
     if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
         return reason
     raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
@@ -74,7 +82,11 @@ class Seal:
 
     @classmethod
     def from_text(cls, text: str) -> "Seal":
-        """Read the form of the setting DERWIN_SCOPE_KEY. Errors: ConfigurationError."""
+        """Read the form of the setting DERWIN_SCOPE_KEY.
+
+        Errors:
+            ConfigurationError.
+        """
         try:
             blocks = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
@@ -111,7 +123,8 @@ class Preamble:
     async def for_project(self, connection: Any, project_id: UUID, begin: TransactionMode) -> None:
         """Open the transaction of one project. One round trip; behind a pooler three.
 
-        Errors: ProjectNotFound (as the server's DW003 where the scope is sealed).
+        Errors:
+            ProjectNotFound (as the server's DW003 where the scope is sealed).
         """
         if self.seal is None:
             await self._open_plain(connection, project_id, begin)

@@ -79,7 +79,8 @@ def columnwise(rows: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:
 def unnested(table: sa.Table, names: Sequence[str]) -> Any:
     """Return a source of rows for bulk INSERTs: one array parameter for each column, one argument each.
 
-    Source: measured against COPY, executemany and jsonb_to_recordset, docs/performance.md. COPY is refused under policies.
+    Source:
+        Measured against COPY, executemany and jsonb_to_recordset, docs/performance.md. COPY is refused under policies.
     """
     columns = [sa.column(name, table.c[name].type) for name in names]
     arrays = [array_param(name, table.c[name]) for name in names]

@@ -224,7 +224,9 @@ class _LazyState:
     """SQLAlchemy's state of a row that was read, made when something asks for it: most rows are only looked at.
 
     It stands in the class; the state, once made, in the instance, where it comes first.
-    Source: half of the time to hydrate went into states that nobody used, docs/performance.md.
+
+    Source:
+        Half of the time to hydrate went into states that nobody used, docs/performance.md.
     """
 
     def __init__(self, model: type[SQLModel]) -> None:

@@ -54,11 +54,19 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[AuditArtifactFilters]
     ) -> Page[AuditArtifact]:
-        """Return a page of artifacts. Order: newest first."""
+        """Return a page of artifacts.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> AsyncIterator[AuditArtifact]:
-        """Iterate over all artifacts. Order: newest first."""
+        """Iterate over all artifacts.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> int:
@@ -68,8 +76,15 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     async def record(self, session: ProjectSession, data: AuditArtifactCreate) -> AuditArtifact:
         """Write evidence; the database computes how long it is kept, from its clock and the project's compliance mode.
 
-        Errors: InvalidReference. Locks: the project's row in key-share mode, as every new row does: a change of the mode waits
-        or is seen, and a cap or an activation in the same unit is no upgrade of it. Cost: one statement.
+        Errors:
+            InvalidReference.
+
+        Locks:
+            The project's row in key-share mode, as every new row does: a change of the mode waits or is seen, and a cap or an
+            activation in the same unit is no upgrade of it.
+
+        Cost:
+            One statement.
         """
         rows = await project_session(session).fetch(_record_statement(), {**self._create_values(data), "id": new_id()})
         if not rows:
@@ -77,15 +92,27 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         return rows[0]
 
     async def hold(self, session: ProjectSession, id: UUID) -> AuditArtifact:
-        """Put the artifact under legal hold: nothing removes it, not even the deletion of its project. Errors: NotFound."""
+        """Put the artifact under legal hold: nothing removes it, not even the deletion of its project.
+
+        Errors:
+            NotFound.
+        """
         return await self._set_hold(session, id, is_held=True)
 
     async def release(self, session: ProjectSession, id: UUID) -> AuditArtifact:
-        """End the legal hold. Errors: NotFound."""
+        """End the legal hold.
+
+        Errors:
+            NotFound.
+        """
         return await self._set_hold(session, id, is_held=False)
 
     async def expired(self, session: ProjectSession, *, limit: int = 100) -> Sequence[AuditArtifact]:
-        """Return artifacts whose time has come and that are not on hold. Order: expired longest first."""
+        """Return artifacts whose time has come and that are not on hold.
+
+        Order:
+            Expired longest first.
+        """
         return await project_session(session).fetch(_expired_statement(is_scoped=True), {"limit": check_limit(limit)})
 
     async def prune_expired(
@@ -94,8 +121,13 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         """Remove one batch of expired artifacts: each blob first, then its row. Through the admin door, of all projects.
 
         A hold that arrives before an artifact's own turn is seen and wins. An artifact whose `delete_blob` raises stays, and
-        the next one follows. Locks: the rows that are being removed; rows that others hold are skipped, so that sweeps at
-        the same time share the work. Cost: two statements; with `delete_blob` three, and one for each artifact.
+        the next one follows.
+
+        Locks:
+            The rows that are being removed; rows that others hold are skipped, so that sweeps at the same time share the work.
+
+        Cost:
+            Two statements; with `delete_blob` three, and one for each artifact.
         """
         pruned = await self._prune_batch(session, limit, delete_blob)
         return PruneResult(pruned, await self._remaining(session))
@@ -127,7 +159,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     async def expired_by_project(self, session: AdminSession) -> dict[UUID, int]:
         """Count what may be pruned, by project, through the admin door. Projects without any are left out.
 
-        Cost: one statement, an index probe for each project.
+        Cost:
+            One statement, an index probe for each project.
         """
         admin_session(session).note("audit_artifacts.expired_by_project")
         return dict(await session.fetch(_expired_by_project_statement(), {}))

@@ -62,7 +62,11 @@ class Repository(Generic[M]):
     async def get(self, session: ProjectSession, id: UUID) -> M:
         """Return the row.
 
-        Errors: NotFound. Cost: one statement, primary key.
+        Errors:
+            NotFound.
+
+        Cost:
+            One statement, primary key.
         """
         row = await self.find(session, id)
         if row is None:
@@ -72,7 +76,8 @@ class Repository(Generic[M]):
     async def find(self, session: ProjectSession, id: UUID) -> M | None:
         """Return the row, or None.
 
-        Cost: one statement, primary key.
+        Cost:
+            One statement, primary key.
         """
         rows = await self._session(session).fetch(self._find_statement, {"id": check_id(id)})
         return rows[0] if rows else None
@@ -80,7 +85,8 @@ class Repository(Generic[M]):
     async def exists(self, session: ProjectSession, id: UUID) -> bool:
         """Tell whether the row exists.
 
-        Cost: one statement, primary key.
+        Cost:
+            One statement, primary key.
         """
         return bool(await self._session(session).fetch(self._exists_statement, {"id": check_id(id)}))
 
@@ -89,7 +95,11 @@ class Repository(Generic[M]):
     _is_scoped: ClassVar[bool] = True
 
     def _session(self, session: Any) -> ProjectSession:
-        """Return the session if these reads may take it. Errors: ScopeError."""
+        """Return the session if these reads may take it.
+
+        Errors:
+            ScopeError.
+        """
         return project_session(session)
 
     def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -210,7 +220,11 @@ class WritableRepository(Repository[M]):
         return (await project_session(session).fetch(statement, values))[0]
 
     async def _update(self, session: ProjectSession, id: UUID, data: Input, *, expected_version: int | None = None) -> M:
-        """Change the fields that are set in `data` and return the row. Errors: NotFound, StaleWrite."""
+        """Change the fields that are set in `data` and return the row.
+
+        Errors:
+            NotFound, StaleWrite.
+        """
         session = project_session(session)
         row_id = check_id(id)
         check_input(data, self.update_model)
@@ -230,7 +244,11 @@ class WritableRepository(Repository[M]):
         raise NotFound
 
     async def _delete(self, session: ProjectSession, id: UUID) -> None:
-        """Delete one row. Errors: NotFound."""
+        """Delete one row.
+
+        Errors:
+            NotFound.
+        """
         if not await project_session(session).execute(self._delete_statement, {"id": check_id(id)}):
             raise NotFound
 
@@ -246,7 +264,11 @@ class WritableRepository(Repository[M]):
         check_input(data, self.create_model)
 
     def _batches(self, rows: Iterable[R], size: int, field: str = "rows") -> Iterator[list[R]]:
-        """Cut rows into batches, each checked when its turn comes. Errors: InvalidInput for what is not the input."""
+        """Cut rows into batches, each checked when its turn comes.
+
+        Errors:
+            InvalidInput for what is not the input.
+        """
         source = iterated(rows, field)
         while batch := list(islice(source, size)):
             for row in batch:

@@ -43,13 +43,21 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
         cursor: str | None = None,
         **filters: Unpack[ClassificationTrustFilters],
     ) -> Page[ClassificationTrust]:
-        """Return a page of scores. Order: newest first."""
+        """Return a page of scores.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(
         self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]
     ) -> AsyncIterator[ClassificationTrust]:
-        """Iterate over all scores. Order: newest first."""
+        """Iterate over all scores.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]) -> int:
@@ -57,7 +65,11 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
         return await self._count(session, filters)
 
     async def for_classification(self, session: ProjectSession, name: str) -> ClassificationTrust:
-        """Return the score; where nothing was ever concluded, a zero score that is not stored. Cost: one statement, or two."""
+        """Return the score; where nothing was ever concluded, a zero score that is not stored.
+
+        Cost:
+            One statement, or two.
+        """
         session = project_session(session)
         wanted = checked(_NAME, name, "name")
         rows = await session.fetch(_by_name_statement(), {"name": wanted})
@@ -71,7 +83,11 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
     async def refresh(self, session: ProjectSession, names: Iterable[str] | None = None) -> int:
         """Recompute the scores, of these classifications or of all: the window slides. Returns how many.
 
-        Locks: the score rows. Cost: the scores are computed by one statement, the rows are locked by another before it.
+        Locks:
+            The score rows.
+
+        Cost:
+            The scores are computed by one statement, the rows are locked by another before it.
         """
         session = project_session(session)
         if names is None:

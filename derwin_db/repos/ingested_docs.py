@@ -47,11 +47,19 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[IngestedDocFilters]
     ) -> Page[IngestedDoc]:
-        """Return a page of documents. Order: newest first."""
+        """Return a page of documents.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[IngestedDocFilters]) -> AsyncIterator[IngestedDoc]:
-        """Iterate over all documents. Order: newest first."""
+        """Iterate over all documents.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[IngestedDocFilters]) -> int:
@@ -61,7 +69,10 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
     async def ingest(self, session: ProjectSession, data: IngestedDocCreate) -> IngestedDoc:
         """Write the document, or return the row that has the same content hash, unchanged.
 
-        Safe under concurrency: all writers of one content get the same row. Cost: one statement, two for a known content.
+        Safe under concurrency: all writers of one content get the same row.
+
+        Cost:
+            One statement, two for a known content.
         """
         session = project_session(session)
         values = self._create_values(data)
@@ -73,14 +84,24 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
         raise Conflict("The document is being deleted at the same time. Ingest it again.")
 
     async def update(self, session: ProjectSession, id: UUID, data: IngestedDocUpdate) -> IngestedDoc:
-        """Change the fields that are set. Errors: NotFound."""
+        """Change the fields that are set.
+
+        Errors:
+            NotFound.
+        """
         return await self._update(session, id, data)
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the document.
 
-        Errors: NotFound; Conflict where an entry of the evolution log names it. Locks: the document's row, before the look
-        at the log, so that no entry comes in between. Cost: two statements.
+        Errors:
+            NotFound; Conflict where an entry of the evolution log names it.
+
+        Locks:
+            The document's row, before the look at the log, so that no entry comes in between.
+
+        Cost:
+            Two statements.
         """
         session, row_id = project_session(session), check_id(id)
         if not await session.fetch(_lock_statement(), {"id": row_id}):
@@ -89,17 +110,26 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
             raise Conflict("The evolution log names this document, and the log is kept.")
 
     async def mark_processed(self, session: ProjectSession, id: UUID) -> IngestedDoc:
-        """Note that the document was worked in. Errors: NotFound, IllegalTransition for one that is superseded."""
+        """Note that the document was worked in.
+
+        Errors:
+            NotFound, IllegalTransition for one that is superseded.
+        """
         return await self._move(session, id, DocStatus.PROCESSED, error=None)
 
     async def mark_failed(self, session: ProjectSession, id: UUID, error: str) -> IngestedDoc:
-        """Note why the document could not be worked in. Errors: NotFound, IllegalTransition for one that is superseded."""
+        """Note why the document could not be worked in.
+
+        Errors:
+            NotFound, IllegalTransition for one that is superseded.
+        """
         return await self._move(session, id, DocStatus.FAILED, error=checked(_LONG, error, "error"))
 
     async def supersede(self, session: ProjectSession, id: UUID, by: UUID) -> IngestedDoc:
         """Note that another document replaces this one.
 
-        Errors: NotFound; InvalidReference for an unknown `by`; IllegalTransition where either is superseded already.
+        Errors:
+            NotFound; InvalidReference for an unknown `by`; IllegalTransition where either is superseded already.
         """
         session = project_session(session)
         row_id, newer_id = check_id(id), check_id(by, "by")

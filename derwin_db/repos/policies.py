@@ -36,11 +36,19 @@ class Policies(WritableRepository[Policy]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[PolicyFilters]
     ) -> Page[Policy]:
-        """Return a page of versions. Order: newest first."""
+        """Return a page of versions.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[PolicyFilters]) -> AsyncIterator[Policy]:
-        """Iterate over all versions. Order: newest first."""
+        """Iterate over all versions.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[PolicyFilters]) -> int:
@@ -48,7 +56,14 @@ class Policies(WritableRepository[Policy]):
         return await self._count(session, filters)
 
     async def active(self, session: ProjectSession) -> Policy:
-        """Return the active version. Errors: NotFound before the first one. Cost: one statement."""
+        """Return the active version.
+
+        Errors:
+            NotFound before the first one.
+
+        Cost:
+            One statement.
+        """
         rows = await project_session(session).fetch(_active_statement(), {})
         if not rows:
             raise NotFound("The project has no active policy yet.")
@@ -57,7 +72,8 @@ class Policies(WritableRepository[Policy]):
     async def activate(self, session: ProjectSession, data: PolicyCreate) -> Policy:
         """Write the next version; it is active and the former one is not, at once, in any interleaving.
 
-        Locks: the project's row, until the end of the unit.
+        Locks:
+            The project's row, until the end of the unit.
         """
         session = project_session(session)
         values = {**self._create_values(data), "id": new_id()}

@@ -32,13 +32,21 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
         cursor: str | None = None,
         **filters: Unpack[ProfileEvolutionLogFilters],
     ) -> Page[ProfileEvolutionLog]:
-        """Return a page of entries. Order: newest first."""
+        """Return a page of entries.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(
         self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]
     ) -> AsyncIterator[ProfileEvolutionLog]:
-        """Iterate over all entries. Order: newest first."""
+        """Iterate over all entries.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]) -> int:

@@ -26,11 +26,19 @@ class ProjectModeLogs(Repository[ProjectModeLog]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[ProjectModeLogFilters]
     ) -> Page[ProjectModeLog]:
-        """Return a page of entries. Order: newest first."""
+        """Return a page of entries.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[ProjectModeLogFilters]) -> AsyncIterator[ProjectModeLog]:
-        """Iterate over all entries. Order: newest first."""
+        """Iterate over all entries.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProjectModeLogFilters]) -> int:

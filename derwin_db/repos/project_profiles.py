@@ -45,11 +45,19 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[ProjectProfileFilters]
     ) -> Page[ProjectProfile]:
-        """Return a page. Order: newest first."""
+        """Return a page.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[ProjectProfileFilters]) -> AsyncIterator[ProjectProfile]:
-        """Iterate over all rows. Order: newest first."""
+        """Iterate over all rows.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProjectProfileFilters]) -> int:
@@ -57,14 +65,25 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         return await self._count(session, filters)
 
     async def create(self, session: ProjectSession, data: ProjectProfileCreate, *, actor: str, reason: str) -> ProjectProfile:
-        """Write the first version, and its CREATED entry in the evolution log. Errors: Conflict where there is a profile."""
+        """Write the first version, and its CREATED entry in the evolution log.
+
+        Errors:
+            Conflict where there is a profile.
+        """
         who = _who(actor, reason)
         row = await self._insert(session, data, version=1)
         await _log(session, row.id, ProfileChange.CREATED, {}, _content(row), to_version=1, who=who)
         return row
 
     async def current(self, session: ProjectSession) -> ProjectProfile:
-        """Return the profile at its newest version. Errors: NotFound. Cost: one statement."""
+        """Return the profile at its newest version.
+
+        Errors:
+            NotFound.
+
+        Cost:
+            One statement.
+        """
         rows = await project_session(session).fetch(_current_statement(), {})
         if not rows:
             raise NotFound("The project has no profile yet.")
@@ -83,8 +102,12 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     ) -> ProjectProfile:
         """Change the fields that are set: a new version, and a JSON Patch in the log. Nothing new changes and logs nothing.
 
-        Errors: NotFound, StaleWrite, InvalidReference (doc_id), InvalidInput for CREATED and ROLLBACK, which have verbs of
-        their own. Locks: the profile's row, until the end of the unit.
+        Errors:
+            NotFound, StaleWrite, InvalidReference (doc_id), InvalidInput for CREATED and ROLLBACK, which have verbs of their
+            own.
+
+        Locks:
+            The profile's row, until the end of the unit.
         """
         why = checked(_CHANGE, change, "change")
         if why in (ProfileChange.CREATED, ProfileChange.ROLLBACK):
@@ -99,7 +122,14 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     async def roll_back(
         self, session: ProjectSession, to_version: int, *, actor: str, reason: str, expected_version: int
     ) -> ProjectProfile:
-        """Take the content of a former version as a new version. Errors: NotFound, StaleWrite. Locks: as `evolve`."""
+        """Take the content of a former version as a new version.
+
+        Errors:
+            NotFound, StaleWrite.
+
+        Locks:
+            As `evolve`.
+        """
         who = _who(actor, reason)
         version = check_version(to_version, "to_version")
         row = await self._locked(session, expected_version)
@@ -108,9 +138,13 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         return await self._write(session, row, changed, ProfileChange.ROLLBACK, who, None)
 
     async def at_version(self, session: ProjectSession, version: int) -> ProjectProfile:
-        """Return the profile as it was at a version, replayed from the log. Errors: NotFound.
+        """Return the profile as it was at a version, replayed from the log.
 
-        Cost: two statements, and the log up to that version.
+        Errors:
+            NotFound.
+
+        Cost:
+            Two statements, and the log up to that version.
         """
         import jsonpatch
 

@@ -89,35 +89,65 @@ class Projects:
     # --- reads --------------------------------------------------------------------------------------------------------
 
     async def get(self, session: AnySession, id: UUID) -> Project:
-        """Return the project. Errors: ProjectNotFound. Cost: one statement, primary key."""
+        """Return the project.
+
+        Errors:
+            ProjectNotFound.
+
+        Cost:
+            One statement, primary key.
+        """
         row = await self.find(session, id)
         if row is None:
             raise ProjectNotFound
         return row
 
     async def find(self, session: AnySession, id: UUID) -> Project | None:
-        """Return the project, or None. Cost: one statement, primary key."""
+        """Return the project, or None.
+
+        Cost:
+            One statement, primary key.
+        """
         found: Project | None = await self._reads_of(session, "find").find(session, id)
         return found
 
     async def exists(self, session: AnySession, id: UUID) -> bool:
-        """Tell whether the project exists. Cost: one statement, primary key."""
+        """Tell whether the project exists.
+
+        Cost:
+            One statement, primary key.
+        """
         found: bool = await self._reads_of(session, "exists").exists(session, id)
         return found
 
     async def get_by_slug(self, session: AnySession, slug: str) -> Project:
-        """Return the project of this slug. Errors: ProjectNotFound, InvalidInput. Cost: one statement, primary key."""
+        """Return the project of this slug.
+
+        Errors:
+            ProjectNotFound, InvalidInput.
+
+        Cost:
+            One statement, primary key.
+        """
         return await self.get(session, project_id_of(checked(_SLUG, slug, "slug")))
 
     async def list(
         self, session: AnySession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[ProjectFilters]
     ) -> Page[Project]:
-        """Return a page of projects that are not archived. Order: newest first."""
+        """Return a page of projects that are not archived.
+
+        Order:
+            Newest first.
+        """
         page: Page[Project] = await self._reads_of(session, "list")._page(session, limit, cursor, filters)
         return page
 
     def stream(self, session: AnySession, **filters: Unpack[ProjectFilters]) -> AsyncIterator[Project]:
-        """Iterate over all projects, archived ones too. Order: newest first."""
+        """Iterate over all projects, archived ones too.
+
+        Order:
+            Newest first.
+        """
         rows: AsyncIterator[Project] = self._reads_of(session, "stream")._stream(session, filters)
         return rows
 
@@ -129,14 +159,19 @@ class Projects:
     # --- a project's own session --------------------------------------------------------------------------------------
 
     async def current(self, session: ProjectSession) -> Project:
-        """Return the session's project. Cost: one statement, primary key."""
+        """Return the session's project.
+
+        Cost:
+            One statement, primary key.
+        """
         session = project_session(session)
         return await self.get(session, session.project_id)
 
     async def set_mode(self, session: ProjectSession, mode: ProjectMode, *, actor: str, reason: str) -> Project:
         """Change the mode and write the log of it. The mode that it has already changes nothing and logs nothing.
 
-        Locks: the project's row, until the end of the unit.
+        Locks:
+            The project's row, until the end of the unit.
         """
         session = project_session(session)
         wanted = checked(_MODE, mode, "mode")
@@ -157,7 +192,8 @@ class Projects:
     async def create(self, session: AdminSession, data: ProjectCreate) -> Project:
         """Create a project and the first entry of its mode log.
 
-        Errors: Conflict for a slug that is taken, or whose ledger is still on the books.
+        Errors:
+            Conflict for a slug that is taken, or whose ledger is still on the books.
         """
         admin_session(session).note("projects.create")
         check_input(data, ProjectCreate)
@@ -173,8 +209,12 @@ class Projects:
     async def update(self, session: AdminSession, id: UUID, data: ProjectUpdate) -> Project:
         """Change the fields that are set. A compliance mode that keeps longer raises the retention of what is there.
 
-        Errors: ProjectNotFound. Locks: the project's row; with a compliance mode also against new rows of any kind, so that
-        evidence which is recorded meanwhile waits and gets the new mode.
+        Errors:
+            ProjectNotFound.
+
+        Locks:
+            The project's row; with a compliance mode also against new rows of any kind, so that evidence which is recorded
+            meanwhile waits and gets the new mode.
         """
         admin_session(session).note("projects.update")
         project_id = check_id(id)
@@ -194,7 +234,11 @@ class Projects:
         return rows[0]
 
     async def archive(self, session: AdminSession, id: UUID) -> Project:
-        """Leave the project out of `list`, and nothing else. Errors: ProjectNotFound."""
+        """Leave the project out of `list`, and nothing else.
+
+        Errors:
+            ProjectNotFound.
+        """
         admin_session(session).note("projects.archive")
         rows = await session.fetch(_archive_statement(), {"id": check_id(id)})
         if not rows:
@@ -204,9 +248,14 @@ class Projects:
     async def delete(self, session: AdminSession, id: UUID, *, despite_retention: bool = False) -> dict[str, int]:
         """Delete the project and everything of it but the spend ledger. Returns how many rows went, by table.
 
-        Errors: ProjectNotFound; RetentionLocked while evidence is on hold, or must be kept and `despite_retention` is not
-        said. Cost: about 5 s for 300,000 rows; the limit is the setting delete_timeout. Locks: the project's row, so
-        nothing is added meanwhile.
+        Errors:
+            ProjectNotFound; RetentionLocked while evidence is on hold, or must be kept and `despite_retention` is not said.
+
+        Cost:
+            About 5 s for 300,000 rows; the limit is the setting delete_timeout.
+
+        Locks:
+            The project's row, so nothing is added meanwhile.
         """
         admin_session(session).note("projects.delete")
         may_go = check_flag(despite_retention, "despite_retention")

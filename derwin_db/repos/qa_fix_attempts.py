@@ -63,11 +63,19 @@ class QAFixAttempts(Repository[QAFixAttempt]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QAFixAttemptFilters]
     ) -> Page[QAFixAttempt]:
-        """Return a page of attempts. Order: newest first."""
+        """Return a page of attempts.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> AsyncIterator[QAFixAttempt]:
-        """Iterate over all attempts. Order: newest first."""
+        """Iterate over all attempts.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> int:
@@ -85,8 +93,11 @@ class QAFixAttempts(Repository[QAFixAttempt]):
     ) -> QAFixAttempt:
         """Begin the ticket's next attempt, numbered from 1 without gaps in any interleaving. Several may be open.
 
-        Errors: NotFound; IllegalTransition for a ticket that is a duplicate, rejected or won't be fixed.
-        Locks: the ticket's row, until the end of the unit.
+        Errors:
+            NotFound; IllegalTransition for a ticket that is a duplicate, rejected or won't be fixed.
+
+        Locks:
+            The ticket's row, until the end of the unit.
         """
         session, ticket = project_session(session), check_id(ticket_id, "ticket_id")
         try:
@@ -102,11 +113,19 @@ class QAFixAttempts(Repository[QAFixAttempt]):
         return (await session.fetch(_dispatch_statement(), {**values, "id": new_id(), "ticket_id": ticket}))[0]
 
     async def start(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
-        """Note that the attempt runs. Errors: NotFound, IllegalTransition unless it is DISPATCHED."""
+        """Note that the attempt runs.
+
+        Errors:
+            NotFound, IllegalTransition unless it is DISPATCHED.
+        """
         return await self._move(session, _start_statement(), id, "A started attempt was DISPATCHED before.")
 
     async def cancel(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
-        """End an attempt without an outcome: it does not count. Errors: NotFound, IllegalTransition once it has ended."""
+        """End an attempt without an outcome: it does not count.
+
+        Errors:
+            NotFound, IllegalTransition once it has ended.
+        """
         return await self._move(session, _cancel_statement(), id, "The attempt has ended already.")
 
     async def conclude(
@@ -126,9 +145,20 @@ class QAFixAttempts(Repository[QAFixAttempt]):
         """End a running attempt, or conclude one whose PR was opened as MERGED or REJECTED. The ticket does not move.
 
         Trust in the ticket's classification is brought up to date in the same transaction; PR_OPENED does not count yet.
-        Keywords that are not given leave their columns as they are. Units: US dollars.
-        Errors: NotFound, IllegalTransition, InvalidInput. Locks: the ticket's row against reclassification and deletion
-        (others may conclude and change it), then the attempt's row, then the row of the score. Cost: four statements.
+        Keywords that are not given leave their columns as they are.
+
+        Units:
+            US dollars.
+
+        Errors:
+            NotFound, IllegalTransition, InvalidInput.
+
+        Locks:
+            The ticket's row against reclassification and deletion (others may conclude and change it), then the attempt's row,
+            then the row of the score.
+
+        Cost:
+            Four statements.
         """
         session, row_id, result = project_session(session), check_id(id), checked(_OUTCOME, outcome, "outcome")
         given = {
@@ -156,7 +186,11 @@ class QAFixAttempts(Repository[QAFixAttempt]):
     async def mark_reverted(self, session: ProjectSession, id: UUID) -> QAFixAttempt:
         """Turn a merged attempt into a failure, for trust too; it stays in the window of its merge.
 
-        Errors: NotFound, IllegalTransition unless it is MERGED. Locks: as `conclude`.
+        Errors:
+            NotFound, IllegalTransition unless it is MERGED.
+
+        Locks:
+            As `conclude`.
         """
         session, row_id = project_session(session), check_id(id)
         names = await self._hold_classification(session, row_id)

@@ -54,11 +54,19 @@ class QARuns(WritableRepository[QARun]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QARunFilters]
     ) -> Page[QARun]:
-        """Return a page of runs. Order: newest first."""
+        """Return a page of runs.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> AsyncIterator[QARun]:
-        """Iterate over all runs. Order: newest first."""
+        """Iterate over all runs.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> int:
@@ -66,7 +74,11 @@ class QARuns(WritableRepository[QARun]):
         return await self._count(session, filters)
 
     async def enqueue(self, session: ProjectSession, data: QARunCreate) -> QARun:
-        """Put a run in the queue, in the project's present mode. Cost: one statement."""
+        """Put a run in the queue, in the project's present mode.
+
+        Cost:
+            One statement.
+        """
         rows = await project_session(session).fetch(_enqueue_statement(), {**self._create_values(data), "id": new_id()})
         if not rows:
             raise ProjectNotFound
@@ -75,27 +87,47 @@ class QARuns(WritableRepository[QARun]):
     async def claim(self, session: ProjectSession, worker: str) -> QARun | None:
         """Take the oldest queued run, in the project's present mode, or return None. A run has one owner.
 
-        Locks: the run's row; runs that others are claiming are skipped. Cost: one statement, through the status index.
+        Locks:
+            The run's row; runs that others are claiming are skipped.
+
+        Cost:
+            One statement, through the status index.
         """
         rows = await project_session(session).fetch(_claim_statement(), {"worker": checked(_SHORT, worker, "worker")})
         return rows[0] if rows else None
 
     async def heartbeat(self, session: ProjectSession, id: UUID, *, worker: str) -> QARun:
-        """Say that the worker is alive. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        """Say that the worker is alive.
+
+        Errors:
+            NotFound, Conflict for another's claim, IllegalTransition.
+        """
         return await self._of_worker(session, "heartbeat", id, worker, {})
 
     async def complete(self, session: ProjectSession, id: UUID, stats: RunStats, *, worker: str) -> QARun:
-        """End the run well. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        """End the run well.
+
+        Errors:
+            NotFound, Conflict for another's claim, IllegalTransition.
+        """
         if not isinstance(stats, RunStats):
             raise InvalidInput("stats: a RunStats is wanted here.")
         return await self._of_worker(session, "complete", id, worker, {"stats": stats})
 
     async def fail(self, session: ProjectSession, id: UUID, error: str, *, worker: str) -> QARun:
-        """End the run with an error. Errors: NotFound, Conflict for another's claim, IllegalTransition."""
+        """End the run with an error.
+
+        Errors:
+            NotFound, Conflict for another's claim, IllegalTransition.
+        """
         return await self._of_worker(session, "fail", id, worker, {"error": checked(_LONG, error, "error")})
 
     async def cancel(self, session: ProjectSession, id: UUID) -> QARun:
-        """End a run that is queued or running. Errors: NotFound, IllegalTransition."""
+        """End a run that is queued or running.
+
+        Errors:
+            NotFound, IllegalTransition.
+        """
         rows = await project_session(session).fetch(_cancel_statement(), {"id": check_id(id)})
         if rows:
             return rows[0]
@@ -103,14 +135,22 @@ class QARuns(WritableRepository[QARun]):
         raise IllegalTransition("The run has ended already.")
 
     async def requeue_stalled(self, session: ProjectSession, *, older_than: timedelta) -> int:
-        """Put running ones whose last heartbeat is older back into the queue. Returns how many. Cost: one statement."""
+        """Put running ones whose last heartbeat is older back into the queue. Returns how many.
+
+        Cost:
+            One statement.
+        """
         least = checked(_WINDOW, older_than, "older_than")
         return await project_session(session).execute(_requeue_statement(), {"older_than": least})
 
     async def statistics(self, session: ProjectSession, id: UUID) -> RunStats:
         """Count what is stored of the run: signals (and those marked DUPLICATE), by route, and its tickets.
 
-        Errors: NotFound. Cost: two statements, through the indexes on run_id.
+        Errors:
+            NotFound.
+
+        Cost:
+            Two statements, through the indexes on run_id.
         """
         await self.get(session, id)
         rows = await project_session(session).fetch(_statistics_statement(), {"id": check_id(id)})
@@ -123,8 +163,14 @@ class QARuns(WritableRepository[QARun]):
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the run and its signals; its tickets stay, without a run.
 
-        Errors: NotFound; RetentionLocked while evidence of it is kept. Locks: the run's row, before the look at the
-        evidence, so that none is recorded in between. Cost: four statements.
+        Errors:
+            NotFound; RetentionLocked while evidence of it is kept.
+
+        Locks:
+            The run's row, before the look at the evidence, so that none is recorded in between.
+
+        Cost:
+            Four statements.
         """
         session, row_id = project_session(session), check_id(id)
         if not await session.fetch(_lock_statement(), {"id": row_id}):

@@ -60,11 +60,19 @@ class QATickets(WritableRepository[QATicket]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QATicketFilters]
     ) -> Page[QATicket]:
-        """Return a page of tickets. Order: newest first."""
+        """Return a page of tickets.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> AsyncIterator[QATicket]:
-        """Iterate over all tickets. Order: newest first."""
+        """Iterate over all tickets.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> int:
@@ -72,13 +80,21 @@ class QATickets(WritableRepository[QATicket]):
         return await self._count(session, filters)
 
     async def create(self, session: ProjectSession, data: QATicketCreate) -> QATicket:
-        """Write a ticket, OPEN. Errors: InvalidReference for an unknown run. Cost: one statement."""
+        """Write a ticket, OPEN.
+
+        Errors:
+            InvalidReference for an unknown run.
+
+        Cost:
+            One statement.
+        """
         return await self._insert(session, data)
 
     async def create_many(self, session: ProjectSession, rows: Iterable[QATicketCreate]) -> int:
         """Write tickets, OPEN, 5,000 a statement; all or none within the unit. Returns how many.
 
-        Errors: InvalidReference for an unknown run among them.
+        Errors:
+            InvalidReference for an unknown run among them.
         """
         session = project_session(session)
         names = tuple(QATicketCreate.model_fields)
@@ -93,7 +109,8 @@ class QATickets(WritableRepository[QATicket]):
     ) -> QATicket:
         """Change the fields that are set: a new version. A new classification brings both trust scores up to date.
 
-        Errors: NotFound; StaleWrite if `expected_version` is given and is not the row's; InvalidReference.
+        Errors:
+            NotFound; StaleWrite if `expected_version` is given and is not the row's; InvalidReference.
         """
         if type(data) is not QATicketUpdate or "classification" not in data.model_fields_set:
             return await self._update(session, id, data, expected_version=expected_version)
@@ -110,8 +127,11 @@ class QATickets(WritableRepository[QATicket]):
     ) -> QATicket:
         """Move the ticket along its state machine; RESOLVED sets `resolved_at`, reopening clears it.
 
-        Errors: NotFound; IllegalTransition for any other move (DUPLICATE has `mark_duplicate`); StaleWrite.
-        Cost: one statement.
+        Errors:
+            NotFound; IllegalTransition for any other move (DUPLICATE has `mark_duplicate`); StaleWrite.
+
+        Cost:
+            One statement.
         """
         session, row_id, status = project_session(session), check_id(id), checked(_STATUS, to, "to")
         expected = None if expected_version is None else check_version(expected_version)
@@ -127,7 +147,11 @@ class QATickets(WritableRepository[QATicket]):
         raise IllegalTransition(f"A ticket that is {present.status} does not become {status}.")
 
     async def assign_bucket(self, session: ProjectSession, id: UUID, bucket: Bucket) -> QATicket:
-        """Say who takes care of the ticket; the first time this is its initial bucket too. Errors: NotFound."""
+        """Say who takes care of the ticket; the first time this is its initial bucket too.
+
+        Errors:
+            NotFound.
+        """
         values = {"id": check_id(id), "bucket": checked(_BUCKET, bucket, "bucket")}
         rows = await project_session(session).fetch(_assign_bucket_statement(), values)
         if not rows:
@@ -137,9 +161,13 @@ class QATickets(WritableRepository[QATicket]):
     async def mark_duplicate(self, session: ProjectSession, id: UUID, of: UUID) -> QATicket:
         """End an open ticket as the duplicate of another one.
 
-        Errors: NotFound; InvalidReference for an unknown `of`; IllegalTransition for one that is not open; Conflict where
-        `of` is, through others, a duplicate of this one. Locks: this ticket and the whole chain of the other one, in the
-        order of their ids: two that would close a circle from both ends meet there.
+        Errors:
+            NotFound; InvalidReference for an unknown `of`; IllegalTransition for one that is not open; Conflict where `of` is,
+            through others, a duplicate of this one.
+
+        Locks:
+            This ticket and the whole chain of the other one, in the order of their ids: two that would close a circle from both
+            ends meet there.
         """
         session, row_id, other_id = project_session(session), check_id(id), check_id(of, "of")
         if row_id == other_id:
@@ -156,21 +184,32 @@ class QATickets(WritableRepository[QATicket]):
         return (await session.fetch(_mark_duplicate_statement(), {"id": row_id, "of": other_id}))[0]
 
     async def find_by_fingerprint(self, session: ProjectSession, fingerprint: str) -> QATicket | None:
-        """Return the newest ticket of this fingerprint, or None. Cost: one statement, through the index on it."""
+        """Return the newest ticket of this fingerprint, or None.
+
+        Cost:
+            One statement, through the index on it.
+        """
         values = {"fingerprint": checked(_FINGERPRINT, fingerprint, "fingerprint")}
         rows = await project_session(session).fetch(_by_fingerprint_statement(), values)
         return rows[0] if rows else None
 
     async def counts_by_status(self, session: ProjectSession) -> dict[TicketStatus, int]:
-        """Count tickets by status; a status without tickets counts 0. Cost: one statement."""
+        """Count tickets by status; a status without tickets counts 0.
+
+        Cost:
+            One statement.
+        """
         counts = dict(await project_session(session).fetch(_counts_statement(), {}))
         return {status: counts.get(status, 0) for status in TicketStatus}
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the ticket and its attempts; its signals and its duplicates stay, without it.
 
-        Errors: NotFound; RetentionLocked while evidence of it, or of its attempts, is kept. Locks: the ticket, its duplicates
-        and its attempts, before the look at the evidence, so that none is recorded in between.
+        Errors:
+            NotFound; RetentionLocked while evidence of it, or of its attempts, is kept.
+
+        Locks:
+            The ticket, its duplicates and its attempts, before the look at the evidence, so that none is recorded in between.
         """
         session, row_id = project_session(session), check_id(id)
         row = await duplicates.lock_with_duplicates(session, row_id)

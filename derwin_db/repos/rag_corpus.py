@@ -78,14 +78,25 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         return _WITHOUT_EMBEDDING
 
     async def get(self, session: ProjectSession, id: UUID, *, with_embedding: bool = False) -> RAGCorpus:
-        """Return the entry. Errors: NotFound. Cost: one statement, primary key."""
+        """Return the entry.
+
+        Errors:
+            NotFound.
+
+        Cost:
+            One statement, primary key.
+        """
         row = await self.find(session, id, with_embedding=with_embedding)
         if row is None:
             raise NotFound
         return row
 
     async def find(self, session: ProjectSession, id: UUID, *, with_embedding: bool = False) -> RAGCorpus | None:
-        """Return the entry, or None. Cost: one statement, primary key."""
+        """Return the entry, or None.
+
+        Cost:
+            One statement, primary key.
+        """
         is_whole = check_flag(with_embedding, "with_embedding")
         return await (self._whole.find(session, id) if is_whole else super().find(session, id))
 
@@ -98,14 +109,22 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         with_embedding: bool = False,
         **filters: Unpack[RAGCorpusFilters],
     ) -> Page[RAGCorpus]:
-        """Return a page of entries. Order: newest first."""
+        """Return a page of entries.
+
+        Order:
+            Newest first.
+        """
         reads = self._whole if check_flag(with_embedding, "with_embedding") else self
         return await reads._page(session, limit, cursor, filters)
 
     def stream(
         self, session: ProjectSession, *, with_embedding: bool = False, **filters: Unpack[RAGCorpusFilters]
     ) -> AsyncIterator[RAGCorpus]:
-        """Iterate over all entries. Order: newest first."""
+        """Iterate over all entries.
+
+        Order:
+            Newest first.
+        """
         reads = self._whole if check_flag(with_embedding, "with_embedding") else self
         return reads._stream(session, filters)
 
@@ -114,7 +133,11 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         return await self._count(session, filters)
 
     async def add(self, session: ProjectSession, data: RAGCorpusCreate) -> RAGCorpus:
-        """Remember a fix. Returns the entry without its embedding. Cost: one statement."""
+        """Remember a fix. Returns the entry without its embedding.
+
+        Cost:
+            One statement.
+        """
         return await self._insert(session, data)
 
     async def add_many(self, session: ProjectSession, rows: Iterable[RAGCorpusCreate]) -> int:
@@ -127,11 +150,19 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         return total
 
     async def update(self, session: ProjectSession, id: UUID, data: RAGCorpusUpdate) -> RAGCorpus:
-        """Change the fields that are set. Errors: NotFound."""
+        """Change the fields that are set.
+
+        Errors:
+            NotFound.
+        """
         return await self._update(session, id, data)
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
-        """Forget a fix. Errors: NotFound."""
+        """Forget a fix.
+
+        Errors:
+            NotFound.
+        """
         await self._delete(session, id)
 
     async def search(
@@ -145,10 +176,20 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     ) -> Sequence[Match]:
         """Return the entries that are most similar, always min(limit, entries that qualify).
 
-        JsonModel: 1,536 numbers. Units: cosine similarity, -1..1. Order: most similar first. Entries come without embeddings,
-        and those that have none are not found. Small projects are searched exactly, large ones through the HNSW index.
-        Errors: InvalidInput. Cost: two statements, four where the
-        index is searched.
+        JsonModel: 1,536 numbers.
+
+        Units:
+            Cosine similarity, -1..1.
+
+        Order:
+            Most similar first. Entries come without embeddings, and those that have none are not found. Small projects are
+            searched exactly, large ones through the HNSW index.
+
+        Errors:
+            InvalidInput.
+
+        Cost:
+            Two statements, four where the index is searched.
         """
         session = project_session(session)
         values: dict[str, Any] = {
@@ -170,7 +211,14 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         return matches
 
     async def record_use(self, session: ProjectSession, id: UUID) -> RAGCorpus:
-        """Note that the entry was shown to a model once more. Errors: NotFound. Cost: one statement."""
+        """Note that the entry was shown to a model once more.
+
+        Errors:
+            NotFound.
+
+        Cost:
+            One statement.
+        """
         rows = await project_session(session).fetch(_record_use_statement(), {"id": check_id(id)})
         if not rows:
             raise NotFound

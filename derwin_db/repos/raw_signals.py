@@ -50,11 +50,19 @@ class RawSignals(WritableRepository[RawSignal]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[RawSignalFilters]
     ) -> Page[RawSignal]:
-        """Return a page of signals. Order: newest first."""
+        """Return a page of signals.
+
+        Order:
+            Newest first.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> AsyncIterator[RawSignal]:
-        """Iterate over all signals. Order: newest first."""
+        """Iterate over all signals.
+
+        Order:
+            Newest first.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> int:
@@ -65,8 +73,13 @@ class RawSignals(WritableRepository[RawSignal]):
         """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
 
         JsonModel: a list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
-        generator of any length takes constant memory. Errors: NotFound for an unknown run.
-        Locks: rows are written in the order of their fingerprints, so that two writers of one list never deadlock.
+        generator of any length takes constant memory.
+
+        Errors:
+            NotFound for an unknown run.
+
+        Locks:
+            Rows are written in the order of their fingerprints, so that two writers of one list never deadlock.
         """
         session = project_session(session)
         run = check_id(run_id, "run_id")
@@ -84,15 +97,28 @@ class RawSignals(WritableRepository[RawSignal]):
         return IngestResult(inserted, given - inserted)
 
     async def pending(self, session: ProjectSession, run_id: UUID, *, limit: int = 500) -> Sequence[RawSignal]:
-        """Return signals of the run that triage has not seen. Order: oldest first. Cost: the index on (run_id, status)."""
+        """Return signals of the run that triage has not seen.
+
+        Order:
+            Oldest first.
+
+        Cost:
+            The index on (run_id, status).
+        """
         values = {"run_id": check_id(run_id, "run_id"), "limit": check_limit(limit)}
         return await project_session(session).fetch(_pending_statement(), values)
 
     async def attach(self, session: ProjectSession, ids: Iterable[UUID], ticket_id: UUID) -> int:
         """Make the signals part of a ticket: TRIAGED. All or none. Returns how many.
 
-        Errors: NotFound if one of them is unknown; InvalidReference for an unknown ticket; TooLarge above 1,000.
-        Locks: the signals, in the order of their ids. Cost: one statement.
+        Errors:
+            NotFound if one of them is unknown; InvalidReference for an unknown ticket; TooLarge above 1,000.
+
+        Locks:
+            The signals, in the order of their ids.
+
+        Cost:
+            One statement.
         """
         ticket = check_id(ticket_id, "ticket_id")
         attached = await self._triage(session, _attach_statement(), ids, {"ticket_id": ticket})
@@ -105,7 +131,8 @@ class RawSignals(WritableRepository[RawSignal]):
     async def discard(self, session: ProjectSession, ids: Iterable[UUID]) -> int:
         """Put the signals aside: DISCARDED. All or none. Returns how many.
 
-        Errors: NotFound if one of them is unknown; TooLarge above 1,000. Locks and cost: as `attach`.
+        Errors:
+            NotFound if one of them is unknown; TooLarge above 1,000. Locks and cost: as `attach`.
         """
         discarded = await self._triage(session, _discard_statement(), ids, {})
         if discarded is None:
@@ -113,7 +140,11 @@ class RawSignals(WritableRepository[RawSignal]):
         return discarded
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
-        """Delete the signal. Errors: NotFound."""
+        """Delete the signal.
+
+        Errors:
+            NotFound.
+        """
         await self._delete(session, id)
 
     async def _triage(

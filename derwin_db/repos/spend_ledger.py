@@ -54,11 +54,19 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def list(
         self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[SpendLedgerFilters]
     ) -> Page[SpendLedger]:
-        """Return a page of entries. Order: newest first, by when they were written."""
+        """Return a page of entries.
+
+        Order:
+            Newest first, by when they were written.
+        """
         return await self._page(session, limit, cursor, filters)
 
     def stream(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> AsyncIterator[SpendLedger]:
-        """Iterate over all entries. Order: newest first, by when they were written."""
+        """Iterate over all entries.
+
+        Order:
+            Newest first, by when they were written.
+        """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> int:
@@ -69,9 +77,16 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         """Write the entry, or return the one that has its key and the same content, every field.
 
         With a cap, the spending within its window stays at or below it, in any interleaving; credits always pass.
-        Errors: Conflict for the same key with other content; BudgetExceeded over the cap. Locks: the project's row in
-        key-share mode, as every new row does, so that it can't go before the entry is on the books; with a cap, against
-        other capped entries. Cost: one statement; two for a repetition; two more with a cap.
+
+        Errors:
+            Conflict for the same key with other content; BudgetExceeded over the cap.
+
+        Locks:
+            The project's row in key-share mode, as every new row does, so that it can't go before the entry is on the books;
+            with a cap, against other capped entries.
+
+        Cost:
+            One statement; two for a repetition; two more with a cap.
         """
         session = project_session(session)
         values = {**self._create_values(data), "id": new_id()}
@@ -95,7 +110,8 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def append_many(self, session: ProjectSession, rows: Iterable[SpendLedgerCreate]) -> int:
         """Write entries, 5,000 a statement, in constant memory. Returns how many were new: a repetition is not.
 
-        Errors: Conflict for a key with other content, in the books or in the batch; nothing is written then.
+        Errors:
+            Conflict for a key with other content, in the books or in the batch; nothing is written then.
         """
         session = project_session(session)
         batches, written = self._batches(rows, _BATCH), 0
@@ -108,7 +124,11 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         return written
 
     async def total(self, session: ProjectSession, *, since: datetime | None = None, until: datetime | None = None) -> Decimal:
-        """Return what was spent, by `occurred_at`, from `since` on and before `until`. Units: US dollars, exact."""
+        """Return what was spent, by `occurred_at`, from `since` on and before `until`.
+
+        Units:
+            US dollars, exact.
+        """
         values = _bounds(since, until)
         return Decimal((await project_session(session).fetch(_total_statement(tuple(values)), values))[0])
 

@@ -19,21 +19,33 @@ _ID: TypeAdapter[UUID] = TypeAdapter(Id)
 
 
 def check_id(value: object, field: str = "id") -> UUID:
-    """Return the id. Errors: InvalidInput for what is no UUID, or nil."""
+    """Return the id.
+
+    Errors:
+        InvalidInput for what is no UUID, or nil.
+    """
     if isinstance(value, UUID) and value.int:
         return value
     return cast("UUID", checked(_ID, value, field))
 
 
 def iterated(values: Iterable[T], field: str) -> Iterator[T]:
-    """Return an iterator. Errors: InvalidInput for what is none, and for text, whose letters nobody means."""
+    """Return an iterator.
+
+    Errors:
+        InvalidInput for what is none, and for text, whose letters nobody means.
+    """
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InvalidInput(f"{field}: a list, or anything else that can be iterated over.")
     return iter(values)
 
 
 def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
-    """Return the distinct ids, sorted. Errors: InvalidInput, TooLarge above 1,000."""
+    """Return the distinct ids, sorted.
+
+    Errors:
+        InvalidInput, TooLarge above 1,000.
+    """
     ids = sorted({check_id(value, field) for value in iterated(values, field)})
     if len(ids) > MAX_IDS:
         raise TooLarge(f"{field}: at most {MAX_IDS} in one call.")
@@ -41,7 +53,11 @@ def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
 
 
 def checked(adapter: TypeAdapter[Any], value: object, field: str) -> Any:
-    """Return the value as the adapter's type. Errors: InvalidInput that names the field and the rule, not the value."""
+    """Return the value as the adapter's type.
+
+    Errors:
+        InvalidInput that names the field and the rule, not the value.
+    """
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
@@ -59,20 +75,32 @@ def invalid(error: ValidationError, field: str = "") -> InvalidInput:
 
 
 def check_input(data: object, kind: type[BaseModel], field: str = "data") -> None:
-    """Errors: InvalidInput unless this is an instance of the class itself, with its fields and none that were slipped in."""
+    """Check that an input is what the verb takes.
+
+    Errors:
+        InvalidInput unless this is an instance of the class itself, with its fields and none that were slipped in.
+    """
     if type(data) is not kind or data.__dict__.keys() != kind.model_fields.keys():
         raise InvalidInput(f"{field}: a {kind.__name__} is wanted here.")
 
 
 def check_version(value: object, field: str = "expected_version") -> int:
-    """Return the version. Errors: InvalidInput unless it is an integer of at least 1."""
+    """Return the version.
+
+    Errors:
+        InvalidInput unless it is an integer of at least 1.
+    """
     if type(value) is not int or not 1 <= value < 2**31:
         raise InvalidInput(f"{field}: an integer of at least 1.")
     return value
 
 
 def check_flag(value: object, field: str) -> bool:
-    """Return the flag. Errors: InvalidInput unless it is True or False: the text "no" would count as true."""
+    """Return the flag.
+
+    Errors:
+        InvalidInput unless it is True or False: the text "no" would count as true.
+    """
     if type(value) is not bool:
         raise InvalidInput(f"{field}: True or False.")
     return value

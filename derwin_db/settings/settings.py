@@ -63,7 +63,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> "Settings":
-        """Read environment and `.env`. Errors: ConfigurationError that names the setting, not the value."""
+        """Read environment and `.env`.
+
+        Errors:
+            ConfigurationError that names the setting, not the value.
+        """
         try:
             return cls()
         except OSError:
@@ -74,6 +78,10 @@ class Settings(BaseSettings):
             raise ConfigurationError(f"A setting can't be used: {', '.join(names) or 'see .env'}.") from None
 
     def connection(self, field_name: Literal["database_url", "admin_url", "direct_url", "read_url"]) -> ConnectionInfo | None:
-        """Return the parsed URL of this setting, or None where it is not set. Errors: ConfigurationError."""
+        """Return the parsed URL of this setting, or None where it is not set.
+
+        Errors:
+            ConfigurationError.
+        """
         secret: SecretStr | None = getattr(self, field_name)
         return None if secret is None else ConnectionInfo.parse(secret.get_secret_value(), name=field_name.upper())

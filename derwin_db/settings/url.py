@@ -70,7 +70,11 @@ class ConnectionInfo:
 
     @classmethod
     def parse(cls, url: str, *, name: str = "DATABASE_URL") -> Self:
-        """Return what the URL says; `name` is the setting that errors speak of. Errors: ConfigurationError."""
+        """Return what the URL says; `name` is the setting that errors speak of.
+
+        Errors:
+            ConfigurationError.
+        """
         return cls(**_parse(_unwrapped(url), name))
 
     @property
@@ -89,7 +93,11 @@ class ConnectionInfo:
         return f"database {self.database!r} on {self.host or 'localhost'}"
 
     def connect_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `asyncpg.connect` that say where and who. Errors: ConfigurationError."""
+        """Return the keyword arguments of `asyncpg.connect` that say where and who.
+
+        Errors:
+            ConfigurationError.
+        """
         arguments: dict[str, Any] = {
             "host": self.host or "localhost",
             "port": self.port,

@@ -45,7 +45,11 @@ def folder() -> Path:
 
 
 def read(entity: str, **names: str) -> list[str]:
-    """Return the statements of `<entity>.sql`, each `{{name}}` filled in. Errors: FileNotFoundError for an unknown entity."""
+    """Return the statements of `<entity>.sql`, each `{{name}}` filled in.
+
+    Errors:
+        FileNotFoundError for an unknown entity.
+    """
     text = (folder() / f"{entity}.sql").read_text(encoding="utf-8")
     for name, value in names.items():
         text = text.replace("{{" + name + "}}", value)

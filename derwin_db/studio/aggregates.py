@@ -45,7 +45,11 @@ class Period:
 
 
 async def spend(session: ProjectSession, period: Period) -> list[Any]:
-    """Return (day, model, amount); what no model was paid for goes by its source. Order: by day."""
+    """Return (day, model, amount); what no model was paid for goes by its source.
+
+    Order:
+        By day.
+    """
     return await _rows(session, _spend_statement(), period)
 
 
@@ -67,8 +71,10 @@ async def runs(session: ProjectSession, period: Period) -> list[Any]:
 async def trust(session: ProjectSession, period: Period) -> list[Any]:
     """Return (classification, days ago, score, attempts) for this moment and the same time of the days before.
 
-    Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before. Order: oldest
-    first.
+    Each is what the score was then: the lower bound over the attempts that were concluded in the 30 days before.
+
+    Order:
+        Oldest first.
     """
     return await _rows(session, _trust_statement(), period)
 

@@ -28,7 +28,10 @@ def create_app(
     """Return the studio of this database, below the path `/{token}/`.
 
     `hosts` are the names that the server goes by; with `takes_addresses` also any IP address. `on_start` is called when the
-    database is ready. Errors (at start): what `Database.start` raises.
+    database is ready.
+
+    Errors:
+        At start: what `Database.start` raises.
     """
 
     @asynccontextmanager

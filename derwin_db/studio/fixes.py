@@ -22,7 +22,11 @@ _NEIGHBOURS = 10
 
 
 async def search(request: Request) -> Response:
-    """List past fixes, of one classification and with all of some words. Cost: with words, the project's fixes are read."""
+    """List past fixes, of one classification and with all of some words.
+
+    Cost:
+        With words, the project's fixes are read.
+    """
     asked, found = listing(request, ("words", "classification"))
     words = _words(found.pop("words", ""))
     classification = found.get("classification")
@@ -52,7 +56,11 @@ async def search(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """Show a past fix and those most similar to it. Cost: four statements, or six where the vector index is searched."""
+    """Show a past fix and those most similar to it.
+
+    Cost:
+        Four statements, or six where the vector index is searched.
+    """
     asked = query(request, "same")
     async with unit(request) as session:
         project = await repos.projects.current(session)

@@ -29,7 +29,11 @@ _NO_BUCKET = "no bucket"
 
 
 async def show(request: Request) -> Response:
-    """Show a project over some days. Cost: seven statements, in two units of work at the same time."""
+    """Show a project over some days.
+
+    Cost:
+        Seven statements, in two units of work at the same time.
+    """
     days = whole(query(request, "days").get("days"), "days", _DEFAULT)
     if days not in PERIODS:
         raise InvalidInput(f"days: one of {', '.join(map(str, PERIODS))}.")

@@ -45,7 +45,11 @@ class Change:
 
 
 async def show(request: Request) -> Response:
-    """Show the profile and ten changes of it. Cost: five statements, and the log up to the page's first version."""
+    """Show the profile and ten changes of it.
+
+    Cost:
+        Five statements, and the log up to the page's first version.
+    """
     _, found = listing(request, ())
     async with unit(request) as session:
         project = await repos.projects.current(session)

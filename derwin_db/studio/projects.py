@@ -31,7 +31,11 @@ async def choose(request: Request) -> Response:
 
 
 def _named(slug: str) -> str:
-    """Return what was typed, if it can name a project. Errors: ProjectNotFound."""
+    """Return what was typed, if it can name a project.
+
+    Errors:
+        ProjectNotFound.
+    """
     try:
         parse_project(slug)
     except ScopeError:

@@ -21,7 +21,11 @@ def database(request: Request) -> Database:
 
 
 def unit(request: Request) -> ProjectSession:
-    """Return a read-only unit of work of the project in the path. Errors: ProjectNotFound for what can't name one."""
+    """Return a read-only unit of work of the project in the path.
+
+    Errors:
+        ProjectNotFound for what can't name one.
+    """
     try:
         return database(request).project(request.path_params["project"], read_only=True)
     except ScopeError:
@@ -29,7 +33,11 @@ def unit(request: Request) -> ProjectSession:
 
 
 def query(request: Request, *names: str) -> dict[str, str]:
-    """Return what is given of these parameters; a field that was left empty is not. Errors: InvalidInput for any other."""
+    """Return what is given of these parameters; a field that was left empty is not.
+
+    Errors:
+        InvalidInput for any other.
+    """
     given = request.query_params.multi_items()
     if len({name for name, _ in given}) < len(given):
         raise InvalidInput("Each filter can be given once.")
@@ -51,7 +59,11 @@ def listing(request: Request, filters: Any) -> tuple[dict[str, str], dict[str, A
 
 
 def whole(value: str | None, name: str, default: int) -> int:
-    """Return a whole number. Errors: InvalidInput."""
+    """Return a whole number.
+
+    Errors:
+        InvalidInput.
+    """
     if value is None:
         return default
     if not _DIGITS.fullmatch(value):

@@ -10,7 +10,11 @@ from derwin_db.studio.views import REFERENCES, VIEWS, view_of
 
 
 async def index(request: Request) -> Response:
-    """Name the tables and count their rows. Cost: a statement for each table."""
+    """Name the tables and count their rows.
+
+    Cost:
+        A statement for each table.
+    """
     query(request)
     async with unit(request) as session:
         project = await repos.projects.current(session)
@@ -19,7 +23,11 @@ async def index(request: Request) -> Response:
 
 
 async def page(request: Request) -> Response:
-    """Show a page of a table. Cost: three statements, two of which go through an index."""
+    """Show a page of a table.
+
+    Cost:
+        Three statements, two of which go through an index.
+    """
     view = view_of(request.path_params["table"])
     asked, found = listing(request, view.filters)
     counted = {name: value for name, value in found.items() if name not in ("limit", "cursor")}

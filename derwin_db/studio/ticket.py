@@ -16,7 +16,11 @@ _MOST = 50
 
 
 async def show(request: Request) -> Response:
-    """Show the ticket. Cost: seven statements, each through an index; of each kind the newest 50."""
+    """Show the ticket.
+
+    Cost:
+        Seven statements, each through an index; of each kind the newest 50.
+    """
     id: UUID = request.path_params["id"]
     query(request)
     async with unit(request) as session:

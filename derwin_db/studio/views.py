@@ -150,7 +150,11 @@ VIEWS = {
 
 
 def view_of(name: str) -> View:
-    """Return the view of a table. Errors: NotFound."""
+    """Return the view of a table.
+
+    Errors:
+        NotFound.
+    """
     try:
         return VIEWS[name]
     except KeyError:

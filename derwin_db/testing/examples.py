@@ -63,7 +63,8 @@ _BY_TYPE: dict[type, Callable[[str], Any]] = {
 def example(model: type[M], *, marker: str = "example", **given: Any) -> M:
     """Return a valid instance of an input or a JSON shape; `given` fields are taken as they are.
 
-    Errors: TypeError for a field of a kind that is not known here; Pydantic's ValidationError for what does not fit.
+    Errors:
+        TypeError for a field of a kind that is not known here; Pydantic's ValidationError for what does not fit.
     """
     values = {name: value_of(name, field.annotation, marker) for name, field in model.model_fields.items() if name not in given}
     return model(**{name: value for name, value in values.items() if value is not None}, **given)

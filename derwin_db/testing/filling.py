@@ -81,7 +81,8 @@ async def create_filled(database: Database, *, marker: str | None = None) -> Fil
 async def fill(database: Database, project_id: UUID, *, marker: str) -> Filled:
     """Write rows in all tables of an empty project, through the repositories, and return them all.
 
-    Cost: about 80 statements in two units of work.
+    Cost:
+        About 80 statements in two units of work.
     """
     async with database.project(project_id) as session:
         await _learn(session, marker)

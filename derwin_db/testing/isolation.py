@@ -54,7 +54,13 @@ async def assert_isolated(call: Call[Any], *, database: Database | None = None) 
     the rest of its result may not. It runs six times, five of them rolled back; its own errors are raised as they are.
 
     Without a database it uses a test server of its own (DERWIN_TEST_DATABASE_URL, Docker or the embedded one), never the
-    service's. Errors: AssertionError. Cost: two projects of 60 rows and about 200 statements, half a second.
+    service's.
+
+    Errors:
+        AssertionError.
+
+    Cost:
+        Two projects of 60 rows and about 200 statements, half a second.
     """
     if database is not None:
         return await _check(call, database)

@@ -54,7 +54,11 @@ class Report:
 async def export_project(
     db: Opener, project: str | UUID, sink: IO[bytes], *, now: datetime | None = None, progress: Progress | None = None
 ) -> Report:
-    """Write one project, as one snapshot, to a binary stream. Constant memory. Errors: ProjectNotFound."""
+    """Write one project, as one snapshot, to a binary stream. Constant memory.
+
+    Errors:
+        ProjectNotFound.
+    """
     async with db.project(project, read_only=True, snapshot=True) as session:
         root = await repos.projects.current(session)
         counts = {name: (await session.fetch(count_statement(name), {}))[0] for name in TABLES}
@@ -80,8 +84,11 @@ async def export_project(
 async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | None = None) -> Report:
     """Read one project back, whole or not at all, with its ids, times and logs.
 
-    Its own ledger may still be on the books: rows that are there and equal stay. Errors: InvalidInput for a file that is no
-    export, truncated, altered or of another revision; Conflict where the project exists, or its ledger says otherwise.
+    Its own ledger may still be on the books: rows that are there and equal stay.
+
+    Errors:
+        InvalidInput for a file that is no export, truncated, altered or of another revision; Conflict where the project exists,
+        or its ledger says otherwise.
     """
     lines = Lines(source)
     header = lines.header()

@@ -90,7 +90,11 @@ class Lines:
         return value
 
     def header(self) -> dict[str, Any]:
-        """Return the first line. Errors: InvalidInput unless it is of this format and schema revision."""
+        """Return the first line.
+
+        Errors:
+            InvalidInput unless it is of this format and schema revision.
+        """
         header = self._next() or {}
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise InvalidInput("The file is no export of derwin-db, or of a version that this code does not read.")
@@ -102,7 +106,11 @@ class Lines:
         return header
 
     def root(self, project_id: UUID, slug: str) -> str:
-        """Return the row of the project, as JSON. Errors: InvalidInput unless it is the one of the first line."""
+        """Return the row of the project, as JSON.
+
+        Errors:
+            InvalidInput unless it is the one of the first line.
+        """
         line = self._next() or {}
         row = line.get("row")
         if line.get("table") != "projects" or not isinstance(row, dict):
@@ -112,7 +120,11 @@ class Lines:
         return json.dumps(row, ensure_ascii=False)
 
     def batches(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Yield rows of one table, up to BATCH at a time, until the last line. Errors: InvalidInput."""
+        """Yield rows of one table, up to BATCH at a time, until the last line.
+
+        Errors:
+            InvalidInput.
+        """
         batch: list[dict[str, Any]] = []
         current = ""
         while (line := self._next()) is not None:
@@ -131,7 +143,11 @@ class Lines:
             yield current, batch
 
     def check_end(self, rows: dict[str, int]) -> None:
-        """Compare the last line with what was read. Errors: InvalidInput."""
+        """Compare the last line with what was read.
+
+        Errors:
+            InvalidInput.
+        """
         if self._end is None or self._end.get("rows") != rows or self._end.get("sha256") != self._before_last:
             raise InvalidInput("The file was truncated or altered: its digest does not match. Nothing was imported.")
         if self._next() is not None:

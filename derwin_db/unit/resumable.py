@@ -22,7 +22,11 @@ class Resumable(Generic[T]):
         self._awaited: asyncio.Future[Any] | None = None
 
     async def run(self) -> T:
-        """Run the work to its end. Errors: the work's own; CancelledError leaves the work where it is."""
+        """Run the work to its end.
+
+        Errors:
+            The work's own; CancelledError leaves the work where it is.
+        """
         while True:
             if self._awaited is not None:
                 await _done(self._awaited)

@@ -28,7 +28,8 @@ async def lock_whole(session: AdminSession, project_id: UUID) -> bool:
 async def remove(session: AdminSession, project_id: UUID, *, despite_retention: bool) -> dict[str, int]:
     """Delete the project with all rows of it but the ledger's. Returns how many went, by table.
 
-    Errors: ProjectNotFound, RetentionLocked.
+    Errors:
+        ProjectNotFound, RetentionLocked.
     """
     await session.allow_long_statements()
     if not await lock_whole(session, project_id):

@@ -31,8 +31,9 @@ _TICKETS = table_of(QATicket)
 async def bring_up_to_date(session: ProjectSession, classifications: Iterable[str]) -> int:
     """Recompute the scores of these classifications, making the rows that are missing. Returns how many.
 
-    Locks: the score rows, in the order of their names, before the evidence is read: whoever concludes at the same time
-    waits, and then sees what was concluded before.
+    Locks:
+        The score rows, in the order of their names, before the evidence is read: whoever concludes at the same time waits, and
+        then sees what was concluded before.
     """
     names = sorted(set(classifications))
     if not names:
@@ -53,7 +54,8 @@ async def refresh_all(session: ProjectSession) -> int:
 def wilson_lower_bound(successes: sa.ColumnElement[int], attempts: sa.ColumnElement[int]) -> sa.ColumnElement[float]:
     """Return the lower bound of the Wilson score interval at 95 %, 0 without attempts.
 
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927) 209-212.
+    Source:
+        E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927) 209-212.
     """
     n = sa.cast(attempts, sa.Double)
     p = sa.cast(successes, sa.Double) / n
