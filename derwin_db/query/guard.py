@@ -1,7 +1,9 @@
 """Fence 1, where all statements pass: one that reads or writes a table without binding it to the project does not compile.
 
 An allow-list: a table counts as bound only by a condition that every row must meet, in the very SELECT, UPDATE or DELETE
-that names it, or by the value that an INSERT stores. SQL as text is refused: nobody can tell which tables it reads.
+that names it, or by the value that an INSERT stores. SQL as text is refused: nobody can tell which tables it reads. So is an
+element of a kind that is not known here, and so is everything if SQLAlchemy renames an attribute that is read here: each is
+read plainly, without a default (docs/decisions/0005-private-names-are-bounded.md).
 """
 
 import re
@@ -10,10 +12,10 @@ from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.dml import OnConflictClause, OnConflictDoUpdate
-from sqlalchemy.sql import operators
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.dml import OnConflictDoNothing, OnConflictDoUpdate
+from sqlalchemy.sql import elements, functions, operators, selectable
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ColumnClause, Grouping
-from sqlalchemy.sql.selectable import TextualSelect
 
 PROJECT: BindParameter[UUID] = sa.bindparam("project_id", type_=sa.Uuid())
 """The project of the unit of work. The session fills it in; no caller can."""
@@ -23,6 +25,20 @@ _LITERALS = re.compile(r"\*|INTERVAL '\d+ [a-z]+'")
 
 _CATALOG = frozenset({"pg_catalog.pg_class"})
 """What a statement may read beside tables of the models: estimates of the planner, no rows of anybody."""
+
+_OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]{1,7}")
+"""What an operator that is given as text may be: an operator of PostgreSQL, no words."""
+
+_KINDS = frozenset({
+    sa.Select, sa.CompoundSelect, sa.Insert, sa.Update, sa.Delete, postgresql.Insert, OnConflictDoNothing, OnConflictDoUpdate,
+    sa.Table, sa.TableClause, sa.Alias, sa.Join, sa.Subquery, sa.CTE, sa.Lateral, sa.TableValuedAlias, sa.ScalarSelect,
+    sa.Exists, selectable.ForUpdateArg, selectable.SelectStatementGrouping, sa.Column, ColumnClause, BindParameter,
+    selectable._OffsetLimitParam, BinaryExpression, BooleanClauseList, Grouping, elements.UnaryExpression, elements.AsBoolean,
+    elements.CollectionAggregate, elements.ClauseList, elements.ExpressionClauseList, elements.CollationClause, sa.Case,
+    sa.Cast, sa.TypeCoerce, sa.Label, sa.Null, sa.True_, sa.False_, sa.Tuple, sa.Over, sa.WithinGroup,
+    sa.FunctionFilter, postgresql.array, postgresql.aggregate_order_by,
+})  # fmt: skip
+"""The elements that a statement may be made of, functions aside: those whose children `get_children` is known to yield."""
 
 _NOTHING: frozenset[int] = frozenset()
 
@@ -46,6 +62,7 @@ def _check(element: Any, around: frozenset[int], seen: set[tuple[int, frozenset[
     if (id(element), around) in seen:
         return
     seen.add((id(element), around))
+    _check_kind(element)
     if isinstance(element, sa.Select):
         around = _check_select(element, around)
     elif isinstance(element, sa.Update | sa.Delete):
@@ -55,14 +72,40 @@ def _check(element: Any, around: frozenset[int], seen: set[tuple[int, frozenset[
         around = _NOTHING
     elif isinstance(element, sa.Subquery | sa.CTE):
         around = _NOTHING  # a subquery in FROM sees nothing of what stands beside it
-    elif isinstance(element, sa.TextClause | TextualSelect) or (
-        isinstance(element, ColumnClause) and element.is_literal and _LITERALS.fullmatch(element.name) is None
-    ):
-        raise UnscopedStatement("SQL as text: nobody can tell which tables it reads")
-    elif isinstance(element, sa.TableClause) and not isinstance(element, sa.Table) and element.fullname not in _CATALOG:
-        raise UnscopedStatement(f"{element.description} is no table of the models")
     for child in element.get_children():
         _check(child, around, seen)
+
+
+def _check_kind(element: Any) -> None:
+    """Refuse what is not known, and what brings SQL of its own as text."""
+    kind = type(element)
+    if kind not in _KINDS and not (issubclass(kind, functions.FunctionElement) and kind.__module__.startswith("sqlalchemy.")):
+        raise UnscopedStatement(f"{kind.__name__}: SQL as text, or an element that the guard does not know")
+    if isinstance(element, ColumnClause) and element.is_literal and _LITERALS.fullmatch(element.name) is None:
+        raise UnscopedStatement("a literal column is SQL as text: nobody can tell which tables it reads")
+    if isinstance(element, BinaryExpression | elements.UnaryExpression):
+        _check_operator(element.operator)
+        _check_operator(element.modifier if isinstance(element, elements.UnaryExpression) else None)
+    if kind is sa.TableClause and element.fullname not in _CATALOG:
+        raise UnscopedStatement(f"{element.description} is no table of the models")
+    if any(_texts_of(element)):
+        raise UnscopedStatement("a prefix, a suffix or a hint is SQL as text")
+
+
+def _check_operator(operator: Any) -> None:
+    if isinstance(operator, operators.custom_op) and _OPERATOR.fullmatch(operator.opstring) is None:
+        raise UnscopedStatement("an operator of words is SQL as text")
+
+
+def _texts_of(element: Any) -> tuple[Any, ...]:
+    """Return what a statement brings as text, which `get_children` passes over."""
+    if isinstance(element, sa.Select):
+        return element._prefixes, element._suffixes, element._hints, element._statement_hints
+    if isinstance(element, sa.CTE):
+        return element._prefixes, element._suffixes
+    if isinstance(element, sa.Insert | sa.Update | sa.Delete):
+        return element._prefixes, element._hints
+    return ()
 
 
 def _check_select(select: sa.Select[Any], around: frozenset[int]) -> frozenset[int]:
@@ -89,13 +132,15 @@ def _check_change(change: sa.Update | sa.Delete) -> frozenset[int]:
 def _check_insert(insert: sa.Insert) -> None:
     if not _stores_project(insert):
         raise UnscopedStatement(f"{insert.table.description}: the project of the session is not stored")
-    clause = getattr(insert, "_post_values_clause", None)
-    if isinstance(clause, OnConflictClause):
-        target = {getattr(element, "name", element) for element in clause.inferred_target_elements or ()}
-        changed = set(clause.update_values_to_set) if isinstance(clause, OnConflictDoUpdate) else set[Any]()
-        scope = _scope_column(insert.table)
-        if scope not in target or {scope, "id"}.intersection(getattr(column, "name", column) for column in changed):
-            raise UnscopedStatement(f"{insert.table.description}: a conflict is resolved within the project alone")
+    clause: Any = insert._post_values_clause
+    if clause is None:
+        return
+    _check_kind(clause)
+    target = {_name_of(element) for element in clause.inferred_target_elements or ()}
+    changed = {_name_of(key) for key in clause.update_values_to_set} if isinstance(clause, OnConflictDoUpdate) else set[str]()
+    scope = _scope_column(insert.table)
+    if scope not in target or changed & {scope, "id"}:
+        raise UnscopedStatement(f"{insert.table.description}: a conflict is resolved within the project alone")
 
 
 def _require(tables: dict[int, Any], bound: set[int]) -> None:
@@ -114,9 +159,19 @@ def _named(change: sa.ClauseElement) -> Iterator[sa.FromClause]:
 
 
 def _stored_names(update: sa.Update) -> Iterator[str]:
-    given = [*(getattr(update, "_values", None) or {}), *(pair[0] for pair in getattr(update, "_ordered_values", None) or ())]
-    for column in given:
-        yield getattr(column, "name", column)
+    """Yield the columns that an UPDATE sets. One that names none would set them all, the project among them."""
+    if update._values is None or update._multi_values:
+        raise UnscopedStatement(f"{update.table.description}: an UPDATE names the columns that it sets")
+    yield from map(_name_of, update._values)
+
+
+def _name_of(key: Any) -> str:
+    """Return the name of a column that is named by itself or by its name."""
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, ColumnClause):
+        return str(key.name)
+    raise UnscopedStatement(f"{type(key).__name__} names no column")
 
 
 def _is_table(source: Any) -> bool:
@@ -167,10 +222,11 @@ def _scope_column(table: Any) -> str:
 def _stores_project(insert: sa.Insert) -> bool:
     """Tell whether the INSERT stores PROJECT, or a scope column of a table that its SELECT must itself bind."""
     scope = _scope_column(insert.table)
+    if insert._multi_values:
+        return False  # rows of values are many parameters: what is given as arrays is one statement for any number
     if insert.select is None:
-        stored = getattr(insert, "_values", None) or {}
-        return any(getattr(column, "name", column) == scope and _is_project(value) for column, value in stored.items())
-    names = cast("list[Any]", getattr(insert, "_select_names", []))
+        return any(_name_of(key) == scope and _is_project(value) for key, value in (insert._values or {}).items())
+    names = cast("list[str]", insert._select_names)
     if scope not in names:
         return False
     value: Any = list(insert.select.exported_columns)[names.index(scope)]
