@@ -1,8 +1,13 @@
-"""What was seen of a server: one look with one login, at start. It needs no privilege that the service does not have."""
+"""What is asked of a server: its facts by one query, and at start what else a service has to know before it serves.
+
+The one place that asks: start-up, `doctor`, migrations and the distribution read the same. It needs no privilege that the
+service's login does not have.
+"""
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
@@ -14,9 +19,10 @@ from derwin_db.errors import (
     IsolationNotEnforced,
     SchemaOutOfDate,
 )
-from derwin_db.isolation.preamble import policy_condition
+from derwin_db.isolation.catalog.standing import missing_fences
+from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.settings.url import ConnectionInfo
-from derwin_db.sql import HEAD_REVISION, PROJECT_TABLES, function_bodies
+from derwin_db.sql import HEAD_REVISION
 from derwin_db.translation.driver_errors import translate
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
 _OLDEST_VECTOR = (0, 8)
 
-_LOOK = """
+_FACTS = """
 SELECT
     pg_backend_pid() AS backend_pid,
     pg_is_in_recovery() AS is_standby,
@@ -34,45 +40,25 @@ SELECT
     (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'vector') AS vector_version,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
     to_regclass('public.alembic_version') IS NOT NULL AS has_schema,
-    EXISTS (SELECT FROM pg_catalog.pg_policies WHERE schemaname = 'public' AND policyname = 'derwin_scope') AS has_fences,
-    login.rolsuper AS is_superuser,
-    login.rolbypassrls AS bypasses_policies,
     EXISTS (
-        SELECT FROM pg_catalog.pg_class t WHERE t.relname = 'projects' AND t.relnamespace = 'public'::regnamespace
+        SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles app ON app.rolname = 'derwin_app'
+        WHERE t.oid = to_regclass('public.alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
+    ) AS has_grants,
+    to_regnamespace('derwin') IS NOT NULL AS has_fences,
+    login.rolsuper OR login.rolbypassrls OR EXISTS (
+        SELECT FROM pg_catalog.pg_class t WHERE t.oid = to_regclass('public.projects')
         AND pg_has_role(login.oid, t.relowner, 'MEMBER')
-    ) AS is_owner
-FROM pg_catalog.pg_roles login WHERE login.rolname = current_user
+    ) AS is_privileged
+FROM pg_catalog.pg_roles login WHERE login.rolname = session_user
 """
-
-_FENCES = """
-SELECT
-    wanted.name,
-    t.relrowsecurity AND row_security_active(t.oid) AS is_active,
-    t.relforcerowsecurity AS is_forced,
-    EXISTS (
-        SELECT FROM pg_policy p
-        WHERE p.polrelid = t.oid AND p.polname = 'derwin_scope' AND NOT p.polpermissive AND p.polcmd = '*'
-        AND to_regrole('derwin_app') = ANY (p.polroles)
-        AND pg_get_expr(p.polqual, t.oid) = wanted.condition AND pg_get_expr(p.polwithcheck, t.oid) = wanted.condition
-    ) AS has_policy
-FROM unnest($1::text[], $2::text[]) AS wanted (name, condition)
-LEFT JOIN pg_class t ON t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND t.relname = wanted.name
-"""
-"""Run while search_path is pg_catalog: the conditions are compared as text."""
-
-_BODIES = """
-SELECT p.proname AS name, p.prosrc AS body, p.prosecdef AS is_definer, p.proconfig AS settings
-FROM pg_catalog.pg_proc p
-WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN ('derwin_open', 'derwin_scope')
-"""
-
-_SEARCH_PATH = ["search_path=pg_catalog, pg_temp"]
-
+"""All that is asked of a server, whoever asks: any login may see it. What is only readable for a role is `read_revision`."""
 
 _PRIVILEGED = (
     "The login of DATABASE_URL is privileged (superuser, BYPASSRLS, or as the owner): raw SQL in a session can leave the role "
     "derwin_app and see every project. Make a login that may only become derwin_app: `derwin-db roles create`."
 )
+
+_NOTHING_GRANTED = "derwin_app has lost all that it was granted, its policies too (DROP OWNED BY takes both)"
 
 _STANDBY = "DATABASE_URL leads to a standby, which takes no writes. A replica belongs into READ_URL."
 
@@ -83,21 +69,34 @@ _BOTH_ROLES = (
 
 
 @dataclass(frozen=True)
-class ServerFacts:
-    """One login's view of a server. `missing_fences` names what does not stand, empty where all does."""
+class Facts:
+    """What the server and the database are, as any login sees them."""
 
+    backend_pid: int
+    is_standby: bool
     version: int
     activity_query_size: int
     is_distributed: bool
     vector_version: str | None
     is_sealed: bool
-    revision: str | None
+    has_schema: bool
+    has_fences: bool
+    """Whether the schema is new enough for fences."""
+    has_grants: bool
+    """Whether derwin_app may still read the revision: `DROP OWNED BY derwin_app` takes all its grants and policies."""
     is_privileged: bool
+    """Whether the login is a superuser, bypasses policies, or may become the owner."""
+
+
+@dataclass(frozen=True)
+class ServerFacts(Facts):
+    """One login's view of a server at start. `missing_fences` names what does not stand, empty where all does."""
+
+    revision: str | None
     may_become_admin: bool
     missing_fences: tuple[str, ...]
     is_behind_pooler: bool
     """Whether a pooler answers for the server: another backend than the one that was named at the login."""
-    is_standby: bool
 
     def require_fences(self) -> None:
         """Refuse a database that can't be served.
@@ -105,6 +104,8 @@ class ServerFacts:
         Errors:
             SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced.
         """
+        if self.has_fences and not self.has_grants:
+            raise _not_enforced(self.missing_fences)
         if self.revision != HEAD_REVISION:
             raise SchemaOutOfDate(
                 "The database has no schema of derwin-db yet. Run `make migrate` (or `derwin-db migrate`)."
@@ -119,10 +120,7 @@ class ServerFacts:
                 "the server and run `ALTER EXTENSION vector UPDATE` in this database."
             )
         if self.missing_fences:
-            raise IsolationNotEnforced(
-                f"The database does not enforce project isolation: {'; '.join(self.missing_fences)}. "
-                "`derwin-db doctor` says how to mend it."
-            )
+            raise _not_enforced(self.missing_fences)
 
     def summary(self, connection: ConnectionInfo) -> str:
         """Say in one line what is served, for the log."""
@@ -136,6 +134,12 @@ class ServerFacts:
         if self.is_privileged:
             return [*standby, _PRIVILEGED]
         return [*standby, _BOTH_ROLES] if self.may_become_admin else standby
+
+
+def _not_enforced(missing: Iterable[str]) -> IsolationNotEnforced:
+    return IsolationNotEnforced(
+        f"The database does not enforce project isolation: {'; '.join(missing)}. `derwin-db doctor` says how to mend it."
+    )
 
 
 async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyncpg.Connection:
@@ -163,7 +167,7 @@ async def probe_server(connection: ConnectionInfo, settings: "Settings", role: s
     """
     opened = await connect_once(connection, settings)
     try:
-        return await _look(opened, connection, role)
+        return await _probe(opened, connection, role)
     except DerwinError:
         raise
     except Exception as error:
@@ -172,47 +176,46 @@ async def probe_server(connection: ConnectionInfo, settings: "Settings", role: s
         opened.terminate()
 
 
-async def _look(opened: Any, connection: ConnectionInfo, role: str) -> ServerFacts:
-    async with opened.transaction():
-        seen = await opened.fetchrow(_LOOK)
-    if not seen["has_schema"] or not seen["has_fences"]:
-        revision = "without fences" if seen["has_schema"] else None
-        return _server(opened, seen, revision=revision, may_become_admin=False, missing=("row level security is missing",))
-    may_become_admin = await _may_become(opened, "derwin_admin")
-    if not await _may_become(opened, role):
-        raise ConfigurationError(
-            f"The login of {connection.place} may not become {role}. As the owner: `derwin-db roles create`, or "
-            f"GRANT {role} TO <login> WITH INHERIT FALSE, SET TRUE."
-        )
-    async with opened.transaction():
-        await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
-        revision = await opened.fetchval("SELECT version_num FROM public.alembic_version")
-        missing = await _missing_fences(opened, is_sealed=seen["is_sealed"])
-        bypass = await opened.fetchval("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
-    if bypass:
-        missing.append(f"{role} bypasses policies")
-    return _server(opened, seen, revision=revision, may_become_admin=may_become_admin, missing=tuple(missing))
+async def read_facts(opened: Any) -> Facts:
+    """Ask the server what it is. One query."""
+    return Facts(**await opened.fetchrow(_FACTS))
 
 
-async def _missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
-    """Name the tables whose policy, or row level security, is not what this package makes, and the functions of the seal."""
-    tables = ("projects", *PROJECT_TABLES)
-    conditions = [policy_condition(table, is_sealed=is_sealed) for table in tables]
-    missing = []
-    for fence in await opened.fetch(_FENCES, tables, conditions):
-        if not fence["has_policy"]:
-            missing.append(f"{fence['name']} has no restrictive policy for all of derwin_app")
-        elif not fence["is_active"]:
-            missing.append(f"row level security of {fence['name']} is off")
-        elif not fence["is_forced"] and fence["name"] != "projects":
-            missing.append(f"row level security of {fence['name']} is not forced")
-    if is_sealed:
-        present = {row["name"]: row for row in await opened.fetch(_BODIES)}
-        for name, body in function_bodies("scope_sealed.v1").items():
-            row = present.get(name)
-            if row is None or row["body"] != body or not row["is_definer"] or row["settings"] != _SEARCH_PATH:
-                missing.append(f"the function {name} is not the one that this package makes")
-    return missing
+async def read_revision(opened: Any) -> str | None:
+    """Return the revision of the schema, None where there is none.
+
+    Errors:
+        The driver's own where the role may not read it.
+    """
+    if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
+        return None
+    return cast("str | None", await opened.fetchval("SELECT version_num FROM public.alembic_version"))
+
+
+async def _probe(opened: Any, connection: ConnectionInfo, role: str) -> ServerFacts:
+    async with opened.transaction():
+        facts = await read_facts(opened)
+    revision = "without fences" if facts.has_schema else None
+    missing = [_NOTHING_GRANTED if facts.has_fences else "row level security is missing"]
+    may_become_admin = False
+    if facts.has_grants:
+        may_become_admin = await _may_become(opened, ADMIN_ROLE)
+        if not await _may_become(opened, role):
+            raise ConfigurationError(
+                f"The login of {connection.place} may not become {role}. As the owner: `derwin-db roles create`, or "
+                f"GRANT {role} TO <login> WITH INHERIT FALSE, SET TRUE."
+            )
+        async with opened.transaction():
+            await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
+            revision = await read_revision(opened)
+            missing = await missing_fences(opened, is_sealed=facts.is_sealed)
+    return ServerFacts(
+        **{each.name: getattr(facts, each.name) for each in fields(facts)},
+        revision=revision,
+        may_become_admin=may_become_admin,
+        missing_fences=tuple(missing),
+        is_behind_pooler=facts.backend_pid != opened.get_server_pid(),
+    )
 
 
 async def _may_become(opened: Any, role: str) -> bool:
@@ -223,22 +226,6 @@ async def _may_become(opened: Any, role: str) -> bool:
     except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):
         return False
     return True
-
-
-def _server(opened: Any, seen: Any, *, revision: str | None, may_become_admin: bool, missing: tuple[str, ...]) -> ServerFacts:
-    return ServerFacts(
-        version=seen["version"],
-        activity_query_size=seen["activity_query_size"],
-        is_distributed=seen["is_distributed"],
-        vector_version=seen["vector_version"],
-        is_sealed=seen["is_sealed"],
-        revision=revision,
-        is_privileged=seen["is_superuser"] or seen["bypasses_policies"] or seen["is_owner"],
-        may_become_admin=may_become_admin,
-        missing_fences=missing,
-        is_behind_pooler=seen["backend_pid"] != opened.get_server_pid(),
-        is_standby=seen["is_standby"],
-    )
 
 
 def connection_error(error: BaseException, connection: ConnectionInfo) -> BaseException:

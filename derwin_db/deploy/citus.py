@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
+from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.errors import ConfigurationError
 
 Progress = Callable[[str, int, int], None]
@@ -44,9 +45,6 @@ SELECT nodename || ':' || nodeport AS name, isactive AND metadatasynced AS is_ac
 ) AS shards
 FROM pg_catalog.pg_dist_node n WHERE noderole::text = 'primary' ORDER BY 1
 """
-_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
-_IS_SEALED = "SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL"
-_REVISION = "SELECT version_num FROM public.alembic_version"
 
 
 def in_order() -> list[str]:
@@ -81,12 +79,12 @@ def statements(*, is_sealed: bool) -> list[str]:
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
     if is_sealed:
-        prepared += sql.read("plain_scope.v1", table="projects", column="id")
+        prepared += sql.read_current("plain_scope", table="projects", column="id")
         for table in sql.PROJECT_TABLES:
-            prepared += sql.read("plain_scope.v1", table=table, column="project_id")
+            prepared += sql.read_current("plain_scope", table=table, column="project_id")
         prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
-        for entity in ("append_only.v1", "retention.v1"):
-            function = sql.read(entity, project_is_gone="true")[0]
+        for entity in ("append_only", "retention"):
+            function = sql.read_current(entity, project_is_gone="true")[0]
             prepared.append(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
     return prepared
 
@@ -110,11 +108,12 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
     Cost:
         What is stored is copied once.
     """
-    if not await connection.fetchval(_HAS_CITUS):
+    facts = await read_facts(connection)
+    if not facts.is_distributed:
         raise ConfigurationError(
             "This server has no Citus. As an administrator: shared_preload_libraries = 'citus', then CREATE EXTENSION citus."
         )
-    if await connection.fetchval(_REVISION) != sql.HEAD_REVISION:
+    if await read_revision(connection) != sql.HEAD_REVISION:
         raise ConfigurationError("Distribute a database at the newest revision: run `derwin-db migrate` first.")
     for setting in SETTINGS:
         await connection.execute(setting)
@@ -122,7 +121,7 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
     before = [table for table in tables if await connection.fetchval(_DISTRIBUTED, f"public.{table}")]
     if "projects" not in before:
         async with connection.transaction():
-            for statement in statements(is_sealed=await connection.fetchval(_IS_SEALED)):
+            for statement in statements(is_sealed=facts.is_sealed):
                 await connection.execute(statement)
     done = []
     for number, table in enumerate(tables, 1):

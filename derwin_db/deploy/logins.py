@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from derwin_db import sql
+from derwin_db.connection.facts import read_facts
 from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Seal
 
@@ -38,7 +39,7 @@ async def create_logins(
         InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more than a
         login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
     """
-    for statement in sql.read("roles.v1"):
+    for statement in sql.read_current("roles"):
         await connection.execute(statement)
     for login, role, other, password in (
         (service, APP_ROLE, ADMIN_ROLE, service_password),
@@ -56,8 +57,8 @@ async def _create_login(connection: Any, login: str, role: str, other: str, pass
         f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
         f"{' PASSWORD ' + await _literal(connection, password) if password is not None else ''}"
     )
-    version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
-    options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if version >= 160000 else ""
+    has_options = (await read_facts(connection)).version >= 160000
+    options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if has_options else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
     await connection.execute(f"REVOKE {other} FROM {login}")
 

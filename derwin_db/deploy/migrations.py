@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from derwin_db.connection.facts import connection_error
+from derwin_db.connection.facts import connection_error, read_revision
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.settings import ConnectionInfo
 from derwin_db.sql import RefusedMigration
@@ -192,9 +192,7 @@ async def _current_revision(settings: MigrationSettings) -> str | None:
     try:
         connection = await connect_plainly(settings.connection)
         try:
-            if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is None:
-                return None
-            return cast("str | None", await connection.fetchval("SELECT version_num FROM public.alembic_version"))
+            return await read_revision(connection)
         finally:
             await connection.close()
     except Exception as error:

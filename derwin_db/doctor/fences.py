@@ -6,6 +6,7 @@ from sqlmodel import SQLModel
 
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
+from derwin_db.connection.facts import Facts, read_facts
 from derwin_db.doctor.report import RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
 from derwin_db.isolation.catalog.logins import Login, probe_login
@@ -16,22 +17,15 @@ _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and
 
 async def check_fences(opened: Any, login: str) -> list[Check]:
     """Check logins, roles and fences, in a transaction whose search_path is pg_catalog."""
-    facts = await opened.fetchrow(
-        """
-        SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
-               EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS is_distributed,
-               (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size
-        """
-    )
-    is_sealed = facts["is_sealed"]
+    facts = await read_facts(opened)
     return [
         *_check_logins(await probe_login(opened, login)),
         await _check_roles(opened),
-        *await _check_policies(opened, is_sealed=is_sealed),
+        *await _check_policies(opened, is_sealed=facts.is_sealed),
         *await _check_grants(opened, login),
         *await _check_keys(opened),
-        *await _check_code(opened, login, is_sealed=is_sealed, is_distributed=facts["is_distributed"]),
-        *_check_seal(is_sealed=is_sealed, is_distributed=facts["is_distributed"], size=facts["activity_size"]),
+        *await _check_code(opened, login, facts),
+        *_check_seal(facts),
         Check(
             "statistics",
             ok=True,
@@ -92,7 +86,7 @@ async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
             "unfenced-tables",
             unfenced,
             well="every table with a project_id is fenced",
-            fix="fence it in the revision that makes it: sql.read('table_policies_sealed.v1', table=...)",
+            fix=f"fence it in the revision that makes it: sql.read('{sql.CURRENT['table_policies_sealed']}', table=...)",
         ),
     ]
 
@@ -137,8 +131,9 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     return unique, references
 
 
-async def _check_code(opened: Any, login: str, *, is_sealed: bool, is_distributed: bool) -> list[Check]:
-    changed = await code.changed_functions(opened, is_sealed=is_sealed, is_distributed=is_distributed)
+async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
+    expected = {**code.guard_bodies(is_distributed=facts.is_distributed), **(code.seal_bodies() if facts.is_sealed else {})}
+    changed = await code.changed_functions(opened, expected)
     definers = await code.definer_functions(opened, login)
     views = await code.open_views(opened)
     return [
@@ -154,13 +149,14 @@ async def _check_code(opened: Any, login: str, *, is_sealed: bool, is_distribute
     ]
 
 
-def _check_seal(*, is_sealed: bool, is_distributed: bool, size: int) -> list[Check]:
-    plain = [] if is_sealed else ["SQL in a session can set another project"]
-    large = [f"it is {size}"] if is_sealed and size > LONGEST_PAD else []
+def _check_seal(facts: Facts) -> list[Check]:
+    size = facts.activity_query_size
+    plain = [] if facts.is_sealed else ["SQL in a session can set another project"]
+    large = [f"it is {size}"] if facts.is_sealed and size > LONGEST_PAD else []
     return [
         verdict(
             "scope-sealed", plain, well="the scope is sealed",
-            fix="Citus takes no sealed policies: let no SQL of others into sessions" if is_distributed else RESTORE,
+            fix="Citus takes no sealed policies: let no SQL of others into sessions" if facts.is_distributed else RESTORE,
         ),
         verdict(
             "activity-size", large, well=f"track_activity_query_size is {size}: the opening of a unit hides its token",

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from derwin_db import sql
+from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.deploy.citus import probe_topology
 from derwin_db.deploy.migrations import refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
@@ -19,15 +20,15 @@ OLDEST_VERSION = 15
 
 async def check_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
     """Check what the server is."""
-    version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
-    old = [f"PostgreSQL {version // 10000} is too old"] if version < OLDEST_VERSION * 10000 else []
-    has_vector = await opened.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')")
+    facts = await read_facts(opened)
+    major = facts.version // 10000
+    old = [f"PostgreSQL {major} is too old"] if major < OLDEST_VERSION else []
     return [
-        Check("server", ok=True, detail=f"PostgreSQL {version // 10000}, {connection.place}"),
+        Check("server", ok=True, detail=f"PostgreSQL {major}, {connection.place}"),
         verdict("server-version", old, well=f"{OLDEST_VERSION} or newer", fix=f"PostgreSQL {OLDEST_VERSION} or newer"),
         verdict(
             "pgvector",
-            [] if has_vector else ["the extension vector is not there"],
+            [] if facts.vector_version else ["the extension vector is not there"],
             well="the extension is there",
             fix="install pgvector on the server, CREATE EXTENSION vector as an administrator, then migrate",
         ),
@@ -36,20 +37,20 @@ async def check_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
 
 async def check_schema(opened: Any) -> Check:
     """Check the revision, which is readable for the owner, and for derwin_app."""
-    if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
-        return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
-    revision = "a revision that this login can't read"
+    revision: str | None = "a revision that this login can't read"
     for role in (None, APP_ROLE):
         await opened.execute("SAVEPOINT reading")
         try:
             if role is not None:
                 await opened.execute(f"SET LOCAL ROLE {role}")
-            revision = str(await opened.fetchval("SELECT version_num FROM public.alembic_version"))
+            revision = await read_revision(opened)
         except asyncpg.PostgresError:
-            await opened.execute("ROLLBACK TO reading")
             continue
-        await opened.execute("ROLLBACK TO reading")
+        finally:
+            await opened.execute("ROLLBACK TO reading")
         break
+    if revision is None:
+        return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
     if revision == sql.HEAD_REVISION:
         return Check("schema", ok=True, detail=f"at {revision}, the newest revision")
     return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=MIGRATE)
@@ -76,7 +77,7 @@ async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
 
 async def check_distribution(opened: Any) -> list[Check]:
     """Check that all tables are distributed alike, on nodes that answer. Nothing to check without Citus."""
-    if not await opened.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"):
+    if not (await read_facts(opened)).is_distributed:
         return []
     seen = await probe_topology(opened)
     spread = ", ".join(f"{name} {shards}" for name, shards in sorted(seen.shards.items()))

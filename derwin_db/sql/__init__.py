@@ -35,6 +35,30 @@ PROJECT_TABLES = (
 """The 13 project-scoped tables."""
 
 
+CURRENT = {
+    "admin_policies": "admin_policies.v1",
+    "admin_writes": "admin_writes.v1",
+    "append_only": "append_only.v1",
+    "append_only_table": "append_only_table.v1",
+    "distribute_table": "distribute_table.v1",
+    "grants": "grants.v1",
+    "plain_scope": "plain_scope.v1",
+    "projects_policies_plain": "projects_policies_plain.v1",
+    "projects_policies_sealed": "projects_policies_sealed.v1",
+    "retention": "retention.v1",
+    "revoke_public": "revoke_public.v1",
+    "revoke_temporary": "revoke_temporary.v1",
+    "roles": "roles.v1",
+    "scope_key": "scope_key.v1",
+    "scope_sealed": "scope_sealed.v1",
+    "table_policies_plain": "table_policies_plain.v1",
+    "table_policies_sealed": "table_policies_sealed.v1",
+    "uuid7": "uuid7.v1",
+}
+"""The version of each entity that a database at the newest revision has: the one table of them. A revision names its own
+versions and never reads this; all else asks here: `read_current`, `function_bodies`."""
+
+
 class RefusedMigration(Exception):
     """What is stored does not allow the revision; nothing was changed. The message says what to correct."""
 
@@ -56,6 +80,11 @@ def read(entity: str, **names: str) -> list[str]:
     return split(text)
 
 
+def read_current(entity: str, **names: str) -> list[str]:
+    """Return the statements of the entity's current version."""
+    return read(CURRENT[entity], **names)
+
+
 def split(script: str) -> list[str]:
     """Split a script into statements: one ends with a line that ends in `;`, outside of `$$ ... $$`."""
     statements: list[str] = []
@@ -69,8 +98,8 @@ def split(script: str) -> list[str]:
 
 
 def function_bodies(entity: str, **names: str) -> dict[str, str]:
-    """Return the body of each function that the entity creates, by name, as the server keeps it."""
-    text = "\n".join(read(entity, **names))
+    """Return the body of each function that the current version creates, by name, as the server keeps it."""
+    text = "\n".join(read_current(entity, **names))
     found = re.findall(r"CREATE FUNCTION [a-z_]+\.([a-z0-9_]+)\(.*?\bAS \$\$(.*?)\$\$;", text, re.DOTALL)
     return dict(found)
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from derwin_db.connection.facts import _missing_fences
 from derwin_db.doctor.fences import check_fences
 from derwin_db.errors import IsolationNotEnforced
+from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.testing import TestDatabase
 from tests.isolation.damage import Damage
 
@@ -30,8 +30,7 @@ async def refuses_to_start(owner: asyncpg.Connection) -> bool:
     """Tell what `Database.start` makes of it: it looks as derwin_app."""
     is_sealed = await owner.fetchval("SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL")
     await owner.execute("SET LOCAL ROLE derwin_app")
-    bypasses = await owner.fetchval("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'derwin_app'")
-    return bool(bypasses or await _missing_fences(owner, is_sealed=is_sealed))
+    return bool(await missing_fences(owner, is_sealed=is_sealed))
 
 
 async def unnoticed(owner: asyncpg.Connection, database: TestDatabase, damages: Sequence[Damage]) -> list[str]:

@@ -1,5 +1,6 @@
 """What runs by itself: triggers, rules, functions, views."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from derwin_db import sql
@@ -37,14 +38,22 @@ async def triggers(opened: Any) -> list[str]:
     return wrong + [f"{row['name']} has a rule" for row in ruled]
 
 
-async def changed_functions(opened: Any, *, is_sealed: bool, is_distributed: bool) -> list[str]:
-    """Return functions of this package that are missing, or are not what it makes."""
+def seal_bodies() -> dict[str, str]:
+    """Return the functions of the seal by name."""
+    return sql.function_bodies("scope_sealed")
+
+
+def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
+    """Return the functions of the triggers by name."""
     gone = "true" if is_distributed else sql.PROJECT_IS_GONE
-    expected = {
-        **sql.function_bodies("append_only.v1", project_is_gone=gone),
-        **sql.function_bodies("retention.v1", project_is_gone=gone),
-        **(sql.function_bodies("scope_sealed.v1") if is_sealed else {}),
+    return {
+        **sql.function_bodies("append_only", project_is_gone=gone),
+        **sql.function_bodies("retention", project_is_gone=gone),
     }
+
+
+async def changed_functions(opened: Any, expected: Mapping[str, str]) -> list[str]:
+    """Return functions of these that are missing, or are not what this package makes."""
     rows = await opened.fetch(
         """
         SELECT p.proname, p.prosrc, p.prosecdef, p.proconfig FROM pg_proc p

@@ -20,9 +20,9 @@ _GRANT = re.compile(r"GRANT ([A-Z, ]+?)(?:\s*\(([a-z_, ]+)\))?\s+ON ((?:public\.
 
 @cache
 def expected_grants() -> frozenset[Grant]:
-    """Return what grants.v1.sql grants on tables."""
+    """Return what the entity `grants` grants on tables."""
     found: set[Grant] = set()
-    for statement in sql.read("grants.v1"):
+    for statement in sql.read_current("grants"):
         text = " ".join(line for line in statement.splitlines() if not line.startswith("--"))
         matched = _GRANT.search(" ".join(text.split()))
         if matched is None:

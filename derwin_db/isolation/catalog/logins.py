@@ -69,12 +69,9 @@ def _is_privileged(role: Any) -> bool:
 
 
 async def _inherits(opened: Any, name: str, *, by_default: bool) -> bool:
-    """From 16 on each membership says itself whether it inherits."""
-    version = await opened.fetchval("SELECT current_setting('server_version_num')::int")
-    option = "m.inherit_option" if version >= 160000 else "$3"
-    parameters = [name, APP_ROLE] if version >= 160000 else [name, APP_ROLE, by_default]
-    query = f"""
-        SELECT coalesce(bool_or({option}), false) FROM pg_auth_members m
+    """From 16 on each membership says itself whether it inherits; before, the member says it for all of its own."""
+    query = """
+        SELECT coalesce(bool_or(coalesce((to_jsonb(m) ->> 'inherit_option')::bool, $3)), false) FROM pg_auth_members m
         JOIN pg_roles me ON me.oid = m.member JOIN pg_roles r ON r.oid = m.roleid WHERE me.rolname = $1 AND r.rolname = $2
     """
-    return bool(await opened.fetchval(query, *parameters))
+    return bool(await opened.fetchval(query, name, APP_ROLE, by_default))

@@ -1,0 +1,31 @@
+"""Whether isolation stands as a whole: what a service asks before it serves. `doctor` asks the same, and more."""
+
+from typing import Any
+
+from derwin_db.isolation.catalog import code, logins, policies
+from derwin_db.isolation.preamble import APP_ROLE
+
+
+async def missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
+    """Name what does not stand of the policies of units of work, of their role, and of the seal.
+
+    search_path must be pg_catalog.
+    """
+    off, unforced = await policies.row_security(opened)
+    wrong, _ = await policies.policies(opened, is_sealed=is_sealed)
+    changed = await code.changed_functions(opened, code.seal_bodies()) if is_sealed else []
+    return [
+        *(f"row level security of {table} is off" for table in off),
+        *(f"row level security of {table} is not forced" for table in unforced),
+        *(f"the policy {policy} is missing or changed" for policy in wrong if not policy.startswith("derwin_admin_")),
+        *(f"the function {name} is not the one that this package makes" for name in changed),
+        *_powers(await logins.probe_login(opened, APP_ROLE)),
+    ]
+
+
+def _powers(role: logins.Login | None) -> list[str]:
+    if role is None:
+        return [f"there is no role {APP_ROLE}"]
+    return [f"{APP_ROLE} bypasses policies"] * (role.is_superuser or role.bypasses_policies) + [
+        f"{APP_ROLE} owns what it is fenced in by"
+    ] * role.is_owner
