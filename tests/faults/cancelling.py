@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 
 from derwin_db import Database, repos
-from tests.faults.load import entry, keys_of, settled
+from tests.faults.load import entry, keys_of, settled, warm
 from tests.faults.victim import Victim
 
 Cancel = Callable[[Coroutine[Any, Any, None], random.Random], Coroutine[Any, Any, bool]]
@@ -84,7 +84,7 @@ async def cancel_units(
     rng = random.Random(seed)
     seen, said = Cancelled(), set()
     await db.start()
-    await asyncio.gather(*(_warm(db, project) for _ in range(db.settings.pool_size)))
+    await warm(db, project, db.settings.pool_size)
     known = set(await victim.backends(user))
     names = count()
 
@@ -120,12 +120,6 @@ async def cancel_units(
     seen.committed, seen.lost, seen.stray = len(said), len(said - whole), len(whole - said)
     seen.dirty = await _dirty(db, project)
     return seen
-
-
-async def _warm(db: Database, project: UUID) -> None:
-    async with db.project(project) as session:
-        await repos.qa_tickets.count(session)
-        await asyncio.sleep(0.3)
 
 
 async def _count_new(victim: Victim, user: str, known: set[int]) -> set[int]:

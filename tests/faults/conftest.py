@@ -110,7 +110,8 @@ async def make_db(database: TestDatabase) -> AsyncIterator[MakeDatabase]:
 @pytest.fixture(scope="session")
 async def steady(base: tuple[Victim, TestDatabase], tormented: Victim) -> AsyncIterator[Database]:
     """One `Database` that lives through all tests of this session, and what they do to its server."""
-    async with Database(**tormented.moved(base[1]).urls, settings=settings()) as database:
+    patient = settings(lock_timeout=20, pool_timeout=20, command_timeout=30)  # queues take their time on a busy machine
+    async with Database(**tormented.moved(base[1]).urls, settings=patient) as database:
         yield database
 
 

@@ -88,12 +88,24 @@ async def titles_of(db: Database, project: UUID) -> list[str]:
         return [row.title async for row in repos.qa_tickets.stream(session)]
 
 
-async def settled(db: Database, *, seconds: float = 2) -> None:
+async def warm(db: Database, project: UUID, number: int) -> None:
+    """Have the pool hold this many connections."""
+    reached = asyncio.Barrier(number)
+
+    async def hold() -> None:
+        async with db.project(project) as session:
+            await repos.qa_tickets.count(session)
+            await reached.wait()
+
+    await asyncio.gather(*(hold() for _ in range(number)))
+
+
+async def settled(db: Database, *, seconds: float = 10) -> None:
     """See that all connections are given back, now or when what was cut short has cleaned up."""
     deadline = asyncio.get_running_loop().time() + seconds
     while db.connections_in_use() and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.01)
-    assert db.connections_in_use() == 0
+    assert db.connections_in_use() == 0, "connections are checked out"
 
 
 @dataclass

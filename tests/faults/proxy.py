@@ -3,7 +3,7 @@
     pass        hand everything on
     lost_ack    the server gets COMMIT and answers; the answer never arrives, the connection breaks
     lost_req    the connection breaks when COMMIT is sent; the server never gets it
-    blackhole   nothing arrives any more, in either direction, and nobody is told
+    blackhole   nothing arrives any more, in either direction, and nobody is told; what came meanwhile arrives in the next mode
     refuse      a new connection is reset at once
     delay       everything arrives `delay` seconds later
 
@@ -38,6 +38,7 @@ class Proxy:
         self.armed = 1_000_000_000
         self.broken = 0
         self.accepted = 0
+        self._commit_came = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -72,6 +73,11 @@ class Proxy:
         for writer in list(self._writers):
             _reset(writer)
 
+    def next_commit(self) -> asyncio.Event:
+        """Return an event that is set when the next COMMIT has reached this proxy, whatever becomes of it."""
+        self._commit_came = asyncio.Event()
+        return self._commit_came
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self.mode == "refuse":
@@ -97,6 +103,8 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if to_server and data.endswith(_COMMIT):
+                    self._commit_came.set()
                 if to_server and self.mode in {"lost_ack", "lost_req"} and data.endswith(_COMMIT) and self.armed > 0:
                     await self._break(data, writer, back)
                     return

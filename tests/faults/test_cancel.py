@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -17,82 +18,113 @@ from tests.faults.proxy import Proxy
 from tests.faults.victim import Victim
 
 SEED = random.randrange(2**32)
+LONG = "SELECT pg_sleep(30)"
+
+
+@asynccontextmanager
+async def timeout_when_running(victim: Victim, words: str) -> AsyncIterator[None]:
+    """Run out of time as `asyncio.timeout` does, at the moment when the server runs a statement with these words."""
+
+    async def cut(block: asyncio.Timeout) -> None:
+        await victim.until_active(words)
+        block.reschedule(0)
+
+    async with asyncio.timeout(None) as block:
+        cutting = asyncio.create_task(cut(block))
+        try:
+            yield
+        finally:
+            cutting.cancel()
 
 
 class TestAnywhere:
     @pytest.mark.parametrize("cancel", [once, three_times, by_scope])
-    async def test_leaves_nothing_behind(self, db: Database, victim: Victim, database, project, cancel, idle_in_transaction):
+    async def test_leaves_nothing_behind(self, make_db, victim: Victim, database, project, cancel, idle_in_transaction):
         print("seed", SEED)
-        seen = await cancel_units(db, victim, database.service.user, project, units=250, cancel=cancel, seed=SEED)
-        assert seen.cancelled > 25
+        db = make_db(cleanup_timeout=20)
+        user = database.service.user
+        seen = await cancel_units(db, victim, user, project, units=100, cancel=cancel, seed=SEED, until_cancelled=True)
+        assert seen.cancelled >= 100
         assert (seen.lost, seen.stray, seen.dirty, seen.foreign) == (0, 0, 0, [])
         assert seen.reconnects <= seen.cancelled / 100
         assert db.connections_in_use() == 0
         assert await idle_in_transaction() == 0
 
-    async def test_a_swallowed_cancellation_ends_the_unit(self, db: Database, project):
+    async def test_a_swallowed_cancellation_ends_the_unit(self, db: Database, victim: Victim, project):
         with pytest.raises(ScopeError):
             async with db.project(project) as session:
                 await repos.spend_ledger.append(session, entry("a"))
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await session.sql.execute(sa.text("SELECT pg_sleep(5)"))
+                    async with timeout_when_running(victim, LONG):
+                        await session.sql.execute(sa.text(LONG))
                 with pytest.raises(ScopeError):
                     await repos.spend_ledger.append(session, entry("b"))
         assert await keys_of(db, project) == []
 
-    async def test_a_timeout_around_a_savepoint_undoes_it_alone(self, db: Database, project):
+    async def test_a_timeout_around_a_savepoint_undoes_it_alone(self, make_db, victim: Victim, project):
+        db = make_db(cleanup_timeout=20)
         async with db.project(project) as session:
             await repos.spend_ledger.append(session, entry("a"))
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05), session.savepoint():
+                async with timeout_when_running(victim, LONG), session.savepoint():
                     await repos.spend_ledger.append(session, entry("b"))
-                    await session.sql.execute(sa.text("SELECT pg_sleep(5)"))
+                    await session.sql.execute(sa.text(LONG))
             await repos.spend_ledger.append(session, entry("c"))
         assert sorted(await keys_of(db, project)) == ["a", "c"]
 
 
 class TestDuringCommit:
-    async def test_sees_the_commit_through_and_goes_on(self, proxied: Database, proxy: Proxy, project):
-        await spend(proxied, project, "warm")
+    @pytest.fixture
+    def patient(self, make_db, database, proxy: Proxy) -> Database:
+        """A `Database` through the proxy that gives a cancelled commit all the time that it takes."""
+        return make_db(proxy.before_all(database), cleanup_timeout=20, command_timeout=60)
+
+    async def test_sees_the_commit_through_and_goes_on(self, patient: Database, proxy: Proxy, project):
+        await spend(patient, project, "warm")
         called = []
 
         async def work():
-            async with proxied.project(project) as session:
+            async with patient.project(project) as session:
                 await repos.spend_ledger.append(session, entry("a"))
                 session.after_commit(lambda: called.append("a"))
-                proxy.mode, proxy.delay = "delay", 0.1
+                proxy.mode = "blackhole"
 
+        on_its_way = proxy.next_commit()
         task = asyncio.create_task(work())
-        while proxy.mode != "delay":
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(on_its_way.wait(), 10)
         task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=0.1)
+        assert not done
+        proxy.mode = "pass"
         with pytest.raises(asyncio.CancelledError):
             await task
-        proxy.mode = "pass"
         assert called == ["a"]
-        assert sorted(await keys_of(proxied, project)) == ["a", "warm"]
+        assert sorted(await keys_of(patient, project)) == ["a", "warm"]
 
-    async def test_goes_on_at_once_when_cancelled_again_and_commits_behind(self, proxied: Database, proxy: Proxy, project):
-        await spend(proxied, project, "warm")
-        called = []
+    async def test_goes_on_at_once_when_cancelled_again_and_commits_behind(self, patient: Database, proxy: Proxy, project):
+        await spend(patient, project, "warm")
+        called = asyncio.Event()
+
+        async def cancel(scope: anyio.CancelScope, on_its_way: asyncio.Event) -> None:
+            await asyncio.wait_for(on_its_way.wait(), 10)
+            scope.cancel()
+
         with anyio.CancelScope() as scope:
-            async with proxied.project(project) as session:
+            async with patient.project(project) as session:
                 await repos.spend_ledger.append(session, entry("a"))
-                session.after_commit(lambda: called.append("a"))
-                proxy.mode, proxy.delay = "delay", 0.2
-                asyncio.get_running_loop().call_later(0.05, scope.cancel)
-                began = time.monotonic()
-        assert time.monotonic() - began < 0.15
-        assert called == []
-        await asyncio.sleep(0.6)
-        assert called == ["a"]
+                session.after_commit(called.set)
+                proxy.mode = "blackhole"
+                cancelling = asyncio.create_task(cancel(scope, proxy.next_commit()))
+        assert cancelling.done()
+        assert scope.cancelled_caught
+        assert not called.is_set()  # the block is left, and COMMIT is still held up
+        assert patient.connections_in_use() == 1
         proxy.mode = "pass"
-        assert sorted(await keys_of(proxied, project)) == ["a", "warm"]
+        await asyncio.wait_for(called.wait(), 10)
+        assert sorted(await keys_of(patient, project)) == ["a", "warm"]
 
     async def test_gives_up_on_a_server_that_does_not_answer(self, make_db, database, proxy: Proxy, project, watch):
-        db = make_db(proxy.before_all(database), cleanup_timeout=0.3)
+        db = make_db(proxy.before_all(database), cleanup_timeout=0.3, command_timeout=60)
         await spend(db, project, "warm")
 
         async def work():
@@ -100,15 +132,13 @@ class TestDuringCommit:
                 await repos.spend_ledger.append(session, entry("a"))
                 proxy.mode = "blackhole"
 
+        on_its_way = proxy.next_commit()
         task = asyncio.create_task(work())
-        while proxy.mode != "blackhole":
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
+        await asyncio.wait_for(on_its_way.wait(), 10)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - began < 1
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await task
         assert any("cancelled during its commit: outcome unknown" in line for line in watch.lines)
         proxy.mode = "pass"
         await spend(db, project, "after")
@@ -119,29 +149,26 @@ class TestDuringConnect:
         db = make_db(pool_size=4)
         await db.start()
         rounds = 0
-        for rounds in range(1, 200):
-            tasks = [asyncio.create_task(spend(db, project, f"{rounds} {number}")) for number in range(10)]
-            await asyncio.sleep(0.002)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if len(await victim.backends(database.service.user)) >= 4:
-                break
-        assert rounds < 50
+        async with asyncio.timeout(10):
+            while len(await victim.backends(database.service.user)) < 4:
+                rounds += 1
+                tasks = [asyncio.create_task(spend(db, project, f"{rounds} {number}")) for number in range(10)]
+                await asyncio.sleep(0.002)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         assert await spend(db, project, "then")
         await db.close()
         assert await victim.until_quiet(database.service.user) == 0
 
     async def test_a_start_goes_on_without_whoever_began_it(self, make_db, project):
         db = make_db()
-        for _ in range(200):
-            task = asyncio.create_task(spend(db, project, "a"))
-            await asyncio.sleep(0.001)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            if db._app is not None:
-                break
-        assert db._app is not None
+        async with asyncio.timeout(10):
+            while db._app is None:
+                task = asyncio.create_task(spend(db, project, "a"))
+                await asyncio.sleep(0.001)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def test_no_backend_is_left_by_a_scope_that_ends_while_connecting(self, make_db, victim, database, project, alone):
         db = make_db()
@@ -154,30 +181,20 @@ class TestDuringConnect:
 
 
 class TestALongQuery:
-    async def test_is_gone_from_the_server_within_a_second(self, db: Database, victim: Victim, project):
+    async def test_is_gone_from_the_server_long_before_its_end(self, make_db, victim: Victim, project):
+        db = make_db(command_timeout=60)
         task = asyncio.create_task(self._sleep(db, project))
-        while not await self._sleeping(victim):
-            await asyncio.sleep(0.01)
-        began = time.monotonic()
+        pid = await victim.until_active(LONG)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while await self._sleeping(victim):
-            await asyncio.sleep(0.005)
-        assert time.monotonic() - began < 1
+        await victim.until_gone(pid)
         async with db.project(project) as session:
             await make_ticket(session)
 
     async def _sleep(self, db, project):
         async with db.project(project) as session:
-            await session.sql.execute(sa.text("SELECT pg_sleep(20)"))
-
-    async def _sleeping(self, victim):
-        rows = await victim.fetch(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE query LIKE '%pg_sleep(20)%' AND state = 'active' AND pid <> pg_backend_pid()"
-        )
-        return rows[0]["count"]
+            await session.sql.execute(sa.text(LONG))
 
 
 class TestTheFirstLookAtTheServer:

@@ -76,7 +76,7 @@ class TestNoAnswer:
             async with db.project(project) as session:
                 await repos.spend_ledger.append(session, entry("a"))
                 proxy.mode, began = "blackhole", time.monotonic()
-        assert time.monotonic() - began < 1 + 2
+        assert 0.9 < time.monotonic() - began < 10
         proxy.mode = "pass"
         assert await until_spent(db, project, "a") == 1
         assert await keys_of(db, project) == ["a"]

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -92,19 +91,21 @@ class TestClusterFull:
             db = make_db(victim.moved(base[1]))
             project = (await new_project(db)).id
             await victim.fetch("SELECT pg_switch_wal()")
+            assert await spend(db, project, "before")  # the new segment is there, with room for all that follows
+            (at,) = await victim.fetch("SELECT (pg_walfile_name_offset(pg_current_wal_lsn())).file_offset")
+            assert at["file_offset"] < 4_000_000
             ballast = folder / "ballast"
             with ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, free_bytes(folder) - 4_000_000)
             kept, errors = await fill(db, project)
-            assert StorageFull in {type(error) for error in errors}
-            assert {type(error) for error in errors} <= {StorageFull, DatabaseUnavailable}
+            assert {type(error) for error in errors} == {StorageFull}
             assert kept
             assert set(await titles_of(db, project)) == kept
             ballast.unlink()
             assert victim.is_running()
             assert await spend(db, project, "after")
             assert set(await titles_of(db, project)) == kept
-            assert await keys_of(db, project) == ["after"]
+            assert sorted(await keys_of(db, project)) == ["after", "before"]
             await db.close()
             await asyncio.to_thread(victim.stop)
 
@@ -120,13 +121,13 @@ class TestDiskGone:
                 await make_ticket(session)
             await db.close()
             vanish(folder)
-            began = time.monotonic()
-            assert type(await raised(titles_of(db, project))) is DatabaseUnavailable
+            async with asyncio.timeout(10):
+                assert type(await raised(titles_of(db, project))) is DatabaseUnavailable
             assert await spend(db, project, "another table")
             with pytest.raises(Exception, match=r"closed|server|checkpoint"):
                 await own_victim.fetch("CHECKPOINT")
-            error = await raised(titles_of(db, project))
+            async with asyncio.timeout(10):
+                error = await raised(titles_of(db, project))
             assert isinstance(error, DatabaseUnavailable)
-            assert time.monotonic() - began < 12
             await db.close()
             await asyncio.to_thread(own_victim.kill)

@@ -1,7 +1,6 @@
 """Faults 34 to 36: PgBouncer in transaction mode, killed and not. Collected where the program is installed."""
 
 import asyncio
-import time
 
 import asyncpg
 import pytest
@@ -44,12 +43,11 @@ class TestKilled:
             for _ in range(2):
                 await traffic.until_more(20)
                 await asyncio.to_thread(pooler.kill)
-                await asyncio.sleep(0.5)
+                refused = traffic.refused
+                await traffic.until(lambda: traffic.refused > refused)  # noqa: B023  # awaited at once
                 before = len(traffic.acknowledged)
                 await asyncio.to_thread(pooler.start)
-                began = time.monotonic()
                 await traffic.until(lambda: len(traffic.acknowledged) > before)  # noqa: B023  # awaited at once
-                assert time.monotonic() - began <= 2
         await traffic.check()
 
 
@@ -72,11 +70,11 @@ class TestTransactionMode:
         assert len(await titles_of(db, project)) == 50
 
     async def test_timeouts_hold_in_each_unit(self, make_db, database, pooler: Pooler, project):
-        db = make_db(pooler.before_all(database), parameters=POOLED, statement_timeout=0.2)
+        db = make_db(pooler.before_all(database), parameters=POOLED, statement_timeout=1)
         for _ in range(3):
             with pytest.raises(DatabaseTimeout) as caught:
                 async with db.project(project) as session:
-                    await session.sql.execute(sa.text("SELECT pg_sleep(5)"))
+                    await session.sql.execute(sa.text("SELECT pg_sleep(30)"))
             assert caught.value.sqlstate == "57014"
 
     async def test_migrations_refuse_it(self, database, pooler: Pooler):
@@ -84,30 +82,19 @@ class TestTransactionMode:
             await migrations.refuse_transaction_pooler(pooler.declared(database.owner))
 
     async def test_a_cancelled_query_ends_on_the_server(self, make_db, victim: Victim, database, pooler: Pooler, project):
-        db = make_db(pooler.before_all(database), parameters=POOLED)
+        db = make_db(pooler.before_all(database), parameters=POOLED, command_timeout=60)
 
         async def sleep() -> None:
             async with db.project(project) as session:
-                await session.sql.execute(sa.text("SELECT pg_sleep(20)"))
+                await session.sql.execute(sa.text("SELECT pg_sleep(30)"))
 
         task = asyncio.create_task(sleep())
-        await asyncio.sleep(0.3)
+        pid = await victim.until_active("pg_sleep(30)")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        began = time.monotonic()
-        while await _active(victim, "pg_sleep(20)"):
-            await asyncio.sleep(0.02)
-        assert time.monotonic() - began < 1
+        await victim.until_gone(pid)
         assert await spend(db, project, "after")
-
-
-async def _active(victim: Victim, words: str) -> int:
-    rows = await victim.fetch(
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0",
-        words,
-    )
-    return rows[0]["count"]
 
 
 class TestTwoClientsOnOneConnection:

@@ -35,6 +35,11 @@ logging_collector = off
 """
 
 
+_ACTIVE = (
+    "SELECT min(pid) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
+)
+
+
 class Victim:
     """One cluster in a folder, run as a system user where the tests run as root."""
 
@@ -189,6 +194,27 @@ class Victim:
         """Return the process ids of the backends of a login."""
         rows = await self.fetch("SELECT pid FROM pg_stat_activity WHERE usename = $1", user)
         return [row["pid"] for row in rows]
+
+    async def until_active(self, words: str, *, seconds: float = 10) -> int:
+        """Wait until a statement with these words runs, and return the process id of its backend."""
+        connection = await self.connect()
+        try:
+            async with asyncio.timeout(seconds):
+                while (pid := await connection.fetchval(_ACTIVE, words)) is None:
+                    await asyncio.sleep(0.005)
+            return pid
+        finally:
+            await connection.close()
+
+    async def until_gone(self, pid: int, *, seconds: float = 10) -> None:
+        """Wait until a backend runs nothing and waits for nothing: it is idle outside of a transaction, or no longer there."""
+        connection = await self.connect()
+        try:
+            async with asyncio.timeout(seconds):
+                while await connection.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) not in {None, "idle"}:
+                    await asyncio.sleep(0.005)
+        finally:
+            await connection.close()
 
     async def until_quiet(self, user: str, *, seconds: float = 5, allowed: int = 0) -> int:
         """Wait until a login has no more backends than this, and return how many it has in the end."""
