@@ -20,7 +20,8 @@ from sqlmodel.sql.sqltypes import AutoString
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
 from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, connect_directly, migration_settings
-from derwin_db.fields.table import PydanticJson, Vector
+from derwin_db.fields.table import PydanticJson
+from derwin_db.fields.vector import Vector
 
 logger = logging.getLogger("derwin_db.migrations")
 

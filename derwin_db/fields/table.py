@@ -12,17 +12,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from sqlalchemy import event
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm.base import instance_state
 from sqlalchemy.orm.state import InstanceState
-from sqlalchemy.sql.type_api import UserDefinedType
 from sqlmodel import Field, SQLModel
 from sqlmodel._compat import SQLModelConfig
 
 from derwin_db.fields.columns import timestamp_now
 from derwin_db.fields.scalars import new_id
-from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.sql import PROJECT_TABLES
 
 SCHEMA = "public"
@@ -70,24 +68,6 @@ class PydanticJson(sa.TypeDecorator[Any]):
 
     def __repr__(self) -> str:
         return "JSONB()"
-
-
-class Vector(UserDefinedType[list[float]]):
-    """pgvector's `vector(1536)`, sent and received as `real[]`: no codec to register, so it passes any pooler."""
-
-    cache_ok: bool | None = True
-
-    def __init__(self, size: int = VECTOR_SIZE) -> None:
-        self.size = size
-
-    def get_col_spec(self, **_: Any) -> str:
-        return f"VECTOR({self.size})"
-
-    def bind_expression(self, bindvalue: sa.BindParameter[Any]) -> sa.ColumnElement[Any]:
-        return sa.cast(sa.type_coerce(bindvalue, ARRAY(REAL)), self)
-
-    def column_expression(self, colexpr: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        return sa.cast(colexpr, ARRAY(REAL))
 
 
 class JsonModel(BaseModel):

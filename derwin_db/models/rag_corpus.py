@@ -9,8 +9,8 @@ from sqlmodel import Field
 
 from derwin_db.fields.columns import nullable, timestamp, unset, with_default
 from derwin_db.fields.scalars import Classification, Count, Id, LongText, ShortText
-from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, ProjectTable, Vector, owned_by_project, paged, primary_key
-from derwin_db.fields.vector import Embedding
+from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, ProjectTable, owned_by_project, paged, primary_key
+from derwin_db.fields.vector import Embedding, Vector
 
 
 class RAGCorpusFields(Fields):

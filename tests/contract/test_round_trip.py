@@ -13,7 +13,8 @@ from sqlmodel import SQLModel
 
 from derwin_db import ProjectSession, repos
 from derwin_db.fields.scalars import new_id
-from derwin_db.fields.table import ProjectTable, PydanticJson, Vector
+from derwin_db.fields.table import ProjectTable, PydanticJson
+from derwin_db.fields.vector import Vector
 from derwin_db.models import (
     CriticalFlow,
     DiffStat,
@@ -87,7 +88,7 @@ def sample(column: sa.Column[Any], variant: int) -> Any:
     if isinstance(kind, PydanticJson):
         return SHAPES[column.name][variant]
     if isinstance(kind, Vector):
-        return [float(number - 700) * (2**-10 if is_edge else 0.5) for number in range(kind.size)]
+        return [float(number - 700) * (2**-10 if is_edge else 0.5) for number in range(kind.dim or 0)]
     if isinstance(kind, sa.Enum):
         members = list(kind.enum_class or ())
         return members[-1 if is_edge else 0]

@@ -19,6 +19,7 @@ from derwin_db import Database, repos
 from derwin_db.deploy import migrations
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, NotFound, ScopeError
+from derwin_db.models import RAGCorpus
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
 from tests.pgbouncer import Pooler
@@ -50,6 +51,19 @@ class TestOneServerConnection:
         for project in projects:
             async with clients[0].project(project) as session:
                 assert await repos.spend_ledger.count(session) == 25
+
+
+class TestVectors:
+    async def test_are_compared_without_a_codec(self, clients: Clients):
+        projects = [await new_project(clients[0]) for _ in range(2)]
+        for db, project in zip(clients, projects, strict=True):
+            async with db.project(project) as session:
+                await repos.rag_corpus.add_many(session, [a_fix(problem=f"{n}", embedding=axis(1.0, n)) for n in range(3)])
+        for db, project in zip(clients, reversed(projects), strict=True):
+            async with db.project(project) as session:
+                embedding: Any = RAGCorpus.embedding
+                query = sa.select(RAGCorpus.problem).order_by(embedding.l2_distance(axis(1.0, 2.0)))
+                assert (await session.sql.scalars(query)).all() == ["2", "1", "0"]
 
 
 class TestIsolation:
