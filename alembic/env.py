@@ -9,7 +9,6 @@ import asyncio
 import logging
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy.dialects.postgresql.base import ischema_names
@@ -19,6 +18,7 @@ from sqlmodel.sql.sqltypes import AutoString
 
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
+from derwin_db.connection.driver import Connection
 from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, connect_directly, migration_settings
 from derwin_db.fields.table import PydanticJson
 from derwin_db.fields.vector import Vector
@@ -97,7 +97,7 @@ async def run_online(settings: MigrationSettings) -> None:
         await lock.close()
 
 
-async def _acquire(connection: asyncpg.Connection, wait_seconds: float) -> None:
+async def _acquire(connection: Connection, wait_seconds: float) -> None:
     """Poll for the lock: a blocking wait would be cut by lock_timeout, and holds a snapshot open."""
     for attempt in range(int(wait_seconds * 10) + 1):
         if await connection.fetchval("SELECT pg_try_advisory_lock($1)", MIGRATION_LOCK):

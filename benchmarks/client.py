@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 
 from benchmarks.peers.base import COLUMNS, new_ticket
 from derwin_db import Database, repos
-from derwin_db.isolation.preamble import Preamble, Seal
+from derwin_db.isolation.preamble import Preamble
+from derwin_db.isolation.seal import Seal
 from derwin_db.models import QATicketCreate, QATicketUpdate
 from derwin_db.settings import Settings
 

@@ -37,7 +37,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from derwin_db import Database, Page, ProjectSession, repos
 from derwin_db.fastapi import Paging, scoped
-from derwin_db.isolation.preamble import Seal
+from derwin_db.isolation.seal import Seal
 from derwin_db.models import QATicket, TicketStatus
 from derwin_db.testing import TestDatabase, choose_server, factories
 

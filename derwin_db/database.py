@@ -7,23 +7,25 @@ in force, how a transaction is opened for a project.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from derwin_db.connection.facts import ServerFacts, probe_server
-from derwin_db.connection.pool import Opened, Pool, open_pool
+from derwin_db.connection.pool import DataSource, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
 from derwin_db.deploy.sweep import Progress, sweep
 from derwin_db.deploy.targets import Urls, find_seal
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, TransactionMode, check_reason, parse_project
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, TransactionMode
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
 from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.session import AdminSession, ProjectSession
+from derwin_db.session import AdminSession, ProbeSession, ProjectSession, check_reason, parse_project
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.unit.backend import Backend, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 
 logger: logging.Logger = logging.getLogger("derwin_db")
@@ -56,18 +58,24 @@ class Database:
         settings: Settings | None = None,
     ) -> None:
         self.settings: Settings = settings or Settings.load()
-        self.sessions: SessionFactory = SessionFactory()
         self.observers: list[Observer] = observers_of(self.settings)
-        self.cleanup_timeout: float = self.settings.cleanup_timeout
-        self.read_wait: float = self.settings.read_wait
-        self.delete_timeout: float = self.settings.delete_timeout
-        self._server_version = 0
+        self.backend: Backend = Backend(
+            sessions=SessionFactory(),
+            observers=self.observers,
+            cleanup_timeout=self.settings.cleanup_timeout,
+            delete_timeout=self.settings.delete_timeout,
+            read_wait=self.settings.read_wait,
+            in_background=self.in_background,
+        )
+        self._to_service = Route(partial(self.app_pool, read_only=False))
+        self._to_reader = Route(partial(self.app_pool, read_only=True), self._stand_in)
+        self._to_operator = Route(self.admin_pool)
         self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._app: Opened | None = None
+        self._app: DataSource | None = None
         self._replica: Replica | None = None
-        self._admin: Opened | None = None
+        self._admin: DataSource | None = None
         self._admin_refusal: DerwinError | None = None
         self._operator: ConnectionInfo | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -102,8 +110,8 @@ class Database:
             starting.cancel()
         try:
             if self._background:
-                await asyncio.wait(self._background, timeout=2 * self.cleanup_timeout)
-            await asyncio.gather(*(pool.close() for pool in self._pools()))
+                await asyncio.wait(self._background, timeout=2 * self.settings.cleanup_timeout)
+            await asyncio.gather(*(pool.close() for pool in self.pools()))
         finally:
             self._forget_pools()
 
@@ -127,12 +135,13 @@ class Database:
         if (task.cancelled() or task.exception() is not None) and self._starting is task:
             self._starting = None
 
-    def _pools(self) -> list[Pool]:
+    def pools(self) -> list[Pool]:
+        """Return the pools that were made: the service's, the replica's, the operator's."""
         read = None if self._replica is None else self._replica.opened
-        return [pool for pool, _ in filter(None, (self._app, read, self._admin))]
+        return [source.pool for source in filter(None, (self._app, read, self._admin))]
 
     def _forget_pools(self) -> None:
-        for pool in self._pools():
+        for pool in self.pools():
             pool.abandon()
         self._app = self._replica = self._admin = self._admin_refusal = None
 
@@ -153,7 +162,6 @@ class Database:
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
-        self._server_version = server.version
         self._app = open_pool(urls.service, self.settings, server, seal, self.observers)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
@@ -193,7 +201,9 @@ class Database:
             know a new project yet; ReplicaBehind where READ_FALLBACK is off.
         """
         begin = TransactionMode.SNAPSHOT if snapshot else TransactionMode.READ_ONLY if read_only else TransactionMode.READ_WRITE
-        return ProjectSession(self, parse_project(project), begin, None if after is None else check_position(after))
+        project_id = parse_project(project)
+        route = self._to_service if begin is TransactionMode.READ_WRITE else self._to_reader
+        return ProjectSession(self.backend, route, project_id, begin, None if after is None else check_position(after))
 
     async def position(self) -> str:
         """Return how far the primary has written: a token for `project(..., read_only=True, after=...)`. One round trip."""
@@ -205,7 +215,11 @@ class Database:
         Errors:
             ScopeError without a reason; ConfigurationError at the first statement where no login may open it.
         """
-        return AdminSession(self, check_reason(reason))
+        return AdminSession(self.backend, self._to_operator, check_reason(reason))
+
+    def probe(self) -> ProbeSession:
+        """Return a unit of work without a project, which only reads and sees no row of any. For health checks."""
+        return ProbeSession(self.backend, self._to_service)
 
     async def run(
         self, project: str | UUID, fn: Callable[Concatenate[ProjectSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -244,9 +258,9 @@ class Database:
         """
         return await sweep(self, limit_per_unit=limit_per_unit, delete_blob=delete_blob, dry_run=dry_run, progress=progress)
 
-    # --- what units of work ask for (session.Backend) -----------------------------------------------------------------
+    # --- where units of work take their connections -------------------------------------------------------------------
 
-    async def app_pool(self, *, read_only: bool) -> Opened:
+    async def app_pool(self, *, read_only: bool) -> DataSource:
         """Return the pool of the service's login, or of the replica, and how it is opened."""
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
@@ -255,14 +269,14 @@ class Database:
             raise DatabaseUnavailable(_CLOSED)
         return chosen or self._app  # type: ignore[return-value]  # not None: see above
 
-    async def stand_in(self, failed: Pool, error: BaseException) -> Opened | None:
+    def _stand_in(self, failed: Pool, error: BaseException) -> DataSource | None:
         """Return the service's pool where it may do what failed on the replica."""
         replica = self._replica
-        if replica is None or replica.opened is None or failed is not replica.opened[0] or not replica.may_stand_in(error):
+        if replica is None or replica.opened is None or failed is not replica.opened.pool or not replica.may_stand_in(error):
             return None
         return self._app
 
-    async def admin_pool(self) -> Opened:
+    async def admin_pool(self) -> DataSource:
         """Return the pool of the operator's login.
 
         Errors:
@@ -276,12 +290,6 @@ class Database:
             raise self._admin_refusal or DatabaseUnavailable(_CLOSED)
         return self._admin
 
-    async def timeout_names(self) -> Sequence[str]:
-        """Return the names of the server's settings that bound how long a statement or transaction may take."""
-        if self._app is None:
-            await self.start()
-        return ["statement_timeout", *(["transaction_timeout"] if self._server_version >= 170000 else [])]
-
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run clean-up in a task of its own, which `close` waits for."""
         task = asyncio.ensure_future(work)
@@ -291,4 +299,4 @@ class Database:
 
     def connections_in_use(self) -> int:
         """Return how many connections are checked out now, of all pools."""
-        return sum(pool.in_use() for pool in self._pools())
+        return sum(pool.in_use() for pool in self.pools())

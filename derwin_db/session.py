@@ -9,16 +9,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
 
-from derwin_db.connection.pool import Opened
+from derwin_db.connection.driver import Connection
+from derwin_db.connection.pool import DataSource
 from derwin_db.connection.replica import wait_for
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.fields.scalars import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 from derwin_db.isolation.preamble import Preamble, TransactionMode
 from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import is_of_the_driver, raise_translated, sqlstate_of, translate_any
-from derwin_db.unit.backend import Backend
-from derwin_db.unit.savepoint import Savepoint
-from derwin_db.unit.transaction import Transaction
+from derwin_db.unit.backend import Backend, Route
+from derwin_db.unit.transaction import Savepoint, State, Transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,9 +35,9 @@ class UnitOfWork(Transaction):
     """What both kinds of session share. Made by `Database`, used once, by one task at a time."""
 
     async def __aenter__(self) -> Self:
-        if self._is_entered:
+        if self._state is not State.NEW:
             raise ScopeError("A unit of work is used once: open another one.")
-        self._is_entered = True
+        self._state = State.OPEN
         if self._backend.observers:
             self._watch = Watch(self._backend.observers, self._project)
         return self
@@ -68,9 +69,9 @@ class UnitOfWork(Transaction):
         if is_of_the_driver(error):
             raise_translated(error)
 
-    def savepoint(self) -> "Savepoint":
+    def savepoint(self) -> Savepoint:
         """Return a block whose statements are undone alone when it raises; the unit goes on."""
-        return Savepoint(self)
+        return Savepoint(self._begin_savepoint, self._end_savepoint)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Have `callback` called, and awaited if it is a coroutine function, after the commit and only then."""
@@ -152,12 +153,16 @@ class ProjectSession(UnitOfWork):
 
     _expects_scope = True
     _is_held_to_reading = False
-    """Whether somebody has set transaction_read_only since: then it is not the server that takes no writes."""
 
     def __init__(
-        self, backend: Backend, project_id: UUID, begin: TransactionMode = TransactionMode.READ_WRITE, after: str | None = None
+        self,
+        backend: Backend,
+        route: Route,
+        project_id: UUID,
+        begin: TransactionMode = TransactionMode.READ_WRITE,
+        after: str | None = None,
     ) -> None:
-        super().__init__(backend)
+        super().__init__(backend, route)
         self.__project_id = project_id
         self.__begin = begin
         self.__after = after
@@ -176,20 +181,23 @@ class ProjectSession(UnitOfWork):
         """Whether writes are refused."""
         return self.__begin is not TransactionMode.READ_WRITE
 
-    async def _choose_pool(self) -> Opened:
-        return await self._backend.app_pool(read_only=self.is_read_only)
+    async def hold_to_reading(self, *, is_read_only: bool) -> None:
+        """Refuse writes to the end of the innermost savepoint, or take them again where an earlier one refused them."""
+        self._is_held_to_reading = is_read_only  # then a refusal is not that of a server that takes no writes
+        if is_read_only:
+            await self.set_for_unit("SET LOCAL transaction_read_only = on")
 
-    async def _open(self, connection: Any, opening: Preamble) -> None:
+    async def _open(self, connection: Connection, preamble: Preamble) -> None:
         if self.__after is not None and self.is_read_only:
             await wait_for(connection, self.__after, self._backend.read_wait)
-        await opening.for_project(connection, self.__project_id, self.__begin)
+        await preamble.for_project(connection, self.__project_id, self.__begin)
 
     def _fail(self, error: BaseException) -> NoReturn:
         is_held = (
             self.is_read_only or self._is_held_to_reading or self._sql is not None
         )  # SQL of a caller may have asked for it
         if sqlstate_of(error) == _READ_ONLY and not is_held:
-            self._has_failed = self._is_lost = True  # these connections lead to a server that was a primary once
+            self._move(State.LOST)  # these connections lead to a server that was a primary once
             raise DatabaseUnavailable(_STANDBY) from None
         super()._fail(error)
 
@@ -203,8 +211,8 @@ class AdminSession(UnitOfWork):
 
     _expects_scope = False
 
-    def __init__(self, backend: Backend, reason: str) -> None:
-        super().__init__(backend)
+    def __init__(self, backend: Backend, route: Route, reason: str) -> None:
+        super().__init__(backend, route)
         self.__reason = reason
         self._login: str | None = None
         self._operations: list[str] = []
@@ -218,20 +226,20 @@ class AdminSession(UnitOfWork):
         """Give the statements of this unit the time of the setting delete_timeout."""
         seconds = self._backend.delete_timeout
         self._options = {"timeout": seconds}
-        limits = [f"SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in await self._backend.timeout_names()]
-        await self.set_for_unit("; ".join(limits))
+        names = (await self._choose()).preamble.timeout_names
+        await self.set_for_unit("; ".join(f"SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names))
 
     def note(self, operation: str) -> None:
         """Remember what was done, for the log."""
         self._operations.append(operation)
 
-    async def _choose_pool(self) -> Opened:
-        pool, opening = await self._backend.admin_pool()
-        self._login = pool.server.login
-        return pool, opening
+    async def _choose(self) -> DataSource:
+        source = await super()._choose()
+        self._login = source.pool.server.login
+        return source
 
-    async def _open(self, connection: Any, opening: Preamble) -> None:
-        await opening.for_admin(connection)
+    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+        await preamble.for_admin(connection)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -252,6 +260,16 @@ class AdminSession(UnitOfWork):
                     "operations": tuple(self._operations),
                 },
             )
+
+
+@final
+class ProbeSession(UnitOfWork):
+    """One transaction without a project, which only reads: under the policies it sees no row of any. For health checks."""
+
+    _expects_scope = False
+
+    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+        await preamble.for_nobody(connection)
 
 
 def _unreadable(statement: Statement[Any]) -> DerwinError:
@@ -280,3 +298,34 @@ def admin_session(session: object) -> AdminSession:
     if type(session) is not AdminSession:
         raise ScopeError("This operation takes the session of `async with db.admin(reason=...) as session`.")
     return session
+
+
+def parse_project(project: object) -> UUID:
+    """Return the id that a slug or id names.
+
+    Errors:
+        ScopeError, before any SQL.
+    """
+    if isinstance(project, UUID) and project != NIL:
+        return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
+    if isinstance(project, str):
+        if is_slug(project):
+            return project_id_of(project)
+        try:
+            parsed = UUID(project)
+        except ValueError:
+            parsed = NIL
+        if parsed != NIL and str(parsed) == project.lower():
+            return parsed
+    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
+
+
+def check_reason(reason: object) -> str:
+    """Return the reason for the admin door.
+
+    Errors:
+        ScopeError unless it is text of 1 to 500 characters.
+    """
+    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
+        return reason
+    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")

@@ -2,10 +2,10 @@
 
 import asyncio
 
-import asyncpg
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, progress, show, yes_option
+from derwin_db.connection.driver import DriverError
 from derwin_db.connection.facts import connection_error
 from derwin_db.deploy.citus import distribute as distribute_tables
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly, refuse_transaction_pooler
@@ -30,7 +30,7 @@ async def distribute(yes: bool, as_json: bool) -> None:
     try:
         with progress("distribute", as_json=as_json) as bar:
             result = await distribute_tables(connection, progress=bar)
-    except asyncpg.PostgresError as error:
+    except DriverError as error:
         raise translate(error) or DerwinError() from None
     finally:
         await connection.close()

@@ -18,7 +18,7 @@ async def erase(project: str, despite_retention: bool, yes: bool, as_json: bool)
     """Delete one project (slug or id) with all its rows but the ledger, and report what went and what stays."""
     from derwin_db import repos
     from derwin_db.database import Database
-    from derwin_db.isolation.preamble import parse_project
+    from derwin_db.session import parse_project
 
     confirm(f"Erase the project {project}", await asyncio.to_thread(owner_connection), yes=yes)
     async with Database() as db, db.admin(reason=f"erase {project}") as admin:

@@ -4,10 +4,10 @@ import asyncio
 import secrets
 from typing import Any
 
-import asyncpg
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
+from derwin_db.connection.driver import DriverOrNetworkError
 from derwin_db.connection.facts import connection_error
 from derwin_db.deploy import logins
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly
@@ -96,7 +96,7 @@ async def _as_owner(work: Any) -> Any:
         raise connection_error(error, settings.connection) from None
     try:
         return await work(connection)
-    except (asyncpg.PostgresError, OSError) as error:
+    except DriverOrNetworkError as error:
         raise translate(error) or DerwinError() from None
     finally:
         await connection.close()

@@ -2,13 +2,16 @@
 
 import asyncio
 
-import asyncpg
 import click
 
 from derwin_db.cli.output import command, json_option, show
+from derwin_db.connection.driver import DriverError
 from derwin_db.deploy.migrations import MigrationSettings, connect_plainly
 from derwin_db.deploy.migrations import status as migration_status
 from derwin_db.deploy.targets import owner_connection
+from derwin_db.translation.driver_errors import sqlstate_of
+
+_UNDEFINED_TABLE = "42P01"
 
 
 @click.command()
@@ -39,7 +42,9 @@ async def _count_projects(settings: MigrationSettings) -> int:
     connection = await connect_plainly(settings.connection)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM public.projects"))
-    except asyncpg.UndefinedTableError:
+    except DriverError as error:
+        if sqlstate_of(error) != _UNDEFINED_TABLE:
+            raise
         return 0
     finally:
         await connection.close()

@@ -1,11 +1,94 @@
-"""One connection of a pool: its settings, its end, and what is undone before it is somebody else's."""
+"""The seam to asyncpg: what this package uses of a connection, how one is made and ended, and the driver's private names.
 
-from typing import TYPE_CHECKING, Any
+Nothing outside of this folder imports asyncpg. Others ask for a `Connection`, and tell errors by their SQLSTATE.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 
+from derwin_db.settings.url import ConnectionInfo
+
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from derwin_db.settings import Settings
+
+DriverError = (asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What the driver raises: errors of the server, and its own."""
+
+DriverOrNetworkError = (*DriverError, OSError)
+
+_STATEMENT_CACHE = 512
+_CONNECT_SECONDS = 10.0
+
+
+class Cursor(Protocol):
+    """A cursor on the server."""
+
+    async def fetch(self, n: int, *, timeout: float | None = None) -> Sequence[Any]: ...  # noqa: ASYNC109  # the driver's own
+
+
+class CursorFactory(Protocol):
+    """What `cursor` returns: awaited, a cursor; iterated over, rows."""
+
+    def __await__(self) -> Any: ...
+
+    def __aiter__(self) -> AsyncIterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What this package uses of a connection of the driver."""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str: ...  # noqa: ASYNC109
+
+    async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...  # noqa: ASYNC109
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
+
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
+
+    def cursor(self, query: str, *args: Any, timeout: float | None = None) -> CursorFactory: ...
+
+    def transaction(self) -> "AbstractAsyncContextManager[Any]": ...
+
+    def get_server_pid(self) -> int: ...
+
+    def is_closed(self) -> bool: ...
+
+    def is_in_transaction(self) -> bool: ...
+
+    async def close(self) -> None: ...
+
+    def terminate(self) -> None: ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+async def connect(
+    connection: ConnectionInfo,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109  # the driver's own, for the attempt
+    command_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
+    """Open a connection beside the pools. It prepares nothing by name, and so works behind any pooler.
+
+    Errors:
+        The driver's own.
+    """
+    opened: Connection = await asyncpg.connect(
+        **connection.connect_arguments(),
+        timeout=connection.connect_timeout or timeout or _CONNECT_SECONDS,
+        command_timeout=command_timeout,
+        statement_cache_size=0,
+        server_settings=dict(settings or {}),
+    )
+    return opened
 
 
 class PooledConnection(asyncpg.Connection):
@@ -14,6 +97,26 @@ class PooledConnection(asyncpg.Connection):
     __slots__ = ("expires_at",)
 
     expires_at: float
+
+
+def pooled_arguments(connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a pool's connections are made with."""
+    return {
+        **connection.connect_arguments(),
+        "timeout": connection.connect_timeout or settings.connect_timeout,
+        "command_timeout": settings.command_timeout,
+        "statement_cache_size": 0 if connection.is_pooled else _STATEMENT_CACHE,
+        "max_cached_statement_lifetime": 0,
+        "connection_class": PooledConnection,
+        "server_settings": dict(server_settings),
+    }
+
+
+def connect_pooled(arguments: Mapping[str, Any]) -> Awaitable[PooledConnection]:
+    """Open a connection of a pool."""
+    connecting: Any = asyncpg.connect(**arguments)
+    opened: Awaitable[PooledConnection] = connecting
+    return opened
 
 
 def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:
@@ -28,7 +131,7 @@ def session_settings(settings: "Settings", server_version: int) -> dict[str, str
     return {name: str(round(value * 1000)) for name, value in values.items()}
 
 
-def _end(connection: PooledConnection) -> None:
+def end(connection: PooledConnection) -> None:
     """Close the connection without waiting for the server."""
     try:
         connection.terminate()
@@ -48,7 +151,7 @@ CLEAN_IN_TRANSACTION = (
 run on another server connection, so this one is cleaned while it is ours."""
 
 
-async def clean(connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's own, no task
+async def clean(connection: PooledConnection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's own
     """Undo what SQL of a caller can leave behind: settings, cursors, temporary tables, locks, prepared statements.
 
     DISCARD ALL also drops the driver's own prepared statements on the server, so its cache of them is dropped as well;
@@ -63,3 +166,8 @@ def forget(connection: Any) -> None:
     connection._drop_local_statement_cache()
     connection._listeners.clear()
     connection._log_listeners.clear()
+
+
+def refuse_what_was_kept(connection: Any) -> None:
+    """Have the driver refuse statements and cursors that a caller kept: the connection goes back to its pool."""
+    connection._on_release()

@@ -7,10 +7,9 @@ service's login does not have.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import asyncpg
-
+from derwin_db.connection.driver import Connection, DriverError, connect
 from derwin_db.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -23,12 +22,16 @@ from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.sql import HEAD_REVISION
-from derwin_db.translation.driver_errors import translate
+from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
 
 _OLDEST_VECTOR = (0, 8)
+
+INSUFFICIENT_PRIVILEGE = "42501"
+_MAY_NOT = frozenset({INSUFFICIENT_PRIVILEGE, "22023"})
+"""SQLSTATEs of a role that can't be taken: not allowed, or not there."""
 
 _FACTS = """
 SELECT
@@ -142,19 +145,14 @@ def _not_enforced(missing: Iterable[str]) -> IsolationNotEnforced:
     )
 
 
-async def connect_once(connection: ConnectionInfo, settings: "Settings") -> asyncpg.Connection:
+async def connect_once(connection: ConnectionInfo, settings: "Settings") -> Connection:
     """Open a connection beside the pools, which works behind any pooler.
 
     Errors:
         DatabaseUnavailable, ConfigurationError.
     """
     try:
-        return await asyncpg.connect(
-            **connection.connect_arguments(),
-            timeout=connection.connect_timeout or settings.connect_timeout,
-            command_timeout=settings.command_timeout,
-            statement_cache_size=0,
-        )
+        return await connect(connection, timeout=settings.connect_timeout, command_timeout=settings.command_timeout)
     except Exception as error:
         raise connection_error(error, connection) from None
 
@@ -176,12 +174,12 @@ async def probe_server(connection: ConnectionInfo, settings: "Settings", role: s
         opened.terminate()
 
 
-async def read_facts(opened: Any) -> Facts:
+async def read_facts(opened: Connection) -> Facts:
     """Ask the server what it is. One query."""
     return Facts(**await opened.fetchrow(_FACTS))
 
 
-async def read_revision(opened: Any) -> str | None:
+async def read_revision(opened: Connection) -> str | None:
     """Return the revision of the schema, None where there is none.
 
     Errors:
@@ -192,7 +190,7 @@ async def read_revision(opened: Any) -> str | None:
     return cast("str | None", await opened.fetchval("SELECT version_num FROM public.alembic_version"))
 
 
-async def _probe(opened: Any, connection: ConnectionInfo, role: str) -> ServerFacts:
+async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> ServerFacts:
     async with opened.transaction():
         facts = await read_facts(opened)
     revision = "without fences" if facts.has_schema else None
@@ -218,12 +216,14 @@ async def _probe(opened: Any, connection: ConnectionInfo, role: str) -> ServerFa
     )
 
 
-async def _may_become(opened: Any, role: str) -> bool:
+async def _may_become(opened: Connection, role: str) -> bool:
     """Try it: pg_has_role() says yes to some logins that can't (database.md, roles)."""
     try:
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}")
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidParameterValueError):
+    except DriverError as error:
+        if sqlstate_of(error) not in _MAY_NOT:
+            raise
         return False
     return True
 

@@ -14,14 +14,22 @@ import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import asyncpg
-
-from derwin_db.connection.driver import PooledConnection, _end, clean, forget, session_settings
+from derwin_db.connection.driver import (
+    PooledConnection,
+    clean,
+    connect_pooled,
+    end,
+    forget,
+    pooled_arguments,
+    refuse_what_was_kept,
+    session_settings,
+)
 from derwin_db.connection.facts import ServerFacts, connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
-from derwin_db.isolation.preamble import Preamble, Seal
+from derwin_db.isolation.preamble import Preamble
+from derwin_db.isolation.seal import Seal
 from derwin_db.observe.events import Endpoint, Observer, PoolWatch
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import sqlstate_of, translate
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 
-_STATEMENT_CACHE = 512
 _APPLICATION = "derwin-db"
 _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
@@ -60,15 +67,7 @@ class Pool:
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(session_settings(settings, server_version), jit="off")
-        self._arguments: dict[str, Any] = {
-            **connection.connect_arguments(),
-            "timeout": connection.connect_timeout or settings.connect_timeout,
-            "command_timeout": settings.command_timeout,
-            "statement_cache_size": 0 if connection.is_pooled else _STATEMENT_CACHE,
-            "max_cached_statement_lifetime": 0,
-            "connection_class": PooledConnection,
-            "server_settings": server_settings,
-        }
+        self._arguments = pooled_arguments(connection, settings, server_settings)
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
 
@@ -86,7 +85,7 @@ class Pool:
             if self._is_fit(connection):
                 self._used.add(connection)
                 return connection
-            _end(connection)
+            end(connection)
         return await self._wait()
 
     async def release(self, connection: PooledConnection, *, is_dirty: bool = False) -> None:
@@ -95,7 +94,7 @@ class Pool:
         if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
             self._used.discard(connection)
             self._watch.given_back(connection)
-            connection._on_release()  # type: ignore[attr-defined]  # refuses statements and cursors that a caller kept
+            refuse_what_was_kept(connection)
             self._offer(connection)
         else:
             self.drop(connection)
@@ -104,7 +103,7 @@ class Pool:
         """End the connection at once; another is made for whoever waits."""
         self._used.discard(connection)
         self._watch.given_back(connection)
-        _end(connection)
+        end(connection)
         self._grow()
         if not self._used:
             self._drained.set()
@@ -117,7 +116,7 @@ class Pool:
     def forget_idle(self) -> None:
         """End what is idle: after one connection was found dead, the others are likely dead too."""
         while self._idle:
-            _end(self._idle.pop())
+            end(self._idle.pop())
 
     def in_use(self) -> int:
         """Return how many connections are checked out."""
@@ -159,7 +158,7 @@ class Pool:
         self._is_closed = True
         self.forget_idle()
         while self._used:
-            _end(self._used.pop())
+            end(self._used.pop())
 
     # --- what happens behind ------------------------------------------------------------------------------------------
 
@@ -205,7 +204,7 @@ class Pool:
         connection = waiter.result()
         self._used.discard(connection)
         if self._is_closed:
-            _end(connection)
+            end(connection)
         else:
             self._offer(connection)
 
@@ -238,7 +237,7 @@ class Pool:
             if self._is_fit(connection):
                 self._offer(connection)
             else:
-                _end(connection)
+                end(connection)
 
     def _grow(self) -> None:
         """Make connections for those who wait, as far as there is room."""
@@ -276,8 +275,8 @@ class Pool:
         deadline = self._loop.time() + self._timeout
         while True:
             try:
-                connecting: Any = asyncpg.connect(**self._arguments)
-                connection: Any = await (self._watch.timing("create", connecting) if self._watch else connecting)
+                connecting = connect_pooled(self._arguments)
+                connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
                 break
             except Exception as error:
                 if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
@@ -288,7 +287,7 @@ class Pool:
         # ends of life are spread, so that not all connections are made anew at once
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
         connection.expires_at = self._loop.time() + life
-        return cast("PooledConnection", connection)
+        return connection
 
     def _refuse(self, error: DerwinError) -> None:
         while self._waiters:
@@ -298,25 +297,31 @@ class Pool:
                 return
 
 
-Opened = tuple[Pool, Preamble]
-"""The connections of one login, and how a transaction begins on them."""
+class DataSource(NamedTuple):
+    """The connections of one login, and how a transaction begins on them."""
+
+    pool: Pool
+    preamble: Preamble
 
 
 def open_pool(
     connection: ConnectionInfo, settings: "Settings", server: ServerFacts, seal: Seal | None, observers: Sequence[Observer] = ()
-) -> Opened:
+) -> DataSource:
     """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
     if server.is_behind_pooler and not connection.is_pooled:
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
-    return Pool(connection, settings, server.version, observers), Preamble(
+    pool = Pool(connection, settings, server.version, observers)
+    preamble = Preamble(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
         activity_query_size=server.activity_query_size,
         timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
+        server_version=server.version,
     )
+    return DataSource(pool, preamble)
 
 
 def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:

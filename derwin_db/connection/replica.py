@@ -9,10 +9,11 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import probe_server
-from derwin_db.connection.pool import Opened, open_pool
+from derwin_db.connection.pool import DataSource, open_pool
 from derwin_db.errors import (
     ConfigurationError,
     DatabaseTimeout,
@@ -21,7 +22,8 @@ from derwin_db.errors import (
     ReplicaBehind,
     SchemaOutOfDate,
 )
-from derwin_db.isolation.preamble import APP_ROLE, Seal
+from derwin_db.isolation.preamble import APP_ROLE
+from derwin_db.isolation.seal import Seal
 from derwin_db.observe.events import Observer
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import raise_translated, translate
@@ -50,17 +52,17 @@ class Replica:
         self._settings = settings
         self._seal = seal
         self._observers = observers
-        self._opened: Opened | None = None
+        self._opened: DataSource | None = None
         self._is_down = False
         self._again_at = 0.0
         self._is_looking = False
 
     @property
-    def opened(self) -> Opened | None:
+    def opened(self) -> DataSource | None:
         """Its pool, if it was looked at."""
         return self._opened
 
-    async def choose(self) -> Opened | None:
+    async def choose(self) -> DataSource | None:
         """Return its pool; None while the primary stands in.
 
         Errors:
@@ -90,7 +92,7 @@ class Replica:
         self._stand_aside(translated)
         return True
 
-    async def _look(self) -> Opened:
+    async def _look(self) -> DataSource:
         self._is_looking = True
         try:
             server = await probe_server(self._info, self._settings, APP_ROLE)
@@ -120,7 +122,7 @@ def check_position(position: object) -> str:
     raise InvalidInput("after: a position that db.position() returned.")
 
 
-async def current_position(primary: Opened) -> str:
+async def current_position(primary: DataSource) -> str:
     """Return how far this server has written.
 
     Errors:
@@ -139,7 +141,7 @@ async def current_position(primary: Opened) -> str:
     return position
 
 
-async def wait_for(connection: Any, position: str, seconds: float) -> None:
+async def wait_for(connection: Connection, position: str, seconds: float) -> None:
     """Wait until this server has replayed the position.
 
     Errors:

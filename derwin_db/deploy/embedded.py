@@ -8,23 +8,24 @@ every parent of the folder is opened to others (o+rx). Elsewhere it is the user'
 """
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
+from derwin_db.connection.driver import DriverError, connect
 from derwin_db.deploy.logins import OPERATOR_LOGIN, SERVICE_LOGIN, create_logins
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable
 from derwin_db.settings import ConnectionInfo
+from derwin_db.translation.driver_errors import sqlstate_of
 
 DATABASE = "derwin"
 OWNER = "postgres"
 _MARKER = "derwin-embedded"
+_IS_THERE = frozenset({"42P04", "23505"})
+"""SQLSTATEs of a database that was created twice at once."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,14 @@ def _claim(folder: Path) -> Path:
 
 async def _prepare(owner: ConnectionInfo) -> None:
     """Create the database and the logins where they are missing."""
-    template = await asyncpg.connect(host=owner.host, port=owner.port, user=owner.user, database="postgres")
+    template = await connect(replace(owner, database="postgres"))
     try:
         if not await template.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", owner.database):
-            with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):  # somebody was faster
+            try:
                 await template.execute(f'CREATE DATABASE "{owner.database}"')
+            except DriverError as error:
+                if sqlstate_of(error) not in _IS_THERE:  # somebody was faster
+                    raise
         present = await template.fetchval(
             "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)", [SERVICE_LOGIN, OPERATOR_LOGIN]
         )

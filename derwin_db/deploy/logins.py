@@ -4,12 +4,13 @@ Two logins, because one that may become both can leave its project from inside a
 """
 
 import re
-from typing import Any
 
 from derwin_db import sql
+from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts
 from derwin_db.errors import ConfigurationError, InvalidInput
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Seal
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
+from derwin_db.isolation.seal import Seal
 
 SERVICE_LOGIN = "derwin_service"
 OPERATOR_LOGIN = "derwin_operator"
@@ -26,7 +27,7 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = $1
 
 
 async def create_logins(
-    connection: Any,
+    connection: Connection,
     *,
     service: str = SERVICE_LOGIN,
     operator: str = OPERATOR_LOGIN,
@@ -48,7 +49,7 @@ async def create_logins(
         await _create_login(connection, login, role, other, password)
 
 
-async def _create_login(connection: Any, login: str, role: str, other: str, password: str | None) -> None:
+async def _create_login(connection: Connection, login: str, role: str, other: str, password: str | None) -> None:
     _check_name(login)
     held = await connection.fetchrow(_HELD, login)
     if held is not None and held["is_privileged"]:
@@ -63,7 +64,7 @@ async def _create_login(connection: Any, login: str, role: str, other: str, pass
     await connection.execute(f"REVOKE {other} FROM {login}")
 
 
-async def take_temporary_from_public(connection: Any) -> None:
+async def take_temporary_from_public(connection: Connection) -> None:
     """Let nobody make temporary tables in this database: they stand in front of real ones. Runs as its owner. Idempotent.
 
     Migrations do the same; but privileges on a database are part of no dump and no template.
@@ -72,7 +73,7 @@ async def take_temporary_from_public(connection: Any) -> None:
     await connection.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
 
 
-async def create_backup_login(connection: Any, *, login: str = BACKUP_LOGIN, password: str | None = None) -> None:
+async def create_backup_login(connection: Connection, *, login: str = BACKUP_LOGIN, password: str | None = None) -> None:
     """Make the login that dumps: it reads everything, past the policies, and writes nothing. Runs as a superuser. Idempotent.
 
     Under FORCE the dump of an ordinary owner is refused; this one is whole. It holds the scope key: a restore rotates it.
@@ -89,19 +90,19 @@ def _check_name(login: str) -> None:
         raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
 
 
-async def _literal(connection: Any, value: str) -> str:
+async def _literal(connection: Connection, value: str) -> str:
     """Return the value as an SQL literal: utility statements take no parameters."""
     literal: str = await connection.fetchval("SELECT quote_literal($1)", value)
     return literal
 
 
-async def read_key(connection: Any) -> Seal:
+async def read_key(connection: Connection) -> Seal:
     """Return the key of the sealed scope, as the owner."""
     row = await connection.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
     return Seal(row["inner_pad"], row["outer_pad"])
 
 
-async def rotate_key(connection: Any) -> Seal:
+async def rotate_key(connection: Connection) -> Seal:
     """Make a new key, as the owner. Units of work that open with the old one fail from now on: restart the services."""
     await connection.execute("SELECT derwin.rotate_scope_key()")
     return await read_key(connection)

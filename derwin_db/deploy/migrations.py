@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from alembic import command
+from derwin_db.connection.driver import Connection, connect
 from derwin_db.connection.facts import connection_error, read_revision
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.settings import ConnectionInfo
@@ -83,7 +83,7 @@ def migration_settings(config: Config) -> MigrationSettings:
     return cast("MigrationSettings", settings)
 
 
-async def connect_directly(settings: MigrationSettings) -> asyncpg.Connection:
+async def connect_directly(settings: MigrationSettings) -> Connection:
     """Connect as the owner. The schema is left out of the first search_path, so that Alembic always names it.
 
     By a statement: poolers refuse a search_path among what a connection starts with, in session mode too.
@@ -93,14 +93,9 @@ async def connect_directly(settings: MigrationSettings) -> asyncpg.Connection:
     return connection
 
 
-async def connect_plainly(connection: ConnectionInfo) -> asyncpg.Connection:
+async def connect_plainly(connection: ConnectionInfo) -> Connection:
     """Connect, and change nothing: behind a transaction pooler the next client would find it."""
-    return await asyncpg.connect(
-        **connection.connect_arguments(),
-        timeout=connection.connect_timeout or 10,
-        statement_cache_size=0,
-        server_settings={"application_name": "derwin-db migrate"},
-    )
+    return await connect(connection, settings={"application_name": "derwin-db migrate"})
 
 
 def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationStatus:
@@ -213,7 +208,7 @@ async def refuse_transaction_pooler(connection: ConnectionInfo) -> None:
     )
     if connection.is_pooled:
         raise ConfigurationError(message)
-    opened: list[asyncpg.Connection] = []
+    opened: list[Connection] = []
     try:
         first = await connect_plainly(connection)
         opened.append(first)

@@ -8,7 +8,7 @@ from uuid import UUID
 from derwin_db import repos
 from derwin_db.errors import ProjectNotFound
 from derwin_db.models import PruneResult
-from derwin_db.repos.audit_artifacts import DeleteBlob
+from derwin_db.repos.audit_artifacts import DeleteBlob, count_remaining, prune_batch
 from derwin_db.session import AdminSession, ProjectSession
 
 logger: logging.Logger = logging.getLogger("derwin_db.retention")
@@ -52,9 +52,9 @@ async def _sweep_project(db: Opener, project: UUID, limit: int, delete_blob: Del
     total = 0
     while True:
         async with db.project(project) as session:
-            pruned = await repos.audit_artifacts._prune_batch(session, limit, delete_blob)
+            pruned = await prune_batch(session, limit, delete_blob)
             total += pruned
             if pruned < limit:  # after a full batch comes another one: to count then would read the rest again and again
-                remaining = await repos.audit_artifacts._remaining(session)
+                remaining = await count_remaining(session)
                 if pruned == 0 or remaining == 0:
                     return PruneResult(total, remaining)

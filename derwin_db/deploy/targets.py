@@ -1,15 +1,14 @@
 """Which login is for what: the URLs of one `Database`, and what each of them may read."""
 
 import asyncio
-from typing import Any
 
-import asyncpg
-
-from derwin_db.connection.facts import connect_once
+from derwin_db.connection.driver import Connection, DriverError
+from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, connect_once
 from derwin_db.errors import ConfigurationError
-from derwin_db.isolation.preamble import ADMIN_ROLE, Seal
+from derwin_db.isolation.preamble import ADMIN_ROLE
+from derwin_db.isolation.seal import Seal
 from derwin_db.settings import ConnectionInfo, Settings
-from derwin_db.translation.driver_errors import translate
+from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 
 class Urls:
@@ -109,13 +108,15 @@ async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal
         opened.terminate()
 
 
-async def _key_as(opened: Any, role: str | None) -> Seal | None:
+async def _key_as(opened: Connection, role: str | None) -> Seal | None:
     """Read the key as the login itself (the owner), or as the role that an operator's login takes."""
     try:
         async with opened.transaction():
             if role is not None:
                 await opened.execute(f"SET LOCAL ROLE {role}")
             row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
-    except asyncpg.InsufficientPrivilegeError:
+    except DriverError as error:
+        if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
+            raise
         return None
     return None if row is None else Seal(row["inner_pad"], row["outer_pad"])

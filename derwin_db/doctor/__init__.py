@@ -9,10 +9,8 @@ It changes nothing and needs no privilege: what the service's login can see is e
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any
 
-import asyncpg
-
+from derwin_db.connection.driver import Connection, DriverOrNetworkError
 from derwin_db.connection.facts import connect_once
 from derwin_db.deploy.targets import Urls
 from derwin_db.doctor.fences import check_fences
@@ -55,13 +53,13 @@ async def examine(
 
 
 @asynccontextmanager
-async def _connected(connection: ConnectionInfo, settings: Settings) -> AsyncIterator[Any]:
+async def _connected(connection: ConnectionInfo, settings: Settings) -> AsyncIterator[Connection]:
     """Yield a connection inside a read-only transaction, with names resolved in pg_catalog alone."""
     opened = await connect_once(connection, settings)
     try:
         await opened.execute("BEGIN READ ONLY; SET LOCAL search_path = pg_catalog")
         yield opened
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DriverOrNetworkError as error:
         raise translate(error) or error from None
     finally:
         opened.terminate()

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
-
-import asyncpg
 
 from derwin_db import sql
+from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.deploy.citus import probe_topology
 from derwin_db.deploy.migrations import refuse_transaction_pooler
@@ -18,7 +16,7 @@ from derwin_db.settings import ConnectionInfo
 OLDEST_VERSION = 15
 
 
-async def check_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
+async def check_server(opened: Connection, connection: ConnectionInfo) -> list[Check]:
     """Check what the server is."""
     facts = await read_facts(opened)
     major = facts.version // 10000
@@ -35,7 +33,7 @@ async def check_server(opened: Any, connection: ConnectionInfo) -> list[Check]:
     ]
 
 
-async def check_schema(opened: Any) -> Check:
+async def check_schema(opened: Connection) -> Check:
     """Check the revision, which is readable for the owner, and for derwin_app."""
     revision: str | None = "a revision that this login can't read"
     for role in (None, APP_ROLE):
@@ -44,7 +42,7 @@ async def check_schema(opened: Any) -> Check:
             if role is not None:
                 await opened.execute(f"SET LOCAL ROLE {role}")
             revision = await read_revision(opened)
-        except asyncpg.PostgresError:
+        except DriverError:
             continue
         finally:
             await opened.execute("ROLLBACK TO reading")
@@ -75,7 +73,7 @@ async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
     ]
 
 
-async def check_distribution(opened: Any) -> list[Check]:
+async def check_distribution(opened: Connection) -> list[Check]:
     """Check that all tables are distributed alike, on nodes that answer. Nothing to check without Citus."""
     if not (await read_facts(opened)).is_distributed:
         return []

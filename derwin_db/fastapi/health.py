@@ -8,13 +8,10 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from derwin_db.connection.pool import Pool
 from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError, SchemaOutOfDate
 from derwin_db.fastapi.problem import failure
-from derwin_db.isolation.preamble import APP_ROLE, Preamble, TransactionMode
 from derwin_db.query.statement import Statement, scalars
-from derwin_db.session import UnitOfWork
 from derwin_db.sql import HEAD_REVISION
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
@@ -56,7 +53,7 @@ def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
 async def _look(db: Database, seconds: float) -> DerwinError | None:
     """Run a statement through the pool of the service, as the role that serves."""
     try:
-        async with asyncio.timeout(seconds), _Look(db) as unit:
+        async with asyncio.timeout(seconds), db.probe() as unit:
             revisions = await unit.fetch(_revision_statement(), {})
     except TimeoutError:
         return DatabaseTimeout()
@@ -67,15 +64,3 @@ async def _look(db: Database, seconds: float) -> DerwinError | None:
 
 def _revision_statement() -> Statement[Any]:
     return scalars("health.ready", sa.select(_VERSIONS.c.version_num), is_scoped=False)
-
-
-class _Look(UnitOfWork):
-    """A unit of work without a project: under the policies it sees no row of any."""
-
-    _expects_scope = False
-
-    async def _choose_pool(self) -> tuple[Pool, Preamble]:
-        return await self._backend.app_pool(read_only=False)
-
-    async def _open(self, connection: Any, opening: Preamble) -> None:
-        await connection.execute(opening._begin(APP_ROLE, TransactionMode.READ_ONLY))

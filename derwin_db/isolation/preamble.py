@@ -4,57 +4,24 @@
 pooler and a distributed server is decided here.
 """
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
-from derwin_db.fields.scalars import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
+from derwin_db.errors import ProjectNotFound
+from derwin_db.isolation.seal import Seal
+
+if TYPE_CHECKING:
+    from derwin_db.connection.driver import Connection
 
 APP_ROLE = "derwin_app"
 ADMIN_ROLE = "derwin_admin"
 
 LONGEST_PAD = 8192
 """Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
-
-_PAD_BYTES = 64
-
-
-def parse_project(project: object) -> UUID:
-    """Return the id that a slug or id names.
-
-    Errors:
-        ScopeError, before any SQL.
-    """
-    if isinstance(project, UUID) and project != NIL:
-        return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
-    if isinstance(project, str):
-        if is_slug(project):
-            return project_id_of(project)
-        try:
-            parsed = UUID(project)
-        except ValueError:
-            parsed = NIL
-        if parsed != NIL and str(parsed) == project.lower():
-            return parsed
-    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
-
-
-def check_reason(reason: object) -> str:
-    """Return the reason for the admin door.
-
-    Errors:
-        ScopeError unless it is text of 1 to 500 characters.
-    """
-    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
-        return reason
-    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
 
 
 def policy_condition(table: str, *, is_sealed: bool) -> str:
@@ -74,39 +41,6 @@ class TransactionMode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Seal:
-    """The key of the sealed scope, as HMAC's two padded blocks (RFC 2104). Never shown."""
-
-    inner: bytes = field(repr=False)
-    outer: bytes = field(repr=False)
-
-    @classmethod
-    def from_text(cls, text: str) -> "Seal":
-        """Read the form of the setting DERWIN_SCOPE_KEY.
-
-        Errors:
-            ConfigurationError.
-        """
-        try:
-            blocks = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            blocks = b""
-        if len(blocks) != 2 * _PAD_BYTES:
-            raise ConfigurationError("DERWIN_SCOPE_KEY is not a key of this kind: print it with `derwin-db roles key`.")
-        return cls(blocks[:_PAD_BYTES], blocks[_PAD_BYTES:])
-
-    def to_text(self) -> str:
-        """Return the form of the setting."""
-        return base64.b64encode(self.inner + self.outer).decode()
-
-    def token(self, project_id: UUID, backend_pid: int) -> str:
-        """Return what derwin_open() takes: the project, and its MAC for this backend."""
-        project = str(project_id)
-        inner = hashlib.sha256(self.inner + project.encode() + backend_pid.to_bytes(4, "big")).digest()
-        return f"{project}.{hashlib.sha256(self.outer + inner).hexdigest()}"
-
-
-@dataclass(frozen=True)
 class Preamble:
     """What the preamble depends on. `seal` is None where the scope is plain.
 
@@ -118,9 +52,10 @@ class Preamble:
     is_pooled: bool = False
     activity_query_size: int = 1024
     timeouts: Sequence[str] = ()
+    server_version: int = 0
     known_projects: set[UUID] = field(default_factory=set, repr=False)
 
-    async def for_project(self, connection: Any, project_id: UUID, begin: TransactionMode) -> None:
+    async def for_project(self, connection: "Connection", project_id: UUID, begin: TransactionMode) -> None:
         """Open the transaction of one project. One round trip; behind a pooler three.
 
         Errors:
@@ -140,7 +75,16 @@ class Preamble:
                 await connection.execute(self._begin(APP_ROLE, begin))
                 await connection.execute("SELECT public.derwin_open($1)", token)
 
-    async def for_admin(self, connection: Any) -> None:
+    @property
+    def timeout_names(self) -> Sequence[str]:
+        """The server's settings that bound how long a statement or transaction may take."""
+        return ["statement_timeout", *(["transaction_timeout"] if self.server_version >= 170000 else [])]
+
+    async def for_nobody(self, connection: "Connection") -> None:
+        """Open a transaction that only reads, and has no project: under the policies it sees no row of any. One round trip."""
+        await connection.execute(self._begin(APP_ROLE, TransactionMode.READ_ONLY))
+
+    async def for_admin(self, connection: "Connection") -> None:
         """Open a transaction of the admin door. One round trip."""
         await connection.execute(self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE))
 
@@ -159,7 +103,7 @@ class Preamble:
         settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
         return f"{begin}; SET LOCAL ROLE {role}{settings}"
 
-    async def _open_plain(self, connection: Any, project_id: UUID, begin: TransactionMode) -> None:
+    async def _open_plain(self, connection: "Connection", project_id: UUID, begin: TransactionMode) -> None:
         """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
         settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
         settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")

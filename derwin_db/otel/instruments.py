@@ -66,7 +66,7 @@ class Instruments:
         """Add up pools of one name: one login may serve both the service and the admin door."""
         sums: Counter[Endpoint] = Counter()
         for database in list(self.databases):
-            for pool in database._pools():
+            for pool in database.pools():
                 sums[pool.server] += pool.load()[what]
         return sums.items()
 

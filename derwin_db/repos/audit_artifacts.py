@@ -129,32 +129,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         Cost:
             Two statements; with `delete_blob` three, and one for each artifact.
         """
-        pruned = await self._prune_batch(session, limit, delete_blob)
-        return PruneResult(pruned, await self._remaining(session))
-
-    async def _prune_batch(self, session: ProjectSession | AdminSession, limit: int, delete_blob: DeleteBlob | None) -> int:
-        """Remove one batch, without counting what is left."""
-        is_scoped = type(session) is not AdminSession
-        if delete_blob is not None and not callable(delete_blob):
-            raise InvalidInput("delete_blob: a function of one artifact.")
-        if isinstance(session, AdminSession):
-            session.note("audit_artifacts.prune_expired")
-        else:
-            session = project_session(session)
-        size = {"limit": check_limit(limit)}
-        if delete_blob is None:
-            gone = await session.fetch(_prune_batch_statement(is_scoped=is_scoped), size)
-        else:
-            batch = await session.fetch(_expired_statement(is_scoped=is_scoped), size)
-            batch = [row for row in batch if await self._delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
-            chosen = {"project_ids": [row.project_id for row in batch], "ids": [row.id for row in batch]}
-            gone = await session.fetch(_prune_chosen_statement(is_scoped=is_scoped), chosen) if batch else []
-        for rule, number in sorted(Counter(gone).items()):
-            logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
-        return len(gone)
-
-    async def _remaining(self, session: ProjectSession | AdminSession) -> int:
-        return (await session.fetch(_remaining_statement(is_scoped=type(session) is not AdminSession), {}))[0]
+        pruned = await prune_batch(session, limit, delete_blob)
+        return PruneResult(pruned, await count_remaining(session))
 
     async def expired_by_project(self, session: AdminSession) -> dict[UUID, int]:
         """Count what may be pruned, by project, through the admin door. Projects without any are left out.
@@ -165,27 +141,55 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         admin_session(session).note("audit_artifacts.expired_by_project")
         return dict(await session.fetch(_expired_by_project_statement(), {}))
 
-    async def _delete_blob(
-        self, session: ProjectSession | AdminSession, row: AuditArtifact, delete_blob: DeleteBlob, *, is_scoped: bool
-    ) -> bool:
-        """Lock the row, unless a hold came meanwhile, and remove its blob."""
-        values = {"id": row.id} if is_scoped else {"id": row.id, "project_id": row.project_id}
-        if not await session.fetch(_turn_statement(is_scoped=is_scoped), values):
-            return False
-        try:
-            result = delete_blob(row)
-            if inspect.isawaitable(result):
-                await result
-        except Exception:
-            logger.exception("the blob of artifact %s could not be deleted; it stays", row.id)
-            return False
-        return True
-
     async def _set_hold(self, session: ProjectSession, id: UUID, *, is_held: bool) -> AuditArtifact:
         rows = await project_session(session).fetch(_hold_statement(is_held=is_held), {"id": check_id(id)})
         if not rows:
             raise NotFound
         return rows[0]
+
+
+async def prune_batch(session: ProjectSession | AdminSession, limit: int, delete_blob: DeleteBlob | None) -> int:
+    """Remove one batch as `prune_expired` does, without counting what is left."""
+    is_scoped = type(session) is not AdminSession
+    if delete_blob is not None and not callable(delete_blob):
+        raise InvalidInput("delete_blob: a function of one artifact.")
+    if isinstance(session, AdminSession):
+        session.note("audit_artifacts.prune_expired")
+    else:
+        session = project_session(session)
+    size = {"limit": check_limit(limit)}
+    if delete_blob is None:
+        gone = await session.fetch(_prune_batch_statement(is_scoped=is_scoped), size)
+    else:
+        batch = await session.fetch(_expired_statement(is_scoped=is_scoped), size)
+        batch = [row for row in batch if await _delete_blob(session, row, delete_blob, is_scoped=is_scoped)]
+        chosen = {"project_ids": [row.project_id for row in batch], "ids": [row.id for row in batch]}
+        gone = await session.fetch(_prune_chosen_statement(is_scoped=is_scoped), chosen) if batch else []
+    for rule, number in sorted(Counter(gone).items()):
+        logger.info("pruned %d artifacts whose retention under %s has ended", number, rule)
+    return len(gone)
+
+
+async def count_remaining(session: ProjectSession | AdminSession) -> int:
+    """Count what has expired and is still there."""
+    return (await session.fetch(_remaining_statement(is_scoped=type(session) is not AdminSession), {}))[0]
+
+
+async def _delete_blob(
+    session: ProjectSession | AdminSession, row: AuditArtifact, delete_blob: DeleteBlob, *, is_scoped: bool
+) -> bool:
+    """Lock the row, unless a hold came meanwhile, and remove its blob."""
+    values = {"id": row.id} if is_scoped else {"id": row.id, "project_id": row.project_id}
+    if not await session.fetch(_turn_statement(is_scoped=is_scoped), values):
+        return False
+    try:
+        result = delete_blob(row)
+        if inspect.isawaitable(result):
+            await result
+    except Exception:
+        logger.exception("the blob of artifact %s could not be deleted; it stays", row.id)
+        return False
+    return True
 
 
 def _whose(table: Any = _ARTIFACTS, *, is_scoped: bool) -> sa.ColumnElement[bool]:

@@ -207,6 +207,22 @@ class Repository(Generic[M]):
         return self._statements[key]
 
 
+class Reads(Repository[M]):
+    """Reads that a table's file keeps beside its own; it spells their filters and calls these with what it was given."""
+
+    async def list(self, session: Any, limit: int, cursor: str | None, filters: Mapping[str, Any]) -> Page[M]:
+        """Return a page, newest first."""
+        return await self._page(session, limit, cursor, filters)
+
+    def stream(self, session: Any, filters: Mapping[str, Any]) -> AsyncIterator[M]:
+        """Iterate over all rows, newest first."""
+        return self._stream(session, filters)
+
+    async def count(self, session: Any, filters: Mapping[str, Any]) -> int:
+        """Count rows."""
+        return await self._count(session, filters)
+
+
 class WritableRepository(Repository[M]):
     """Adds the plain writes. A table's file offers those that mean something there."""
 

@@ -19,7 +19,7 @@ from derwin_db.paging import Page
 from derwin_db.query.builders import next_timestamp, param, scoped, scoped_update, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, scalars
-from derwin_db.repos.base import Repository, TimeFilters
+from derwin_db.repos.base import Reads, TimeFilters
 from derwin_db.repos.rules import deletion
 from derwin_db.repos.rules.retention import raised, retention_end
 from derwin_db.repos.validation import check_flag, check_id, check_input, checked
@@ -47,7 +47,7 @@ class ProjectFilters(TimeFilters, total=False):
     compliance_mode: ComplianceMode | None
 
 
-class _Reads(Repository[Project]):
+class _Reads(Reads[Project]):
     """Reads of a project's session: its own row."""
 
     model = Project
@@ -139,7 +139,7 @@ class Projects:
         Order:
             Newest first.
         """
-        page: Page[Project] = await self._reads_of(session, "list")._page(session, limit, cursor, filters)
+        page: Page[Project] = await self._reads_of(session, "list").list(session, limit, cursor, filters)
         return page
 
     def stream(self, session: AnySession, **filters: Unpack[ProjectFilters]) -> AsyncIterator[Project]:
@@ -148,12 +148,12 @@ class Projects:
         Order:
             Newest first.
         """
-        rows: AsyncIterator[Project] = self._reads_of(session, "stream")._stream(session, filters)
+        rows: AsyncIterator[Project] = self._reads_of(session, "stream").stream(session, filters)
         return rows
 
     async def count(self, session: AnySession, **filters: Unpack[ProjectFilters]) -> int:
         """Count projects, archived ones too."""
-        total: int = await self._reads_of(session, "count")._count(session, filters)
+        total: int = await self._reads_of(session, "count").count(session, filters)
         return total
 
     # --- a project's own session --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from derwin_db.paging import Page, check_limit
 from derwin_db.query.builders import param, scoped, scoped_update, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, hydrator, scalars
-from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.base import Reads, TimeFilters, WritableRepository
 from derwin_db.repos.validation import check_flag, check_id, checked
 from derwin_db.session import ProjectSession, project_session
 
@@ -54,7 +54,7 @@ class RAGCorpusFilters(TimeFilters, total=False):
     classification: Classification | None
 
 
-class _WithEmbedding(WritableRepository[RAGCorpus]):
+class _WithEmbedding(Reads[RAGCorpus]):
     """Reads that bring the 1,536 numbers along."""
 
     model = RAGCorpus
@@ -114,8 +114,9 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         Order:
             Newest first.
         """
-        reads = self._whole if check_flag(with_embedding, "with_embedding") else self
-        return await reads._page(session, limit, cursor, filters)
+        if check_flag(with_embedding, "with_embedding"):
+            return await self._whole.list(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters)
 
     def stream(
         self, session: ProjectSession, *, with_embedding: bool = False, **filters: Unpack[RAGCorpusFilters]
@@ -125,8 +126,9 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         Order:
             Newest first.
         """
-        reads = self._whole if check_flag(with_embedding, "with_embedding") else self
-        return reads._stream(session, filters)
+        if check_flag(with_embedding, "with_embedding"):
+            return self._whole.stream(session, filters)
+        return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[RAGCorpusFilters]) -> int:
         """Count entries."""

@@ -5,9 +5,9 @@ from starlette.responses import RedirectResponse, Response
 
 from derwin_db import repos
 from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
-from derwin_db.isolation.preamble import parse_project
 from derwin_db.models import Project
 from derwin_db.paging import Page
+from derwin_db.session import parse_project
 from derwin_db.studio.rendering import render, url
 from derwin_db.studio.request_params import PAGE_SIZE, database, query
 

@@ -28,6 +28,7 @@ from derwin_db.models import (
     IngestedDocCreate,
     PolicyCreate,
     ProfileChange,
+    Project,
     ProjectCreate,
     ProjectMode,
     ProjectProfileCreate,
@@ -65,7 +66,7 @@ class Filled:
 
 def models_by_table() -> dict[str, type[SQLModel]]:
     """Return the models by the names of their tables, `projects` first; a model that is added later is among them."""
-    found = {table_of(mapper.class_).name: mapper.class_ for mapper in SQLModel._sa_registry.mappers}
+    found = {table_of(mapper.class_).name: mapper.class_ for mapper in sa.inspect(Project).registry.mappers}
     later = sorted(name for name, model in found.items() if name not in PROJECT_TABLES and issubclass(model, ProjectTable))
     return {name: found[name] for name in ("projects", *PROJECT_TABLES, *later)}
 

@@ -34,7 +34,7 @@ class Override:
 
     def __init__(self, app: FastAPI, session: ProjectSession) -> None:
         self._undo: list[tuple[dict[Any, Any], ScopedUnit]] = []
-        loop = asyncio._get_running_loop()  # None in a fixture that is not async
+        loop = _loop_of_the_fixture()
         for overrides, unit in _units(app):
             overrides[unit] = _request_of(session, loop, is_read_only=unit.is_read_only)
             self._undo.append((overrides, unit))
@@ -51,6 +51,14 @@ class Override:
         self.undo()
 
 
+def _loop_of_the_fixture() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs; None in a fixture that is not async."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _request_of(
     session: ProjectSession, loop: asyncio.AbstractEventLoop | None, *, is_read_only: bool
 ) -> Callable[[], AsyncIterator[ProjectSession]]:
@@ -58,9 +66,7 @@ def _request_of(
         if loop is not None and loop is not asyncio.get_running_loop():
             raise ScopeError(_OTHER_LOOP)
         async with session.savepoint():
-            session._is_held_to_reading = is_read_only
-            if is_read_only:
-                await session._driver("execute", "SET LOCAL transaction_read_only = on")  # to the end of the savepoint
+            await session.hold_to_reading(is_read_only=is_read_only)
             yield session
 
     return request

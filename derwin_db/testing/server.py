@@ -13,10 +13,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import asyncpg
-
+from derwin_db.connection.driver import Connection, connect
 from derwin_db.deploy import logins, migrations
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
@@ -154,8 +153,8 @@ class TestServer:
         finally:
             await connection.close()
 
-    async def _connect(self) -> Any:
-        return await asyncpg.connect(**self._owner.connect_arguments(), timeout=10, statement_cache_size=0)
+    async def _connect(self) -> Connection:
+        return await connect(self._owner)
 
 
 @contextmanager
@@ -221,7 +220,7 @@ def _ping_docker() -> bool:
 
 
 async def _hurry(owner: ConnectionInfo) -> None:
-    connection = await asyncpg.connect(**owner.connect_arguments())
+    connection = await connect(owner)
     try:
         for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "max_connections = 200"):
             await connection.execute(f"ALTER SYSTEM SET {setting}")

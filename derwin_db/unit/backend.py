@@ -1,12 +1,14 @@
-"""What a transaction needs around it: the `Database` that opened it, and the way back into its pool."""
+"""What a transaction is given when it is made: what all units of a `Database` share, and the way to a connection and back."""
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from derwin_db.connection.pool import Opened, Pool
+from derwin_db.connection.driver import PooledConnection
+from derwin_db.connection.pool import DataSource, Pool
 from derwin_db.observe.events import Observer
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 
@@ -19,27 +21,35 @@ logger: logging.Logger = logging.getLogger("derwin_db")
 _BUSY_SECONDS = 0.01
 
 
-class Backend(Protocol):
-    """What a unit of work needs of its `Database`."""
+@dataclass
+class Backend:
+    """What all units of one `Database` share."""
 
+    sessions: SessionFactory
+    observers: list[Observer]
     cleanup_timeout: float
     delete_timeout: float
     read_wait: float
-    sessions: SessionFactory
-    observers: list[Observer]
-
-    async def app_pool(self, *, read_only: bool) -> Opened: ...
-
-    async def stand_in(self, failed: Pool, error: BaseException) -> Opened | None: ...
-
-    async def admin_pool(self) -> Opened: ...
-
-    async def timeout_names(self) -> Sequence[str]: ...
-
-    def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]": ...
+    in_background: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+    """Runs clean-up in a task that the `Database` waits for when it is closed."""
 
 
-async def give_back(pool: Pool, connection: Any, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False) -> None:
+def nobody(_failed: Pool, _error: BaseException) -> DataSource | None:
+    """Stand in for no server."""
+    return None
+
+
+@dataclass(frozen=True)
+class Route:
+    """How units of one kind come to a connection: where it is to be had, and who stands in where that fails at the begin."""
+
+    choose: Callable[[], Awaitable[DataSource]]
+    stand_in: Callable[[Pool, BaseException], DataSource | None] = nobody
+
+
+async def give_back(
+    pool: Pool, connection: PooledConnection, seconds: float, *, sql: str = "ROLLBACK", is_dirty: bool = False
+) -> None:
     """Roll back and give the connection back, or drop it where that does not work in time."""
     try:
         async with asyncio.timeout(seconds):

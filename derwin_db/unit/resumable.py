@@ -36,7 +36,7 @@ class Resumable(Generic[T]):
                 result: T = stop.value
                 return result
             if awaited is not None:
-                awaited._asyncio_future_blocking = False  # what a task says to a future that it waits for
+                awaited._asyncio_future_blocking = False  # noqa: SLF001  # what a task says to a future that it waits for
             self._awaited = awaited
             if awaited is None:  # a bare yield, as in asyncio.sleep(0)
                 await asyncio.sleep(0)

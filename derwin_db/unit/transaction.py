@@ -1,4 +1,4 @@
-"""Transactions: the only begin, commit and rollback.
+"""Transactions and their savepoints: the only begin, commit and rollback.
 
 No connection is taken before the first statement. What a failed or cancelled transaction leaves behind is cleaned up by a
 task of its own, which no cancellation reaches. A cancellation that arrives when COMMIT is on its way is too late: the commit
@@ -12,10 +12,12 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from enum import Enum
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from derwin_db.connection.driver import CLEAN_IN_TRANSACTION
-from derwin_db.connection.pool import Opened, Pool
+from derwin_db.connection.driver import CLEAN_IN_TRANSACTION, Connection, PooledConnection
+from derwin_db.connection.pool import DataSource, Pool
 from derwin_db.errors import (
     UNIT_FAILED,
     ConcurrentUse,
@@ -27,8 +29,14 @@ from derwin_db.errors import (
 from derwin_db.isolation.preamble import Preamble
 from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
-from derwin_db.translation.driver_errors import breaks_connections, raise_translated, translate, translate_any
-from derwin_db.unit.backend import Backend, Outcome, call_all, ended, ended_later, give_back
+from derwin_db.translation.driver_errors import (
+    breaks_connections,
+    is_of_the_driver,
+    raise_translated,
+    translate,
+    translate_any,
+)
+from derwin_db.unit.backend import Backend, Outcome, Route, call_all, ended, ended_later, give_back
 from derwin_db.unit.resumable import Resumable
 
 if TYPE_CHECKING:
@@ -39,23 +47,41 @@ _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` bl
 _BEGIN_ATTEMPTS = 3
 
 
+class State(Enum):
+    """Where a unit of work stands. `_MOVES` says what may follow."""
+
+    NEW = "not entered"
+    OPEN = "may run a statement"
+    RUNNING = "a statement is on its way"
+    FAILED = "a statement failed: nothing runs but the way back to a savepoint"
+    LOST = "its connection, and those like it, are not to be used again"
+    ENDED = "left, or being left"
+
+
+_MOVES = {
+    State.NEW: {State.OPEN},
+    State.OPEN: {State.RUNNING, State.FAILED, State.LOST, State.ENDED},
+    State.RUNNING: {State.OPEN, State.FAILED, State.LOST, State.ENDED},
+    State.FAILED: {State.RUNNING, State.LOST, State.ENDED},
+    State.LOST: {State.RUNNING, State.ENDED},
+    State.ENDED: set[State](),
+}
+
+
 class Transaction(ABC):
     """One transaction on one connection, with what may happen to both. `derwin_db.session` says what it is for."""
 
     _expects_scope: bool
     _pool: Pool | None = None
-    _connection: Any = None
+    _connection: PooledConnection | None = None
     _watch: Watch | None = None
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, route: Route) -> None:
         self._backend = backend
+        self._route = route
+        self._state = State.NEW
         self._sql: AsyncSession | None = None
         self._callbacks: list[Callable[[], object]] = []
-        self._is_entered = False
-        self._is_closed = False
-        self._is_busy = False
-        self._has_failed = False
-        self._is_lost = False
         self._outcome: Outcome = "rolled back"
         self._savepoints = 0
         self._options: dict[str, Any] = {}
@@ -72,9 +98,7 @@ class Transaction(ABC):
         return self._outcome
 
     async def _driver(self, method: str, sql: str, *arguments: Any, by: Statement[Any] | None = None) -> Any:
-        if self._is_busy:
-            raise ConcurrentUse
-        self._is_busy = True
+        self._start()
         try:
             connection = self._connection or await self._begin()
             call = getattr(connection, method)(sql, *arguments, **self._options)
@@ -82,68 +106,88 @@ class Transaction(ABC):
         except BaseException as error:
             self._fail(error)
         finally:
-            self._is_busy = False
+            self._finish()
 
     async def _guarded(self, awaitable: Awaitable[Any], by: Statement[Any] | None = None) -> Any:
         """Await something of the driver under the same rules as `_driver`. What belongs to a statement is observed."""
-        if self._is_busy or self._is_closed:
+        try:
+            self._start()
+        except ScopeError:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
-            raise ScopeError(_NOT_ENTERED) if self._is_closed else ConcurrentUse
-        self._is_busy = True
+            raise
         try:
             return await (awaitable if self._watch is None or by is None else self._watch.over(awaitable, by.name, by))
         except BaseException as error:
             self._fail(error)
         finally:
-            self._is_busy = False
+            self._finish()
+
+    def _start(self) -> None:
+        """Let one statement run, and no second one beside it."""
+        if self._state is State.RUNNING:
+            raise ConcurrentUse
+        if State.RUNNING not in _MOVES[self._state]:
+            raise ScopeError(UNIT_FAILED if self._state is State.LOST else _NOT_ENTERED)
+        self._state = State.RUNNING
+
+    def _finish(self) -> None:
+        """Let the next statement run, unless this one failed or the unit was left meanwhile."""
+        if self._state is State.RUNNING:
+            self._state = State.OPEN
+
+    def _move(self, to: State) -> None:
+        """Go on to this state, if it may follow; a unit that was left stays so."""
+        if to in _MOVES[self._state]:
+            self._state = to
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Let nothing further run in this unit, and raise what came out of the driver."""
-        self._has_failed = True
-        self._is_lost = self._is_lost or breaks_connections(error)
+        self._move(State.LOST if breaks_connections(error) else State.FAILED)
         raise_translated(error)
 
-    async def _connected(self) -> Any:
+    async def _connected(self) -> PooledConnection:
         self._check_usable()
         if self._connection is None:
             await self._guarded(self._begin())
+        assert self._connection is not None
         return self._connection
 
     def _check_open(self) -> None:
-        if not self._is_entered or self._is_closed:
+        if self._state in (State.NEW, State.ENDED):
             raise ScopeError(_NOT_ENTERED)
 
     def _check_usable(self) -> None:
         self._check_open()
-        if self._has_failed:
+        if self._state in (State.FAILED, State.LOST):
             raise ScopeError(UNIT_FAILED)
 
     @abstractmethod
-    async def _open(self, connection: Any, opening: Preamble) -> None:
+    async def _open(self, connection: Connection, preamble: Preamble) -> None:
         """Open the transaction, for whom this kind of session is."""
 
-    @abstractmethod
-    async def _choose_pool(self) -> Opened:
-        """Return the pool of the login that this kind of session takes."""
+    async def _choose(self) -> DataSource:
+        """Return where this kind of session takes its connection."""
+        return await self._route.choose()
 
-    async def _begin(self) -> Any:
+    async def _begin(self) -> PooledConnection:
         """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""
-        pool, opening = await self._choose_pool()
+        source = await self._choose()
         try:
-            return await self._begin_on(pool, opening)
+            return await self._begin_on(source)
         except Exception as error:
-            other = await self._backend.stand_in(pool, error)
-            if other is None or self._is_closed:
+            other = self._route.stand_in(source.pool, error)
+            if other is None or self._state is State.ENDED:
                 raise
-        return await self._begin_on(*other)
+        return await self._begin_on(other)
 
-    async def _begin_on(self, pool: Pool, opening: Preamble) -> Any:
+    async def _begin_on(self, source: DataSource) -> PooledConnection:
         """Do it on connections of this pool. One that turns out dead is replaced."""
+        pool, preamble = source
         for attempt in range(_BEGIN_ATTEMPTS):
             connection = await pool.acquire()
             try:
-                opened = self._open(connection, opening)
+                opened = self._open(connection, preamble)
                 await (opened if self._watch is None else self._watch.opening(opened, "BEGIN", pool.server))
             except BaseException as error:
                 if breaks_connections(error):
@@ -155,10 +199,10 @@ class Transaction(ABC):
                     pool.forget_idle()
                     continue
                 raise
-            if self._is_closed:  # another task ended the unit meanwhile
+            if self._state is State.ENDED:  # another task ended the unit meanwhile
                 await self._in_background(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
-            self._pool, self._connection, self._is_pooled = pool, connection, opening.is_pooled
+            self._pool, self._connection, self._is_pooled = pool, connection, preamble.is_pooled
             return connection
         raise DatabaseUnavailable
 
@@ -181,15 +225,14 @@ class Transaction(ABC):
             await self._in_background(self._commit_late(ending))
             raise
         except BaseException:
-            await self._abandon()
+            await self._abandon(is_lost=self._outcome == "outcome unknown")
             raise
         await call_all(self._callbacks)
 
     def _check_may_commit(self) -> None:
-        if self._is_busy:
+        if self._state is State.RUNNING:
             raise ConcurrentUse
-        if self._has_failed:
-            raise ScopeError(UNIT_FAILED)
+        self._check_usable()
         if self._connection is not None and self._connection.is_closed():
             raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 
@@ -201,16 +244,16 @@ class Transaction(ABC):
 
     async def _end_well(self) -> None:
         """Send COMMIT and give the connection back. No cancellation reaches this."""
-        self._is_closed = True
+        self._move(State.ENDED)
         if self._connection is not None:
             await self._send_commit(self._connection)
         self._outcome = "committed"
         pool, connection = self._let_go()
         await self._end_sql()
-        if pool is not None:
+        if pool is not None and connection is not None:
             await pool.release(connection, is_dirty=self._is_dirty)
 
-    async def _send_commit(self, connection: Any) -> None:
+    async def _send_commit(self, connection: PooledConnection) -> None:
         self._outcome = "outcome unknown"
         clean = f"{CLEAN_IN_TRANSACTION}; " if self._sql is not None and self._is_pooled else ""
         try:
@@ -220,7 +263,6 @@ class Transaction(ABC):
             translated = translate_any(error)
             is_lost = isinstance(translated, DatabaseUnavailable | DatabaseTimeout)
             if is_lost and (translated.sqlstate is None or connection.is_closed()):
-                self._is_lost = True
                 raise OutcomeUnknown from None
             self._outcome = "rolled back"
             raise_translated(error)
@@ -234,8 +276,7 @@ class Transaction(ABC):
             async with asyncio.timeout(self._backend.cleanup_timeout):
                 await ending.run()
         except Exception:
-            self._is_lost = True
-            await self._abandon()
+            await self._abandon(is_lost=True)
             with contextlib.suppress(Exception):  # what it waited for is over now
                 await ending.run()
             logger.warning("a unit of work was cancelled during its commit: %s", self._outcome)
@@ -247,19 +288,20 @@ class Transaction(ABC):
         if self._sql is not None and not await ended(self._sql):
             self._backend.in_background(ended_later(self._sql, self._backend.cleanup_timeout))
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, *, is_lost: bool = False) -> None:
         """Roll back and give the connection back, whatever happens to this task meanwhile."""
-        self._is_closed = True
+        is_lost = is_lost or self._state is State.LOST
+        self._move(State.ENDED)
         pool, connection = self._let_go()
         await self._end_sql()
-        if pool is None:
+        if pool is None or connection is None:
             return
-        if self._is_lost:
+        if is_lost:
             pool.drop_all_like(connection)
             return
         await self._in_background(self._rollback(pool, connection))
 
-    def _rollback(self, pool: Pool, connection: Any) -> Coroutine[Any, Any, None]:
+    def _rollback(self, pool: Pool, connection: PooledConnection) -> Coroutine[Any, Any, None]:
         clean = f"; {CLEAN_IN_TRANSACTION}" if self._sql is not None and self._is_pooled else ""
         return give_back(pool, connection, self._backend.cleanup_timeout, sql=f"ROLLBACK{clean}", is_dirty=self._is_dirty)
 
@@ -270,10 +312,10 @@ class Transaction(ABC):
 
     async def _leave_at_once(self) -> None:
         """Abandon the unit without waiting: a generator that is being closed may not, and its loop may be gone."""
-        self._is_closed = True
+        self._move(State.ENDED)
         pool, connection = self._let_go()
         await self._end_sql()
-        if pool is None:
+        if pool is None or connection is None:
             return
         try:
             asyncio.get_running_loop()
@@ -282,7 +324,7 @@ class Transaction(ABC):
         else:
             self._backend.in_background(self._rollback(pool, connection))
 
-    def _let_go(self) -> tuple[Pool | None, Any]:
+    def _let_go(self) -> tuple[Pool | None, PooledConnection | None]:
         pool, connection = self._pool, self._connection
         self._pool = self._connection = None
         return pool, connection
@@ -290,3 +332,72 @@ class Transaction(ABC):
     async def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the work to its end in a task of its own, and wait for it unless this one is cancelled."""
         await asyncio.shield(self._backend.in_background(work))
+
+    # --- savepoints ---------------------------------------------------------------------------------------------------
+
+    async def _begin_savepoint(self) -> str:
+        """Set a savepoint and return its name."""
+        self._check_usable()
+        if self._sql is not None:
+            await self._flush(self._sql)
+        await self._connected()
+        self._savepoints += 1
+        name = f"derwin_{self._savepoints}"
+        await self._driver("execute", f"SAVEPOINT {name}")
+        return name
+
+    async def _end_savepoint(self, name: str, error: BaseException | None) -> None:
+        """Keep what was done since the savepoint where no error leaves its block; else undo it."""
+        if error is None:
+            await self._release_savepoint(name)
+        elif isinstance(error, asyncio.CancelledError):
+            with contextlib.suppress(Exception):  # a timeout around the block: the unit may go on without it
+                async with asyncio.timeout(self._backend.cleanup_timeout):
+                    await self._undo_savepoint(name)
+        elif isinstance(error, Exception):
+            await self._undo_savepoint(name)
+            if is_of_the_driver(error):
+                raise_translated(error)
+
+    async def _release_savepoint(self, name: str) -> None:
+        """Keep what was done, unless something of it failed unseen: then undo it and say so."""
+        try:
+            self._check_usable()
+            if self._sql is not None:
+                await self._flush(self._sql)
+            await self._driver("execute", f"RELEASE SAVEPOINT {name}")
+        except Exception:
+            await self._undo_savepoint(name)
+            raise
+
+    async def _undo_savepoint(self, name: str) -> None:
+        """Go back to the savepoint, and let statements run again. Nothing leads back from a connection that is lost."""
+        is_over = self._state in (State.LOST, State.ENDED) or self._connection is None or self._connection.is_closed()
+        if is_over:
+            return
+        if self._sql is not None:
+            await self._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
+        await self._driver("execute", f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+
+
+class Savepoint:
+    """`async with session.savepoint():` undoes its own statements when the block raises, and the unit goes on."""
+
+    def __init__(
+        self, begin: Callable[[], Awaitable[str]], end: Callable[[str, BaseException | None], Awaitable[None]]
+    ) -> None:
+        self._begin = begin
+        self._end = end
+        self._name = ""
+        self._is_used = False
+
+    async def __aenter__(self) -> None:
+        if self._is_used:
+            raise ScopeError("A savepoint is used once: ask the session for another one.")
+        self._name = await self._begin()
+        self._is_used = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._end(self._name, error)

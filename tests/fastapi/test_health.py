@@ -8,7 +8,6 @@ from fastapi import FastAPI
 
 from derwin_db import Database
 from derwin_db.fastapi import health_router
-from derwin_db.fastapi.health import _Look
 from derwin_db.models import Project
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer
@@ -90,7 +89,7 @@ class TestReady:
             assert (await client.get("/health/ready")).status_code == 200
 
     async def test_looks_as_the_role_that_serves_at_no_project_and_reads_only(self, project: Project, db: Database) -> None:
-        async with _Look(db) as unit:
+        async with db.probe() as unit:
             connection = await unit._connected()
             assert await connection.fetchval("SELECT count(*) FROM public.projects") == 0
             assert await connection.fetchval("SELECT current_user") == "derwin_app"

@@ -21,6 +21,7 @@ from derwin_db.repos.rules import trust
 from derwin_db.session import UnitOfWork
 from derwin_db.unit.backend import give_back
 from derwin_db.unit.resumable import Resumable
+from derwin_db.unit.transaction import State
 from tests.faults.invariants import World
 
 artifacts, projects, runs, tickets, ledger = [
@@ -208,8 +209,8 @@ async def a_connection_that_is_kept(world: World, patch: pytest.MonkeyPatch) -> 
     """A unit that fails does not give its connection back."""
     kept = []
 
-    async def abandon(self: UnitOfWork) -> None:
-        self._is_closed = True
+    async def abandon(self: UnitOfWork, **_: Any) -> None:
+        self._state = State.ENDED
         kept.append(self._let_go())
 
     patch.setattr(UnitOfWork, "_abandon", abandon)

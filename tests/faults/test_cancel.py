@@ -207,11 +207,11 @@ class TestTheFirstLookAtTheServer:
 
         await read()
         for number in range(60):
-            db.sessions = SessionFactory()
+            db.backend.sessions = SessionFactory()
             task = asyncio.create_task(read())
             await asyncio.sleep(0.0003 * number)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await read()
-            assert db.sessions._dialect.server_version_info
+            assert db.backend.sessions._dialect.server_version_info
         assert watch.lost() == []

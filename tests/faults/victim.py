@@ -35,9 +35,7 @@ logging_collector = off
 """
 
 
-_ACTIVE = (
-    "SELECT min(pid) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
-)
+_ACTIVE = "SELECT min(pid) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
 
 
 class Victim:

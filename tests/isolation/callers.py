@@ -17,6 +17,8 @@ from derwin_db.errors import ScopeError
 from derwin_db.fields.table import Input
 from derwin_db.testing.examples import example
 from derwin_db.testing.traces import fields_of
+from derwin_db.unit.backend import Route
+from derwin_db.unit.transaction import State
 from tests.isolation.arena import World
 from tests.isolation.arguments import candidates
 from tests.isolation.methods import Method, public_methods
@@ -28,7 +30,7 @@ NO_PROJECT = (None, "", 0, False, b"", "NIL", "a slug", "-", "..", UUID(int=0), 
 def not_sessions(world: World) -> dict[str, Any]:
     """Return what somebody may hand in instead of an open session of a project."""
     closed = world.wide.project(world.b.project_id)
-    closed._is_entered = closed._is_closed = True
+    closed._state = State.ENDED
     subclass = type("Mine", (ProjectSession,), {})
     return {
         "None": None,
@@ -40,7 +42,7 @@ def not_sessions(world: World) -> dict[str, Any]:
         "the database": world.wide,
         "a session that is closed": closed,
         "a session that is not open": world.wide.project(world.b.project_id),
-        "an instance of a subclass": subclass(world.wide, world.b.project_id),
+        "an instance of a subclass": subclass(world.wide.backend, Route(world.wide.admin_pool), world.b.project_id),
         "a bare instance": object.__new__(ProjectSession),
         "a row of B": world.b.rows["projects"][0],
     }
@@ -48,7 +50,7 @@ def not_sessions(world: World) -> dict[str, Any]:
 
 def an_admin_session(world: World) -> AdminSession:
     session = world.wide.admin(reason="an attack")
-    session._is_entered = True
+    session._state = State.OPEN
     return session
 
 

@@ -13,6 +13,7 @@ from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from derwin_db import AdminSession, ProjectSession, repos
 from derwin_db.errors import DerwinError, InvalidCursor, InvalidInput, InvalidReference, NotFound, ScopeError
+from derwin_db.unit.transaction import State
 from tests.isolation.arena import Arena, World
 from tests.isolation.arguments import Argument, Recorder, Value, candidates, cursors, filters
 from tests.isolation.states import STATES, Attack, Case, Undo, collected
@@ -219,7 +220,7 @@ def not_a_session(arena: Arena) -> dict[str, Any]:
     """Return what somebody may hand in instead of an open session of a project."""
     world = arena.shared
     closed, unopened = world.wide.project(world.a.project_id), world.wide.project(world.b.project_id)
-    closed._is_entered = closed._is_closed = True
+    closed._state = State.ENDED
     return {
         "None": None,
         "''": "",

@@ -14,6 +14,7 @@ from derwin_db.errors import DerwinError
 from derwin_db.models import QARunCreate
 from derwin_db.testing.examples import example
 from derwin_db.testing.traces import brought_along, canonical
+from derwin_db.unit.transaction import State as UnitState
 from tests.isolation.arena import Arena, World
 
 State = Callable[[World], AbstractAsyncContextManager[ProjectSession]]
@@ -191,7 +192,7 @@ async def attempt(world: World, case: Case, brought: list[Any]) -> tuple[Any, st
 
 async def _digest_inside(world: World, session: ProjectSession) -> str | None:
     connection = session._connection
-    if not world.has_b or connection is None or session._has_failed:
+    if not world.has_b or connection is None or session._state is UnitState.FAILED:
         return None
     try:
         return await connection.fetchval("SELECT attack.digest($1)", world.b.project_id)

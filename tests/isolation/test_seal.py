@@ -15,7 +15,7 @@ from derwin_db import Database, repos, sql
 from derwin_db.deploy import logins
 from derwin_db.errors import ConfigurationError, InvalidInput, ScopeError
 from derwin_db.isolation.catalog.tables import TABLES
-from derwin_db.isolation.preamble import Seal
+from derwin_db.isolation.seal import Seal
 from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of

@@ -102,7 +102,7 @@ class TestWhichUrlsCount:
             await Database().start()
 
     async def test_a_scope_key_that_is_none_is_refused(self):
-        from derwin_db.isolation.preamble import Seal
+        from derwin_db.isolation.seal import Seal
 
         with pytest.raises(ConfigurationError, match="DERWIN_SCOPE_KEY") as caught:
             Seal.from_text(SECRET)
