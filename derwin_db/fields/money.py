@@ -27,10 +27,14 @@ def _decimal(value: object) -> Decimal:
     return exact
 
 
-MONEY = sa.Numeric(14, 6)
+MONEY = sa.Numeric()
 
-Money = Annotated[Decimal, BeforeValidator(_decimal), stored(MONEY, "{0} <> 'NaN'::numeric")]
-"""US dollars, `numeric(14, 6)`: refused where the column would round it. Text or Decimal, never a float."""
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_decimal),
+    stored(MONEY, "{0} = round({0}, 6) AND {0} > -100000000 AND {0} < 100000000"),
+]
+"""US dollars: refused where a digit would be lost, by the database too. Text or Decimal, never a float."""
 
 
 def _not_negative(value: Decimal) -> Decimal:
@@ -43,6 +47,6 @@ Cost = Annotated[
     Decimal,
     BeforeValidator(_decimal),
     AfterValidator(_not_negative),
-    stored(MONEY, "{0} >= 0 AND {0} <> 'NaN'::numeric"),
+    stored(MONEY, "{0} = round({0}, 6) AND {0} >= 0 AND {0} < 100000000"),
 ]
 """US dollars, not negative."""

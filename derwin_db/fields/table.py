@@ -4,13 +4,14 @@ Every project-scoped table has the key `(project_id, id)`, and every key, unique
 with `project_id`: fence 3. Names leave out `project_id` and the referred table, and stay within 50 characters.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -49,6 +50,23 @@ class PydanticJson(sa.TypeDecorator[Any]):
             self._adapter = TypeAdapter(self.shape)
         return self._adapter
 
+    @property
+    def read(self) -> Callable[[str], Any]:
+        """Return what makes the shape of a stored text.
+
+        A value that SQL of a caller wrote in another shape is returned as the plain JSON that it is: one row that does not fit
+        is no reason to read none.
+        """
+        validate = self.adapter.validator.validate_json
+
+        def read(text: str) -> Any:
+            try:
+                return validate(text)
+            except ValidationError:
+                return json.loads(text)
+
+        return read
+
     def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002  # SQLAlchemy\'s signature
         dump = self.adapter.serializer.to_json
 
@@ -59,10 +77,10 @@ class PydanticJson(sa.TypeDecorator[Any]):
         return process
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
-        validate = self.adapter.validator.validate_json
+        read = self.read
 
         def process(value: Any) -> Any:
-            return None if value is None else validate(value)
+            return None if value is None else read(value)
 
         return process
 
@@ -189,6 +207,21 @@ TURNING_OVER = {"autovacuum_vacuum_scale_factor": 0.02, **GROWING}
 """Storage settings of a table whose rows come and go: autovacuum comes at a fiftieth, a day's rows, and not at a fifth."""
 
 
+TIME_CHECK = "{0} > '0001-01-01 00:00:00+00' AND {0} < '9999-12-31 23:59:59.999999+00'"
+"""What a time may be: the server's own go from 4713 BC to 294276, and to infinity, the client's from year 1 to 9999."""
+
+JSON_CHECK = (
+    "NOT jsonb_path_exists({0}, 'strict $.**{{100 to last}}') "
+    "AND NOT jsonb_path_exists({0}, 'strict $.** ? (@ > 1e300 || @ < -1e300)', '{{}}', true) "
+    "AND pg_column_size({0}) <= 16777216"
+)
+"""What JSON may be, whoever writes it: as deep, as large, and with numbers as every reader takes them. The package's own bounds
+are narrower (`JsonObject`)."""
+
+TEXT_CHECK = "octet_length({0}) <= 4000000"
+"""How long a text without a CHECK of its own may be, whoever writes it: a million characters."""
+
+
 @event.listens_for(sa.Table, "after_parent_attach")
 def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
     """Finish a table of ours: name its CHECKs, and leave defaults to the database.
@@ -199,7 +232,16 @@ def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
         return  # a table of a service, or a copy that Alembic made
     for column in table.columns:
         column.default = None
-        check = column.info.get("check")
+        check = column.info.get("check") or _check_of(column.type)
         if check is not None:
             name = name_of("ck", table.name, [column.name])
             table.append_constraint(sa.CheckConstraint(check.format(column.name), name=name))
+
+
+def _check_of(kind: Any) -> str | None:
+    """Return the CHECK of a type whose values the server takes further than they can be read back."""
+    if isinstance(kind, sa.DateTime):
+        return TIME_CHECK
+    if isinstance(kind, PydanticJson):
+        return JSON_CHECK
+    return TEXT_CHECK if type(kind) is sa.Text else None

@@ -31,8 +31,9 @@ _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]{1,7}")
 
 _KINDS = frozenset({
     sa.Select, sa.CompoundSelect, sa.Insert, sa.Update, sa.Delete, postgresql.Insert, OnConflictDoNothing, OnConflictDoUpdate,
-    sa.Table, sa.TableClause, sa.Alias, sa.Join, sa.Subquery, sa.CTE, sa.Lateral, sa.TableValuedAlias, sa.ScalarSelect,
-    sa.Exists, selectable.ForUpdateArg, selectable.SelectStatementGrouping, sa.Column, ColumnClause, BindParameter,
+    sa.Table, sa.TableClause, sa.Alias, sa.Join, sa.Subquery, sa.CTE, sa.Lateral, sa.TableValuedAlias,
+    elements.TableValuedColumn, sa.ScalarSelect, sa.Exists,
+    selectable.ForUpdateArg, selectable.SelectStatementGrouping, sa.Column, ColumnClause, BindParameter,
     selectable._OffsetLimitParam, BinaryExpression, BooleanClauseList, Grouping, elements.UnaryExpression, elements.AsBoolean,
     elements.CollectionAggregate, elements.ClauseList, elements.ExpressionClauseList, elements.CollationClause, sa.Case,
     sa.Cast, sa.TypeCoerce, sa.Label, sa.Null, sa.True_, sa.False_, sa.Tuple, sa.Over, sa.WithinGroup,

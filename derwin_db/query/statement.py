@@ -201,9 +201,7 @@ def _value(column: sa.ColumnElement[Any], position: int, scope: dict[str, Any]) 
     if isinstance(column.type, sa.Enum) and column.type.enum_class is not None:
         scope[name] = {None: None, **{member.value: member for member in column.type.enum_class}}
         return f"{name}[{value}]"
-    process = (
-        column.type.adapter.validator.validate_json if isinstance(column.type, PydanticJson) else _result_processor(column)
-    )
+    process = column.type.read if isinstance(column.type, PydanticJson) else _result_processor(column)
     scope[name] = process
     return value if process is None else f"None if {value} is None else {name}({value})"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "d92b6c41e8f5"
+HEAD_REVISION = "e4b1d7a93c58"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"

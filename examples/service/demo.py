@@ -2,8 +2,7 @@
 
 import asyncio
 
-from derwin_db import Database, repos
-from derwin_db.deploy import migrations
+from derwin_db import Database, migrations, repos
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.seed import seed_demo, seed_lifeline
