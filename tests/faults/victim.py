@@ -35,9 +35,7 @@ logging_collector = off
 """
 
 
-_ACTIVE = (
-    "SELECT min(pid) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
-)
+_ACTIVE = "SELECT min(pid) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
 
 
 class Victim:
@@ -216,7 +214,7 @@ class Victim:
         finally:
             await connection.close()
 
-    async def until_quiet(self, user: str, *, seconds: float = 5, allowed: int = 0) -> int:
+    async def until_quiet(self, user: str, *, seconds: float = 10, allowed: int = 0) -> int:
         """Wait until a login has no more backends than this, and return how many it has in the end."""
         deadline = time.monotonic() + seconds
         while (left := len(await self.backends(user))) > allowed and time.monotonic() < deadline:
