@@ -13,10 +13,18 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode, ProjectType
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer, choose_server
+from tests.missing import report
 from tests.pgbouncer import pooled
 
 PATIENT = Settings(lock_timeout=20, pool_timeout=20)
 """On a machine that is busy with other tests, a queue for one row takes its time."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what this machine can't show. Here, not beside these files: with `-n` only workers read conftests there."""
+    for line in report():
+        terminalreporter.write_line(line, red=True, bold=True)
+
 
 NewProject = Callable[..., Awaitable[Project]]
 

@@ -1,5 +1,6 @@
 """Servers of other versions: the embedded 16, and Debian's 15 where it is installed, which has no pgvector."""
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -12,6 +13,7 @@ from pathlib import Path
 from derwin_db.deploy import embedded
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing.folder import server_folder
+from derwin_db.testing.server import _hurry
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 HAS_15 = (DEBIAN_15 / "initdb").exists()
@@ -23,7 +25,9 @@ def embedded_16() -> Iterator[ConnectionInfo]:
     with server_folder("derwin-test-16-") as folder:
         data = folder / "data"
         try:
-            yield replace(embedded.start(data, postgres_version=16).owner, database="postgres")
+            owner = embedded.start(data, postgres_version=16).owner
+            asyncio.run(_hurry(owner))
+            yield replace(owner, database="postgres")
         finally:
             embedded.stop(data)
 

@@ -12,31 +12,14 @@ from derwin_db import Database
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.faults import load
-from tests.faults.clock import LIBRARY
-from tests.faults.disk import can_mount
 from tests.faults.proxy import Proxy
 from tests.faults.victim import Victim, make_base
 from tests.faults.watch import Watch, watching
-from tests.pgbouncer import NEED, PROGRAM
+from tests.missing import left_out
 
 MakeDatabase = Callable[..., Database]
 
-collect_ignore: list[str] = []
-missing: list[str] = []
-for file, is_here, need in (
-    ("test_disk.py", can_mount(), "a root that may mount file systems"),
-    ("test_pooler.py", PROGRAM is not None, NEED),
-    ("test_clock_step.py", LIBRARY is not None, "the library libfaketime (apt-get install -y libfaketime)"),
-):
-    if not is_here:
-        collect_ignore.append(file)
-        missing.append(f"NOT COLLECTED: tests/faults/{file} needs {need}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what this machine can't show."""
-    for line in missing:
-        terminalreporter.write_line(line, red=True, bold=True)
+collect_ignore = left_out(__file__)
 
 
 @pytest.fixture(scope="session")

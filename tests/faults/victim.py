@@ -214,7 +214,7 @@ class Victim:
         finally:
             await connection.close()
 
-    async def until_quiet(self, user: str, *, seconds: float = 5, allowed: int = 0) -> int:
+    async def until_quiet(self, user: str, *, seconds: float = 10, allowed: int = 0) -> int:
         """Wait until a login has no more backends than this, and return how many it has in the end."""
         deadline = time.monotonic() + seconds
         while (left := len(await self.backends(user))) > allowed and time.monotonic() < deadline:

@@ -67,7 +67,7 @@ async def telemetry(start: Start) -> AsyncIterator[Telemetry]:
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers, meters = TracerProvider(), MeterProvider([reader])
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
-    db = await start(pool_size=2, pool_timeout=0.2)
+    db = await start(pool_size=2, pool_timeout=1)
     end = instrument(db, tracer_provider=tracers, meter_provider=meters)
     yield Telemetry(db, tracers, meters, exporter, reader)
     end()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from derwin_db import AdminSession, Database, repos
 from derwin_db.errors import DerwinError
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, ProjectCreate, ProjectType
+from derwin_db.session import UnitOfWork
 from derwin_db.testing import TestDatabase
 from tests.repos.filling import fill
 
@@ -38,17 +40,40 @@ async def filled(db: Database) -> Filled:
     return Filled(*ids)
 
 
+_BACKENDS: WeakKeyDictionary["asyncio.Task[Any]", int] = WeakKeyDictionary()
+"""The process id of the backend that a task's unit of work runs on."""
+
+
+async def note_backend(session: UnitOfWork) -> None:
+    """Remember on which backend this task works, for `Locks`. Behind a pooler only the server knows."""
+    task = asyncio.current_task()
+    assert task is not None
+    _BACKENDS[task] = await (await session._connected()).fetchval("SELECT pg_backend_pid()")
+
+
 class Locks:
     """Sees who waits for whom, so that two units of work can be interleaved without sleeping and hoping."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
+    async def is_waiting(self, task: "asyncio.Task[Any]") -> bool:
+        """Tell whether the task's own backend waits for a lock that another one holds."""
+        blocked = "SELECT cardinality(pg_blocking_pids($1)) > 0"
+        return task in _BACKENDS and await self._connection.fetchval(blocked, _BACKENDS[task])
+
     async def until_waiting(self, task: "asyncio.Task[Any]") -> None:
         """Return when the task's statement waits for a lock. Fails if the task ends without waiting."""
-        async with asyncio.timeout(5):
-            while not await self._connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+        async with asyncio.timeout(10):
+            while not await self.is_waiting(task):
                 assert not task.done(), "it was to wait for a lock, and did not"
+                await asyncio.sleep(0.002)
+
+    async def until_met(self, done: asyncio.Event, task: "asyncio.Task[Any]") -> None:
+        """Return when the task has set the event, or waits for a lock: it comes no further as long as others hold theirs."""
+        async with asyncio.timeout(10):
+            while not done.is_set() and not await self.is_waiting(task):
+                assert not task.done(), "it ended before the other one was there"
                 await asyncio.sleep(0.002)
 
 
@@ -78,6 +103,7 @@ def later(db: Database, project: Project) -> Later:
     def start(verb: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> "asyncio.Task[Any]":
         async def run() -> Any:
             async with db.project(project.id) as session:
+                await note_backend(session)
                 return await verb(session, *args, **kwargs)
 
         return asyncio.ensure_future(run())

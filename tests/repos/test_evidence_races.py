@@ -15,7 +15,7 @@ from derwin_db.models import (
     ProjectUpdate,
     SpendCap,
 )
-from tests.repos.conftest import Later, Locks
+from tests.repos.conftest import Later, Locks, note_backend
 from tests.repos.evidence import expired
 from tests.repos.rows import a_charge, a_run, a_ticket, an_artifact
 
@@ -78,6 +78,7 @@ class TestRetention:
 
     async def _change(self, db: Database, project: Project, mode: ComplianceMode) -> None:
         async with db.admin(reason="a test") as admin:
+            await note_backend(admin)
             await repos.projects.update(admin, project.id, ProjectUpdate(compliance_mode=mode))
 
     async def _check(self, db: Database, project: Project, artifact: Any, mode: ComplianceMode) -> None:
@@ -139,7 +140,7 @@ class TestPrune:
             ids = await expired(session, 3)
         async with db.project(project.id) as session:
             await repos.audit_artifacts.hold(session, ids[1])
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(10):
                 result = await later(repos.audit_artifacts.prune_expired, delete_blob=delete_blob)
         assert result.pruned == 2
         async with db.project(project.id) as session:
@@ -164,6 +165,7 @@ class TestPrune:
 
         async def delete() -> None:
             async with db.admin(reason="a test") as admin:
+                await note_backend(admin)
                 await repos.projects.delete(admin, project.id, despite_retention=True)
 
         async with db.project(project.id) as session:

@@ -18,7 +18,7 @@ from derwin_db.models import (
     QATicketUpdate,
     SpendCap,
 )
-from tests.repos.conftest import Later, Locks
+from tests.repos.conftest import Later, Locks, note_backend
 from tests.repos.rows import a_charge, a_doc, a_profile, a_run, a_ticket, signals
 
 WHO = {"actor": "ada", "reason": "a test"}
@@ -154,19 +154,29 @@ class TestTrust:
             await concluding
         await self._check(db, project, {"ui_bug": 0})
 
-    async def test_conclusions_of_one_ticket_do_not_wait_to_move_it(self, db: Database, project: Project, later: Later) -> None:
+    async def test_conclusions_of_one_ticket_do_not_wait_to_move_it(
+        self, db: Database, project: Project, locks: Locks, later: Later
+    ) -> None:
         """Each concludes and then changes the ticket, as workers do: with a lock that is upgraded they would deadlock."""
         async with db.project(project.id) as session:
             ticket, first = await self._concludable(session, classification="one")
             second = await repos.qa_fix_attempts.dispatch(session, ticket.id, model="m")
             await repos.qa_fix_attempts.start(session, second.id)
 
-        async def work(session: ProjectSession, attempt: Any) -> None:
+        concluded, go_on = (asyncio.Event(), asyncio.Event()), asyncio.Event()
+
+        async def work(session: ProjectSession, attempt: Any, done: asyncio.Event) -> None:
             await repos.qa_fix_attempts.conclude(session, attempt.id, FixOutcome.ERROR)
-            await asyncio.sleep(0.02)
+            done.set()
+            await go_on.wait()
             await repos.qa_tickets.update(session, ticket.id, QATicketUpdate(actual="tried"))
 
-        await asyncio.gather(later(work, first), later(work, second))
+        one = later(work, first, concluded[0])
+        await asyncio.wait_for(concluded[0].wait(), 10)
+        other = later(work, second, concluded[1])
+        await locks.until_met(concluded[1], other)
+        go_on.set()
+        await asyncio.gather(one, other)
         await self._check(db, project, {"one": 2})
 
 
@@ -176,6 +186,7 @@ class TestLedger:
     ) -> None:
         async def delete() -> None:
             async with db.admin(reason="a test") as admin:
+                await note_backend(admin)
                 await repos.projects.delete(admin, project.id)
 
         async with db.project(project.id) as session:
@@ -263,16 +274,57 @@ class TestProfile:
 
 
 class TestMarkDuplicate:
-    async def test_two_chains_do_not_close_a_circle(self, db: Database, project: Project, later: Later) -> None:
+    async def test_two_chains_do_not_close_a_circle(self, db: Database, project: Project, locks: Locks, later: Later) -> None:
         """a -> b and c -> d are there; b -> c and d -> a, at once, touch no ticket in common by name."""
         async with db.project(project.id) as session:
             a, b, c, d = [(await repos.qa_tickets.create(session, a_ticket())).id for _ in range(4)]
             await repos.qa_tickets.mark_duplicate(session, a, b)
             await repos.qa_tickets.mark_duplicate(session, c, d)
 
-        async def mark(session: ProjectSession, id: Any, of: Any) -> None:
-            await repos.qa_tickets.mark_duplicate(session, id, of)
-            await asyncio.sleep(0.05)
+        marked, go_on = asyncio.Event(), asyncio.Event()
 
-        outcomes = await asyncio.gather(later(mark, b, c), later(mark, d, a), return_exceptions=True)
-        assert sorted(type(outcome) for outcome in outcomes if outcome) == [Conflict]
+        async def mark(session: ProjectSession) -> None:
+            await repos.qa_tickets.mark_duplicate(session, d, a)
+            marked.set()
+            await go_on.wait()
+
+        one = later(mark)
+        await asyncio.wait_for(marked.wait(), 10)
+        other = later(repos.qa_tickets.mark_duplicate, b, c)
+        await locks.until_waiting(other)
+        go_on.set()
+        await one
+        with pytest.raises(Conflict):
+            await other
+
+    async def test_what_a_chain_has_grown_by_is_not_waited_for(
+        self, db: Database, project: Project, locks: Locks, later: Later
+    ) -> None:
+        """c becomes a duplicate of d while b waits to become one of c; somebody else holds d: waiting could close a ring."""
+        async with db.project(project.id) as session:
+            b, c, d = [(await repos.qa_tickets.create(session, a_ticket())).id for _ in range(3)]
+        marked, holds, go_on, end = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def mark(session: ProjectSession) -> None:
+            await repos.qa_tickets.mark_duplicate(session, c, d)
+            marked.set()
+            await go_on.wait()
+
+        async def hold(session: ProjectSession) -> None:
+            await repos.qa_tickets.update(session, d, QATicketUpdate(actual="held"))
+            holds.set()
+            await end.wait()
+
+        one = later(mark)
+        await asyncio.wait_for(marked.wait(), 10)
+        holding, other = later(hold), later(repos.qa_tickets.mark_duplicate, b, c)
+        await locks.until_waiting(holding)
+        await locks.until_waiting(other)
+        go_on.set()
+        await one
+        try:
+            with pytest.raises(Conflict):
+                await asyncio.wait_for(other, 10)
+        finally:
+            end.set()
+            await holding

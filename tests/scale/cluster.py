@@ -50,7 +50,7 @@ class Cluster:
 
     def open(self, **changes: Any) -> Database:
         """Return a `Database` that reads from the replica."""
-        settings = Settings(_env_file=None, **{"connect_timeout": 1.0, "command_timeout": 5.0, "read_wait": 1.0, **changes})
+        settings = Settings(_env_file=None, **{"connect_timeout": 10.0, "command_timeout": 30.0, "read_wait": 1.0, **changes})
         return Database(**self.database.urls, read_url=url_of(self.on_replica.service), settings=settings)
 
     async def abreast(self) -> None:

@@ -8,16 +8,11 @@ import pytest
 from derwin_db import Database
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
-from tests.pgbouncer import NEED, PROGRAM, Pooler
+from tests.missing import left_out
+from tests.pgbouncer import Pooler
 from tests.scale.cluster import Cluster
 
-collect_ignore = [] if PROGRAM is not None else ["test_pooled.py", "test_pooled_verbs.py"]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what this machine can't show."""
-    for name in collect_ignore:
-        terminalreporter.write_line(f"NOT COLLECTED: tests/scale/{name} needs {NEED}", red=True, bold=True)
+collect_ignore = left_out(__file__)
 
 
 @pytest.fixture(scope="session")

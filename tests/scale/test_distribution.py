@@ -20,6 +20,7 @@ from derwin_db.errors import ConfigurationError, NotFound, ProjectNotFound, Scop
 from derwin_db.fields.scalars import new_id
 from derwin_db.isolation.preamble import TransactionMode
 from derwin_db.testing import TestDatabase, TestServer
+from tests.contract.outcomes import outcome
 from tests.contract.verbs import PROJECT_CALLS
 from tests.repos.rows import a_ticket
 from tests.scale.cluster import Cluster, stand_in
@@ -151,13 +152,10 @@ class TestUnits:
         ]
         assert not any("set_config" in text for text in sent)
 
-    @pytest.mark.parametrize("call", PROJECT_CALLS[::4], ids=str)
-    async def test_verbs_run(self, wide: Database, call: Any):
-        project = await new_project(wide)
-        async with wide.project(project) as session:
-            made = await call.prepare(session)
-        async with wide.project(project) as session:
-            await call.run(session, made)
+    @pytest.mark.parametrize("call", PROJECT_CALLS, ids=str)
+    async def test_verbs_do_what_they_do_on_one_node(self, wide: Database, db: Database, call: Any):
+        spread = await outcome(call, await new_project(wide), wide, wide)
+        assert spread == await outcome(call, await new_project(db), db, db)
 
     async def test_each_sees_its_own_project(self, wide: Database):
         one, two = [await new_project(wide) for _ in range(2)]

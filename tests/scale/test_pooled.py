@@ -240,7 +240,7 @@ class TestCancellation:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5), clients[1].project(project) as session:
+        async with asyncio.timeout(10), clients[1].project(project) as session:
             assert await repos.qa_tickets.count(session) == 0
 
     async def test_of_one_who_waits_for_the_pooler_takes_nothing_from_the_others(self, clients: Clients):
@@ -253,12 +253,13 @@ class TestCancellation:
         async with clients[0].project(project) as session:
             assert await repos.qa_tickets.count(session) == 0
             task = asyncio.create_task(waiting())
-            await asyncio.sleep(0.1)
+            while not clients[1].connections_in_use():
+                await asyncio.sleep(0.001)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             await repos.qa_tickets.create(session, a_ticket())
-        async with asyncio.timeout(5), clients[1].project(project) as session:
+        async with asyncio.timeout(10), clients[1].project(project) as session:
             assert await repos.qa_tickets.count(session) == 1
 
 

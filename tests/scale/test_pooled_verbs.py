@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from derwin_db import Database, repos
+from tests.contract.outcomes import outcome, plain, stored
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS, SHARED, Call
 from tests.repos.filling import REPOSITORIES, fill
 from tests.repos.test_projects import a_project
@@ -27,21 +28,25 @@ async def filled(clients: Clients) -> UUID:
 
 
 @pytest.mark.parametrize("call", PROJECT_CALLS, ids=str)
-async def test_verb_of_a_project(clients: Clients, call: Call) -> None:
-    one, two = clients
-    project = await new_project(one)
-    async with one.project(project) as session:
-        made = await call.prepare(session)
-    async with two.project(project) as session:
-        await call.run(session, made)
+async def test_verb_of_a_project_does_what_it_does_without_a_pooler(clients: Clients, db: Database, call: Call) -> None:
+    pooled = await outcome(call, await new_project(clients[0]), *clients)
+    assert pooled == await outcome(call, await new_project(db), db, db)
 
 
 @pytest.mark.parametrize("call", ADMIN_CALLS, ids=str)
-async def test_verb_of_the_admin_door(clients: Clients, call: Call) -> None:
-    one, two = clients
-    project = await new_project(one)
-    async with two.admin(reason="a test") as admin:
-        await call.run(admin, project)
+async def test_verb_of_the_admin_door_does_what_it_does_without_a_pooler(clients: Clients, db: Database, call: Call) -> None:
+    pooled = await admin_outcome(call, *clients)
+    assert pooled == await admin_outcome(call, db, db)
+
+
+async def admin_outcome(call: Call, looks: Database, runs: Database) -> Any:
+    """What a verb of the admin door answers, and what is stored of its project then. Of all projects, how it answers."""
+    project = await new_project(looks)
+    async with runs.admin(reason="a test") as admin:
+        answer = await call.run(admin, project)
+    if call.verb.startswith("projects."):
+        return plain(answer), None if call.verb == "projects.delete" else await stored(looks, project)
+    return type(answer), await stored(looks, project)
 
 
 @pytest.mark.parametrize("table", sorted(REPOSITORIES))

@@ -142,14 +142,18 @@ class TestLag:
         after = await replicated.position()
         assert await ticket_ids(replicated, project, after=after) == (False, [row.id])
         await pair.go_on()
-        assert await ticket_ids(replicated, project, after=after) == (True, [row.id])
+        async with pair.open(read_wait=20) as patient:
+            assert await ticket_ids(patient, project, after=after) == (True, [row.id])
         assert await ticket_ids(replicated, project) == (True, [row.id])
 
     async def test_a_snapshot_is_taken_after_the_wait(self, pair: Cluster, replicated: Database):
         project = (await new_project(replicated)).id
         async with replicated.project(project) as session:
             row = await make_ticket(session)
-        async with replicated.project(project, snapshot=True, after=await replicated.position()) as session:
+        async with (
+            pair.open(read_wait=20) as patient,
+            patient.project(project, snapshot=True, after=await replicated.position()) as session,
+        ):
             assert await repos.qa_tickets.get(session, row.id)
             assert await is_replica(session)
 

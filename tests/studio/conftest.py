@@ -1,6 +1,5 @@
 """A studio over real HTTP on a database with the demo, two projects that are filled alike, an empty one, and a hostile one."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -10,9 +9,11 @@ from derwin_db import Database, repos
 from derwin_db.models import Project, ProjectCreate, ProjectType
 from derwin_db.seed import seed_demo, seed_lifeline
 from derwin_db.testing import Filled, TestDatabase, TestServer, create_filled
-from tests.studio.browser import CHROMIUM
+from tests.missing import left_out
 from tests.studio.hostile import fill_hostile
 from tests.studio.serving import Studio, environment_of, started
+
+collect_ignore = left_out(__file__)
 
 
 @pytest.fixture(scope="package")
@@ -61,25 +62,3 @@ async def client(studio: Studio) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who has the address."""
     async with httpx.AsyncClient(base_url=studio.url, timeout=30) as opened:
         yield opened
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a browser where there is none; in CI it has to be there, and the tests say that it is not."""
-    if CHROMIUM is not None or os.environ.get("CI"):
-        return
-    without = [item for item in items if item.path.name == "test_browser.py"]
-    if without:
-        items[:] = [item for item in items if item not in without]
-        config.hook.pytest_deselected(items=without)
-        config.stash.setdefault(_LEFT_OUT, []).extend(without)
-
-
-_LEFT_OUT: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    count = len(config.stash.get(_LEFT_OUT, []))
-    if count:
-        terminalreporter.write_line(
-            f"{count} tests of the studio need a browser and were left out: apt-get install chromium chromium-driver"
-        )
