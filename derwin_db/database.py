@@ -25,7 +25,7 @@ from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.session import AdminSession, ProbeSession, ProjectSession, check_reason, parse_project
 from derwin_db.settings import ConnectionInfo, Settings
-from derwin_db.unit.backend import Backend, Route
+from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 
 logger: logging.Logger = logging.getLogger("derwin_db")
@@ -66,6 +66,7 @@ class Database:
             delete_timeout=self.settings.delete_timeout,
             read_wait=self.settings.read_wait,
             in_background=self.in_background,
+            session_limits=self._session_limits,
         )
         self._to_service = Route(partial(self.app_pool, read_only=False))
         self._to_reader = Route(partial(self.app_pool, read_only=True), self._stand_in)
@@ -289,6 +290,11 @@ class Database:
         if self._admin is None:
             raise self._admin_refusal or DatabaseUnavailable(_CLOSED)
         return self._admin
+
+    def _session_limits(self) -> Limits:
+        version = 0 if self._app is None else self._app.preamble.server_version
+        longest = self.settings.transaction_timeout if version >= 170000 else None
+        return {"idle_timeout": self.settings.idle_in_transaction_timeout, "transaction_timeout": longest}
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run clean-up in a task of its own, which `close` waits for."""

@@ -1,11 +1,13 @@
 """The error tree, and the one translation from what the database and its driver raise.
 
 No HTTP here: `derwin_db.fastapi` maps these classes to statuses. No message here ever carries a parameter's value, a
-password or a row: what a server says in MESSAGE and DETAIL stays behind, only its structured fields are read.
+password or a row: of what a server says only names are repeated (`derwin_db.translation.names`); the rest is the error's
+`__cause__` where an operator asks for it (DERWIN_DEBUG).
 
     DerwinError
     ├── ScopeError                  a programming error: no project, a closed or foreign session, a write where none may be
     │   └── ConcurrentUse           one unit of work used by two tasks at once
+    ├── InvalidStatement            SQL by hand, or a mapping, that can't run as it is written
     ├── InvalidInput                refused before a connection was taken
     │   ├── TooLarge
     │   ├── InvalidCursor
@@ -66,6 +68,13 @@ class ConcurrentUse(ScopeError):
 
     code = "concurrent_use"
     default = "This unit of work is busy in another task. Open one `db.project(...)` for each task."
+
+
+class InvalidStatement(DerwinError):
+    """SQL by hand, or a mapped class of the service, can't run as it is written. Fix the calling code."""
+
+    code = "invalid_statement"
+    default = "The database can't run this statement as it is written."
 
 
 class InvalidInput(DerwinError):
@@ -204,7 +213,7 @@ class SchemaOutOfDate(ConfigurationError):
     """The database is behind or ahead of this code."""
 
     code = "schema_out_of_date"
-    default = "The database schema does not match this version. Run `make migrate` (or `derwin-db migrate`)."
+    default = "The database schema does not match this version. Run `derwin-db migrate`."
 
 
 class ExtensionMissing(ConfigurationError):

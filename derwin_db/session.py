@@ -65,9 +65,12 @@ class UnitOfWork(Transaction):
         if isinstance(error, GeneratorExit):
             await self._leave_at_once()
             return
-        await self._abandon()
-        if is_of_the_driver(error):
-            raise_translated(error)
+        try:
+            if is_of_the_driver(error):
+                self._blame_limit(error)
+                raise_translated(error)
+        finally:
+            await self._abandon()
 
     def savepoint(self) -> Savepoint:
         """Return a block whose statements are undone alone when it raises; the unit goes on."""
@@ -87,7 +90,7 @@ class UnitOfWork(Transaction):
         """
         self._check_usable()
         if self._sql is None:
-            self._sql = self._backend.sessions.session(self._connected, self._check_open, self._watch)
+            self._sql = self._backend.sessions.session(self._connected, self._check_open, self._activity.note, self._watch)
         return self._sql
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:

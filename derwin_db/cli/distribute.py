@@ -6,7 +6,7 @@ import click
 
 from derwin_db.cli.output import command, confirm, json_option, progress, show, yes_option
 from derwin_db.connection.driver import DriverError
-from derwin_db.connection.facts import connection_error
+from derwin_db.connection.refused import connection_error
 from derwin_db.deploy.citus import distribute as distribute_tables
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly, refuse_transaction_pooler
 from derwin_db.deploy.targets import owner_connection

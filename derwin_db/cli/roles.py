@@ -8,7 +8,7 @@ import click
 
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
 from derwin_db.connection.driver import DriverOrNetworkError
-from derwin_db.connection.facts import connection_error
+from derwin_db.connection.refused import connection_error
 from derwin_db.deploy import logins
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly
 from derwin_db.deploy.targets import owner_connection

@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
 from derwin_db.connection.driver import Connection, DriverError, connect
+from derwin_db.connection.refused import connection_error
 from derwin_db.errors import (
     ConfigurationError,
-    DatabaseUnavailable,
     DerwinError,
     ExtensionMissing,
     IsolationNotEnforced,
@@ -154,7 +154,7 @@ async def connect_once(connection: ConnectionInfo, settings: "Settings") -> Conn
     try:
         return await connect(connection, timeout=settings.connect_timeout, command_timeout=settings.command_timeout)
     except Exception as error:
-        raise connection_error(error, connection) from None
+        raise connection_error(error, connection, connection.connect_timeout or settings.connect_timeout) from None
 
 
 async def probe_server(connection: ConnectionInfo, settings: "Settings", role: str) -> ServerFacts:
@@ -226,15 +226,3 @@ async def _may_become(opened: Connection, role: str) -> bool:
             raise
         return False
     return True
-
-
-def connection_error(error: BaseException, connection: ConnectionInfo) -> BaseException:
-    """Return the error for a failed attempt to connect: the place in its sentence, and nothing else of the URL."""
-    translated = translate(error)
-    if isinstance(error, TimeoutError) or (isinstance(translated, DatabaseUnavailable) and translated.sqlstate is None):
-        return DatabaseUnavailable(f"No PostgreSQL answers for {connection.place}. Is the server running, and the host right?")
-    if isinstance(translated, DerwinError):
-        placed = type(translated)(f"{translated.message} ({connection.place})")
-        placed.sqlstate = translated.sqlstate
-        return placed
-    return error

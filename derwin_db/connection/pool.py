@@ -26,7 +26,8 @@ from derwin_db.connection.driver import (
     refuse_what_was_kept,
     session_settings,
 )
-from derwin_db.connection.facts import ServerFacts, connection_error
+from derwin_db.connection.facts import ServerFacts
+from derwin_db.connection.refused import connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.isolation.preamble import Preamble
 from derwin_db.isolation.seal import Seal
@@ -210,9 +211,12 @@ class Pool:
 
     def _nothing_free(self) -> DatabaseUnavailable:
         if len(self._used) < self._size:
-            return DatabaseUnavailable(f"No connection to {self._info.place} in time.")
+            return DatabaseUnavailable(
+                f"No connection to {self._info.place} was made within {self._timeout:g} s (DERWIN_POOL_TIMEOUT)."
+            )
         error = DatabaseUnavailable(
-            "All connections of the pool are in use. Keep units of work short, or raise DERWIN_POOL_SIZE."
+            f"All {self._size} connections of the pool (DERWIN_POOL_SIZE) stayed in use for {self._timeout:g} s "
+            "(DERWIN_POOL_TIMEOUT). Keep units of work short, open none inside another one, or raise the size."
         )
         error.may_run_again = False  # it has waited already
         return error

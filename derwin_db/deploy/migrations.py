@@ -17,7 +17,8 @@ from alembic.script import ScriptDirectory
 
 from alembic import command
 from derwin_db.connection.driver import Connection, connect
-from derwin_db.connection.facts import connection_error, read_revision
+from derwin_db.connection.facts import read_revision
+from derwin_db.connection.refused import connection_error
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.settings import ConnectionInfo
 from derwin_db.sql import RefusedMigration

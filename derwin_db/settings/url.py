@@ -89,8 +89,11 @@ class ConnectionInfo:
 
     @property
     def place(self) -> str:
-        """Host and database, for messages."""
-        return f"database {self.database!r} on {self.host or 'localhost'}"
+        """Host, port and database, for messages."""
+        if self.host.startswith("/"):
+            return f"database {self.database!r} on {self.host}"
+        host = self.host or "localhost"
+        return f"database {self.database!r} on {f'[{host}]' if ':' in host else host}:{self.port}"
 
     def connect_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `asyncpg.connect` that say where and who.

@@ -1,30 +1,46 @@
 """The one translation from what the database, its driver and SQLAlchemy raise to this package's errors.
 
-By SQLSTATE, constraint and class, never by text: MESSAGE and DETAIL may hold values.
+By SQLSTATE, constraint and class. Of a text only names are taken (`derwin_db.translation.names`): MESSAGE and DETAIL may hold
+values.
 """
 
+import logging
 import re
 import ssl
 from typing import NoReturn
 
 from derwin_db.errors import (
     APPEND_ONLY_TABLES,
-    UNIT_FAILED,
     AppendOnlyViolation,
     ConcurrentUse,
     ConfigurationError,
-    Conflict,
     DatabaseTimeout,
     DatabaseUnavailable,
     DerwinError,
     InvalidInput,
-    NotFound,
+    InvalidStatement,
     ProjectNotFound,
-    ScopeError,
-    StaleWrite,
+    SchemaOutOfDate,
     TooLarge,
 )
-from derwin_db.translation.sqlstates import BY_CLASS, BY_CONSTRAINT, EXACT, WRONG_TYPE
+from derwin_db.sql import PROJECT_TABLES
+from derwin_db.translation.debug import shows_causes
+from derwin_db.translation.names import Names, names_of
+from derwin_db.translation.sqlalchemy_errors import from_sqlalchemy, is_harmless
+from derwin_db.translation.sqlstates import (
+    BY_CLASS,
+    BY_CONSTRAINT,
+    CHANGED_SCHEMA,
+    EXACT,
+    FOREIGN_ROW,
+    LOST_STATEMENT,
+    NAMING_CLASSES,
+    STILL_REFERRED_TO,
+    WRONG_TYPE,
+    Meaning,
+)
+
+logger: logging.Logger = logging.getLogger("derwin_db")
 
 _RUN_AGAIN = frozenset({"40001", "40P01", "55P03", "53300"})
 """SQLSTATEs that another try may not meet: collisions of two units, and a server that is full."""
@@ -43,32 +59,18 @@ _CONCURRENT = "another operation"
 _OUTDATED = frozenset({"InvalidCachedStatementError", "OutdatedSchemaCacheError"})
 
 
-_SCHEMA_CHANGED = "The schema changed while the unit of work was running. Run it again (`db.run` does)."
+_OURS = frozenset({"projects", "alembic_version", *PROJECT_TABLES})
 
 
-_SQLALCHEMY: dict[str, tuple[type[DerwinError], str | None]] = {
-    "PendingRollbackError": (ScopeError, UNIT_FAILED),
-    "IllegalStateChangeError": (ConcurrentUse, None),
-    "NoResultFound": (NotFound, None),
-    "StaleDataError": (StaleWrite, None),
-    "StatementError": (InvalidInput, WRONG_TYPE),
-}
-"""What SQLAlchemy raises by itself, by the name of its class."""
+_ARGUMENT = re.compile(
+    r"(?:invalid input for )?query argument \$(?P<number>\d+)(?: in element #(?P<row>\d+) of executemany\(\) sequence)?:"
+)
+_COUNT = re.compile(r"the server expects (\d+) arguments? for this query, (\d+) ")
+"""Sentences of the driver that begin with numbers alone."""
 
-
-_CITUS_SHARD = re.compile(r"_\d{5,}$")
-
-
-_QUOTED_NAME = re.compile(r'"((?:pk|uq|fk|ck|ix)_[a-z0-9_]+)"')
-
-
-def constraint_of(error: BaseException) -> str | None:
-    """Return the violated constraint's name, without the shard suffix that a distributed server adds."""
-    name = getattr(error, "constraint_name", None)
-    if not name:
-        found = _QUOTED_NAME.search(str(getattr(error, "message", "") or ""))
-        name = found.group(1) if found else None
-    return _CITUS_SHARD.sub("", name) if name else None
+_WORD = re.compile(r"\w+")
+_OF_THE_DRIVER = "__asyncpg_"
+"""How the names of the driver's own prepared statements begin."""
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -95,7 +97,7 @@ def translate(error: BaseException) -> DerwinError | None:
     origin = _driver_error(error)
     state = sqlstate_of(origin)
     if state is None:
-        return _from_builtin(origin) or (None if origin is error else _from_sqlalchemy(error))
+        return _from_builtin(origin) or (None if origin is error else from_sqlalchemy(error))
     result = _from_sqlstate(origin, state)
     result.sqlstate = state
     if isinstance(result, DatabaseUnavailable):
@@ -116,20 +118,67 @@ def _driver_error(error: BaseException) -> BaseException:
 
 
 def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
-    if state == "42501" and _is_denied(error) and any(name in str(error) for name in APPEND_ONLY_TABLES):
+    names = names_of(error)
+    if state == "42501" and _is_append_only(error):
         return AppendOnlyViolation()
-    if type(error).__name__ in _OUTDATED:
-        return DatabaseUnavailable(_SCHEMA_CHANGED)
-    constraint = constraint_of(error) if state.startswith("23") else None
-    if constraint in BY_CONSTRAINT:
-        kind, message = BY_CONSTRAINT[constraint]
-    elif state == "23503" and constraint and constraint.endswith("_project_id"):
-        kind, message = ProjectNotFound, None
-    else:
-        kind, message = EXACT.get(state) or BY_CLASS.get(state[:2]) or (DerwinError, None)
-    result = kind(f"{message or kind.default} [{constraint}]" if constraint and kind is not Conflict else message)
-    result.constraint = constraint
+    meaning = _meaning(error, state, names)
+    result = meaning.kind(meaning.sentence(_told(error, state, names)))
+    result.constraint = names.constraint if state.startswith("23") else None
     return result
+
+
+def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
+    """Return what this error means: by its constraint, by what it is about, or by its SQLSTATE alone."""
+    if type(error).__name__ in _OUTDATED:
+        return CHANGED_SCHEMA
+    is_ours = names.schema in (None, "public")
+    if state.startswith("23") and is_ours and names.constraint in BY_CONSTRAINT:
+        return BY_CONSTRAINT[names.constraint]
+    if state == "23503" and _is_still_referred_to(error, names):
+        return STILL_REFERRED_TO
+    if state == "23503" and is_ours and names.constraint == f"fk_{names.table}_project_id" and names.table in _OURS:
+        return Meaning(ProjectNotFound)
+    if state in ("26000", "42P05") and _OF_THE_DRIVER in str(getattr(error, "message", "")):
+        return LOST_STATEMENT
+    if state == "42501" and not _is_denied(error):
+        return FOREIGN_ROW
+    if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):
+        return Meaning(SchemaOutOfDate)
+    return EXACT.get(state) or BY_CLASS.get(state[:2]) or Meaning(DerwinError)
+
+
+def _told(error: BaseException, state: str, names: Names) -> str:
+    """Return what of the error is repeated: names, and the place of a syntax error, whose words may be a value's."""
+    if state == "42601":
+        position = str(getattr(error, "position", "") or "")
+        return f"at character {position}" if position.isdigit() else ""
+    if state[:2] not in NAMING_CLASSES:
+        names = Names(names.schema, names.table, names.column, names.constraint, names.data_type)
+    argument = _argument_of(error) if state == "22000" else ""
+    return argument or str(names)
+
+
+def _argument_of(error: BaseException) -> str:
+    """Return which argument the driver could not encode: it says so in words of its own, the value behind them."""
+    found = _ARGUMENT.match(str(error))
+    if found is None:
+        return ""
+    row = f" of row {found['row']}" if found["row"] else ""
+    return f"argument {found['number']}{row}"
+
+
+def _is_append_only(error: BaseException) -> bool:
+    """Tell whether a privilege is missing on a table that only grows: its name is a word of the server's sentence."""
+    if not _is_denied(error):
+        return False
+    named = set(_WORD.findall(str(error))) & set(APPEND_ONLY_TABLES)
+    return any(_is_in_public(table, str(getattr(error, "query", "") or "")) for table in named)
+
+
+def _is_in_public(table: str, statement: str) -> bool:
+    """Tell whether the statement means the table of ours, and not one of the same name in a schema of the service."""
+    schemas = re.findall(rf'(\w+)"?\s*\.\s*"?{table}\b', statement)
+    return not schemas or "public" in schemas
 
 
 def _is_denied(error: BaseException) -> bool:
@@ -137,12 +186,36 @@ def _is_denied(error: BaseException) -> bool:
     return getattr(error, "server_source_function", None) != "ExecWithCheckOptions"
 
 
+def _is_still_referred_to(error: BaseException, names: Names) -> bool:
+    """Tell the row that others refer to from the one that refers to nothing.
+
+    The server has one SQLSTATE for both. It names the table that refers before the constraint where its own row is at fault,
+    and behind it where the other's is; in every language.
+    """
+    message = str(getattr(error, "message", "") or "")
+    if not names.constraint or not names.table or names.constraint not in message:
+        return False
+    return names.table in message.rpartition(names.constraint)[2]
+
+
+def _is_of_the_schema(name: str) -> bool:
+    """Tell whether this package's own schema has a table, a column or a function of the name: then it is behind the code."""
+    from sqlmodel import SQLModel
+
+    last = name.rpartition(".")[2]
+    if last in _OURS or last.startswith("derwin_"):
+        return not name.count(".") or name.split(".")[-2] == "public" or last.startswith("derwin_")
+    tables = {table.name: table for table in SQLModel.metadata.tables.values() if table.schema == "public"}
+    table = tables.get(name.split(".")[-2]) if name.count(".") else None
+    return table is not None and table.name in _OURS and last in table.columns
+
+
 def _from_builtin(error: BaseException) -> DerwinError | None:
     module = type(error).__module__
     if isinstance(error, ssl.SSLError):
         return _from_tls(error)
     if isinstance(error, TimeoutError):
-        return DatabaseTimeout()
+        return DatabaseTimeout("The database did not answer within DERWIN_COMMAND_TIMEOUT.")
     if type(error) is ConnectionError and _NO_TLS in str(error):
         return ConfigurationError(
             "The server offers no TLS. Turn TLS on there, or set sslmode=disable in the connection URL on purpose."
@@ -152,7 +225,7 @@ def _from_builtin(error: BaseException) -> DerwinError | None:
     if module.startswith("asyncpg"):
         return _from_driver(error)
     if module.startswith("sqlalchemy"):
-        return _from_sqlalchemy(error)
+        return from_sqlalchemy(error)
     return None
 
 
@@ -172,21 +245,15 @@ def _from_driver(error: BaseException) -> DerwinError:
     kind = type(error).__name__
     if kind == "InterfaceError" and _CONCURRENT in str(error):
         return ConcurrentUse()
+    if counts := _COUNT.match(str(error)):
+        return InvalidStatement(f"The statement has {counts[1]} parameters, and was given {counts[2]} values.")
+    if kind == "InterfaceError" and _ARGUMENT.match(str(error)):
+        return InvalidInput(WRONG_TYPE.sentence(_argument_of(error)))
     if kind in _OUTDATED:
-        return DatabaseUnavailable(_SCHEMA_CHANGED)
+        return DatabaseUnavailable(CHANGED_SCHEMA.sentence())
     if kind == "ClientConfigurationError":
         return ConfigurationError("The driver can't use the connection settings. Check the URL and the PG* variables.")
-    return InvalidInput(WRONG_TYPE) if kind == "DataError" else DatabaseUnavailable()
-
-
-def _from_sqlalchemy(error: BaseException) -> DerwinError:
-    kind = type(error).__name__
-    if getattr(error, "code", None) == "isce":
-        return ConcurrentUse()
-    if kind in _SQLALCHEMY:
-        chosen, message = _SQLALCHEMY[kind]
-        return chosen(message)
-    return ScopeError(f"SQLAlchemy can't run this statement in a unit of work ({kind}).")
+    return InvalidInput(WRONG_TYPE.sentence(_argument_of(error))) if kind == "DataError" else DatabaseUnavailable()
 
 
 def translate_any(error: Exception) -> DerwinError:
@@ -197,7 +264,7 @@ def translate_any(error: Exception) -> DerwinError:
     if isinstance(error, MemoryError):
         return TooLarge()
     if isinstance(error, ValueError | TypeError | ArithmeticError | LookupError | AttributeError | RecursionError):
-        return InvalidInput(WRONG_TYPE)  # an argument that can't be encoded
+        return InvalidInput(WRONG_TYPE.sentence())  # an argument that can't be encoded
     return DatabaseUnavailable()
 
 
@@ -214,10 +281,15 @@ def is_of_the_driver(error: BaseException) -> bool:
 
 
 def raise_translated(error: BaseException) -> NoReturn:
-    """Raise this package's error for one of the driver, without the original behind it: its text may hold values."""
+    """Raise this package's error for one of the driver.
+
+    The original stays behind, for its text may hold values; unless it can't, or the operator wants to see it.
+    """
     translated = translate_any(error) if isinstance(error, Exception) else None
     if translated is None or translated is error:
         raise error
+    if shows_causes() or is_harmless(error):
+        raise translated from error
     try:
         raise translated from None
     finally:

@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource, Pool
@@ -21,6 +21,13 @@ logger: logging.Logger = logging.getLogger("derwin_db")
 _BUSY_SECONDS = 0.01
 
 
+class Limits(TypedDict):
+    """The limits by which the server ends a session, in seconds."""
+
+    idle_timeout: float
+    transaction_timeout: float | None
+
+
 @dataclass
 class Backend:
     """What all units of one `Database` share."""
@@ -32,6 +39,8 @@ class Backend:
     read_wait: float
     in_background: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     """Runs clean-up in a task that the `Database` waits for when it is closed."""
+    session_limits: Callable[[], Limits]
+    """Returns the limits by which the server ends a session of a unit."""
 
 
 def nobody(_failed: Pool, _error: BaseException) -> DataSource | None:

@@ -41,9 +41,12 @@ class Borrowed:
     Whoever keeps hold of it afterwards gets a ScopeError: the connection belongs to another unit by then.
     """
 
-    def __init__(self, connection: Any, check_open: Callable[[], None], watch: Watch | None = None) -> None:
+    def __init__(
+        self, connection: Any, check_open: Callable[[], None], note: Callable[[], None], watch: Watch | None = None
+    ) -> None:
         self._connection = connection
         self._check_open = check_open
+        self._note = note
         self._watch = watch
 
     def __getattr__(self, name: str) -> Any:
@@ -59,7 +62,12 @@ class Borrowed:
 
         async def run(*arguments: Any, **options: Any) -> Any:
             self._check_open()
-            return await method(*arguments, **options)
+            if not self._connection.is_closed():
+                self._note()
+            try:
+                return await method(*arguments, **options)
+            finally:
+                self._note()
 
         def call(*arguments: Any, **options: Any) -> Any:
             self._check_open()
@@ -179,13 +187,20 @@ class SessionFactory:
         self._is_initialized = False
 
     def session(
-        self, connection: Callable[[], Awaitable[Any]], check_open: Callable[[], None], watch: Watch | None = None
+        self,
+        connection: Callable[[], Awaitable[Any]],
+        check_open: Callable[[], None],
+        note: Callable[[], None],
+        watch: Watch | None = None,
     ) -> "AsyncSession":
-        """Return a session that asks for its connection at the first statement, and checks at each that it may go on."""
+        """Return a session that asks for its connection at the first statement, and checks at each that it may go on.
+
+        `note` is called when something of it begins and ends.
+        """
         from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
         async def borrow(*_: Any, **__: Any) -> Borrowed:
-            return Borrowed(await connection(), check_open, watch)
+            return Borrowed(await connection(), check_open, note, watch)
 
         def connect(*_: Any) -> Any:
             adapted = self._dialect.connect(async_creator_fn=borrow)

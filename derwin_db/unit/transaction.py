@@ -36,6 +36,7 @@ from derwin_db.translation.driver_errors import (
     translate,
     translate_any,
 )
+from derwin_db.unit.activity import Activity
 from derwin_db.unit.backend import Backend, Outcome, Route, call_all, ended, ended_later, give_back
 from derwin_db.unit.resumable import Resumable
 
@@ -80,6 +81,7 @@ class Transaction(ABC):
         self._backend = backend
         self._route = route
         self._state = State.NEW
+        self._activity = Activity()
         self._sql: AsyncSession | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._outcome: Outcome = "rolled back"
@@ -101,12 +103,15 @@ class Transaction(ABC):
         self._start()
         try:
             connection = self._connection or await self._begin()
+            if not connection.is_closed():
+                self._activity.note()
             call = getattr(connection, method)(sql, *arguments, **self._options)
             return await (call if self._watch is None else self._watch.called(call, method, sql, by, arguments))
         except BaseException as error:
             self._fail(error)
         finally:
             self._finish()
+            self._activity.note()
 
     async def _guarded(self, awaitable: Awaitable[Any], by: Statement[Any] | None = None) -> Any:
         """Await something of the driver under the same rules as `_driver`. What belongs to a statement is observed."""
@@ -122,6 +127,7 @@ class Transaction(ABC):
             self._fail(error)
         finally:
             self._finish()
+            self._activity.note()
 
     def _start(self) -> None:
         """Let one statement run, and no second one beside it."""
@@ -144,7 +150,23 @@ class Transaction(ABC):
     def _fail(self, error: BaseException) -> NoReturn:
         """Let nothing further run in this unit, and raise what came out of the driver."""
         self._move(State.LOST if breaks_connections(error) else State.FAILED)
+        self._blame_limit(error)
         raise_translated(error)
+
+    def _blame_limit(self, error: BaseException | None) -> None:
+        """Raise what explains that the connection is gone, where it is one of the server's limits and nothing else is known.
+
+        Errors:
+            DatabaseUnavailable (idle for too long), DatabaseTimeout (the whole unit took too long).
+        """
+        if self._connection is None or not self._connection.is_closed():
+            return
+        known = translate(error) if error is not None else None
+        if error is not None and (known is None or known.sqlstate not in (None, "08003", "08006")):
+            return
+        reason = self._activity.reason(**self._backend.session_limits())
+        if reason is not None:
+            raise reason from None
 
     async def _connected(self) -> PooledConnection:
         self._check_usable()
@@ -203,6 +225,7 @@ class Transaction(ABC):
                 await self._in_background(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
             self._pool, self._connection, self._is_pooled = pool, connection, preamble.is_pooled
+            self._activity.begin()
             return connection
         raise DatabaseUnavailable
 
@@ -233,6 +256,7 @@ class Transaction(ABC):
         if self._state is State.RUNNING:
             raise ConcurrentUse
         self._check_usable()
+        self._blame_limit(None)
         if self._connection is not None and self._connection.is_closed():
             raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 

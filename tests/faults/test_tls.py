@@ -222,4 +222,4 @@ class TestAUnitOverTls:
 
 def test_the_place_is_named_and_the_password_is_not():
     info = ConnectionInfo.parse(f"postgresql://app:canary-7f3a9c@{HOST}/qa")
-    assert info.place == f"database 'qa' on {HOST}"
+    assert info.place == f"database 'qa' on {HOST}:5432"

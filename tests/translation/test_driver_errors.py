@@ -23,11 +23,11 @@ from derwin_db.errors import (
     DerwinError,
     InvalidInput,
     InvalidReference,
+    InvalidStatement,
     NotFound,
     OutcomeUnknown,
     ProjectNotFound,
     RetentionLocked,
-    SchemaOutOfDate,
     ScopeError,
     StaleWrite,
     StorageFull,
@@ -98,16 +98,16 @@ class TestStates:
             ("25P02", ScopeError),
             ("25P03", DatabaseUnavailable),
             ("25P04", DatabaseTimeout),
-            ("26000", ConfigurationError),
+            ("26000", InvalidStatement),
             ("28000", ConfigurationError),
             ("28P01", ConfigurationError),
             ("3D000", ConfigurationError),
             ("40001", DatabaseUnavailable),
             ("40P01", DatabaseUnavailable),
             ("42501", ScopeError),
-            ("42601", ScopeError),
-            ("42P01", SchemaOutOfDate),
-            ("42703", SchemaOutOfDate),
+            ("42601", InvalidStatement),
+            ("42P01", InvalidStatement),
+            ("42703", InvalidStatement),
             ("53100", StorageFull),
             ("53200", DatabaseUnavailable),
             ("53300", DatabaseUnavailable),
@@ -152,7 +152,10 @@ class TestStates:
         assert_silent(translate(error))
 
     def test_a_missing_project_is_not_a_missing_reference(self):
-        assert type(translate(server_error("23503", constraint_name="fk_qa_tickets_project_id"))) is ProjectNotFound
+        assert (
+            type(translate(server_error("23503", constraint_name="fk_qa_tickets_project_id", table_name="qa_tickets")))
+            is ProjectNotFound
+        )
 
     def test_why_the_server_closed_the_connection(self):
         lost = asyncpg.ConnectionDoesNotExistError(SECRET)
@@ -232,14 +235,14 @@ class TestSqlAlchemy:
         ("error", "kind"),
         [
             (sqlalchemy.exc.NoResultFound(SECRET), NotFound),
-            (sqlalchemy.exc.MultipleResultsFound(SECRET), ScopeError),
-            (sqlalchemy.exc.InvalidRequestError(SECRET), ScopeError),
+            (sqlalchemy.exc.MultipleResultsFound(SECRET), InvalidStatement),
+            (sqlalchemy.exc.InvalidRequestError(SECRET), InvalidStatement),
             (sqlalchemy.exc.InvalidRequestError(SECRET, code="isce"), ConcurrentUse),
             (sqlalchemy.exc.PendingRollbackError(SECRET), ScopeError),
-            (sqlalchemy.exc.ArgumentError(SECRET), ScopeError),
+            (sqlalchemy.exc.ArgumentError(SECRET), InvalidStatement),
             (sqlalchemy.exc.StatementError(SECRET, SECRET, {"a": SECRET}, LookupError(SECRET)), InvalidInput),
             (sqlalchemy.orm.exc.StaleDataError(SECRET), StaleWrite),
-            (sqlalchemy.orm.exc.DetachedInstanceError(SECRET), ScopeError),
+            (sqlalchemy.orm.exc.DetachedInstanceError(SECRET), InvalidStatement),
         ],
     )
     def test_what_it_raises_by_itself(self, error, kind):
