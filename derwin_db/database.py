@@ -25,6 +25,7 @@ from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.session import AdminSession, ProbeSession, ProjectSession, check_reason, parse_project
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.translation.debug import show_causes
 from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 
@@ -58,6 +59,8 @@ class Database:
         settings: Settings | None = None,
     ) -> None:
         self.settings: Settings = settings or Settings.load()
+        if self.settings.debug:
+            show_causes()
         self.observers: list[Observer] = observers_of(self.settings)
         self.backend: Backend = Backend(
             sessions=SessionFactory(),

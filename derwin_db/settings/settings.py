@@ -1,8 +1,11 @@
 """Settings, each by its environment variable or in `.env`. They are read when a `Database` is made, not at import."""
 
+import os
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -61,6 +64,9 @@ class Settings(BaseSettings):
     def _blank_is_unset(cls, data: Any) -> Any:
         return {key: value for key, value in data.items() if value != ""} if isinstance(data, dict) else data
 
+    debug: bool = False
+    """Whether errors carry what the server said as their `__cause__`, values and all. For a machine where they are nobody's."""
+
     @classmethod
     def load(cls) -> "Settings":
         """Read environment and `.env`.
@@ -69,7 +75,9 @@ class Settings(BaseSettings):
             ConfigurationError that names the setting, not the value.
         """
         try:
-            return cls()
+            settings = cls()
+            _refuse_mistyped(cls)
+            return settings
         except OSError:
             raise ConfigurationError("The file .env can't be read.") from None
         except ValueError as error:
@@ -85,3 +93,34 @@ class Settings(BaseSettings):
         """
         secret: SecretStr | None = getattr(self, field_name)
         return None if secret is None else ConnectionInfo.parse(secret.get_secret_value(), name=field_name.upper())
+
+
+_PREFIX = "DERWIN_"
+_ALIKE = 0.87
+"""How alike two names have to be for one to be a mistake for the other: a letter or two, or an underscore."""
+
+
+def _refuse_mistyped(settings: type[Settings]) -> None:
+    """Refuse a variable that is a setting's name but for a letter or an underscore: it would change nothing, silently.
+
+    Others that begin with DERWIN_ may be of another program.
+
+    Errors:
+        ConfigurationError.
+    """
+    known = {f"{_PREFIX}{name.upper()}" for name, field in settings.model_fields.items() if field.alias is None}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    for name in sorted(given - known):
+        if name.startswith(_PREFIX) and not name.startswith(_NOT_OURS):
+            meant = max(known, key=lambda setting: _likeness(name, setting))
+            if _likeness(name, meant) >= _ALIKE:
+                raise ConfigurationError(f"{name} is no setting. Is {meant} meant?")
+
+
+_NOT_OURS = f"{_PREFIX}TEST_"
+"""Settings of the pytest plugin and of this package's own tests."""
+
+
+def _likeness(one: str, other: str) -> float:
+    short = [name.removeprefix(_PREFIX).replace("_", "") for name in (one, other)]
+    return SequenceMatcher(None, *short).ratio()

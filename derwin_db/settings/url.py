@@ -7,6 +7,7 @@ in the wrong place.
 import re
 import ssl
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,6 +43,43 @@ _HARMLESS = frozenset(
     }
 )
 _KNOWN = "sslmode, sslrootcert, pgbouncer, connection_limit, pool_timeout, connect_timeout, application_name"
+_UNSUPPORTED = {
+    "command_timeout": "set DERWIN_COMMAND_TIMEOUT instead",
+    "connect_timeout_seconds": "write connect_timeout",
+    "idle_in_transaction_session_timeout": "set DERWIN_IDLE_IN_TRANSACTION_TIMEOUT instead",
+    "lock_timeout": "set DERWIN_LOCK_TIMEOUT instead",
+    "max_inactive_connection_lifetime": "set DERWIN_CONNECTION_LIFE instead",
+    "max_overflow": "remove it: the pool has one size, DERWIN_POOL_SIZE",
+    "options": "remove it: each unit of work sets what it needs",
+    "passfile": "write the password into the URL, or leave it out",
+    "pool_pre_ping": "remove it: connections that turn out dead are replaced anyway",
+    "pool_recycle": "set DERWIN_CONNECTION_LIFE instead",
+    "pool_size": "write connection_limit, or set DERWIN_POOL_SIZE",
+    "prepared_statement_cache_size": "write pgbouncer=true behind a transaction pooler, else remove it",
+    "prepared_statement_name_func": "write pgbouncer=true behind a transaction pooler, else remove it",
+    "prepareThreshold": "write pgbouncer=true behind a transaction pooler, else remove it",
+    "requiressl": "write sslmode=require",
+    "search_path": "remove it: the tables live in public",
+    "server_settings": "remove it: each unit of work sets what it needs",
+    "service": "write host, port, user and database into the URL",
+    "socket_timeout": "set DERWIN_COMMAND_TIMEOUT instead",
+    "sslcert": "remove it: logins by client certificates are not supported",
+    "sslcrl": "remove it: lists of revoked certificates are not supported",
+    "sslidentity": "remove it: logins by client certificates are not supported",
+    "sslkey": "remove it: logins by client certificates are not supported",
+    "sslpassword": "remove it: logins by client certificates are not supported",
+    "statement_cache_size": "write pgbouncer=true behind a transaction pooler, else remove it",
+    "statement_timeout": "set DERWIN_STATEMENT_TIMEOUT instead",
+    "target_session_attrs": "remove it: DATABASE_URL leads to the primary, READ_URL to a replica",
+    "tcp_user_timeout": "remove it: DERWIN_COMMAND_TIMEOUT bounds every answer",
+    "timeout": "write connect_timeout",
+    "transaction_timeout": "set DERWIN_TRANSACTION_TIMEOUT instead",
+}
+"""Options that other programs know, and what to do about each here. They alone are named: a password may end up as an option."""
+_TAKEN = frozenset(
+    {"sslmode", "ssl", "sslrootcert", "channel_binding", "host", "port", "user", "password", "dbname", "schema"}
+    | {"client_encoding", "pgbouncer", "connection_limit", "pool_timeout", "connect_timeout", "application_name"}
+)
 _COMMAND = re.compile(r"psql\s+")
 _AUTHORITY_END = re.compile(r"[/?#]")
 _ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})")
@@ -194,12 +232,15 @@ def _complete(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _apply_options(result: dict[str, Any], query: str, name: str) -> None:
     seen = set()
-    for part in query.split("&") if query else ():
+    for number, part in enumerate(query.split("&") if query else (), 1):
         key, _, value = part.partition("=")
         key = _decoded(key, name)
         if key in seen:
-            raise ConfigurationError(f"{name} gives an option twice. Known ones: {_KNOWN}.")
+            named = f"the option {key}" if key in _TAKEN | _HARMLESS else "an option"
+            raise ConfigurationError(f"{name} gives {named} twice. Known ones: {_KNOWN}.")
         seen.add(key)
+        if key not in _TAKEN | _HARMLESS:
+            raise _unknown_option(key, number, name)
         _apply_option(result, key, _decoded(value, name), name)
 
 
@@ -218,8 +259,18 @@ def _apply_option(result: dict[str, Any], key: str, value: str, name: str) -> No
         result[key] = _number(value, key, name, least=1)
     elif key == "application_name":
         result["application_name"] = value
-    elif key not in _HARMLESS:
-        raise ConfigurationError(f"{name} has an option that is not known here. Known ones: {_KNOWN}.")
+
+
+def _unknown_option(key: str, number: int, name: str) -> ConfigurationError:
+    """Return the error for an option that is not taken: named where other programs know it, else by its place."""
+    known = {option.lower(): option for option in _UNSUPPORTED}.get(key.lower())
+    if known is not None:
+        return ConfigurationError(f"{name} has the option {known}, which is not known here: {_UNSUPPORTED[known]}.")
+    near = get_close_matches(key.lower(), sorted(_TAKEN), n=1, cutoff=0.75)
+    meant = f" Is {near[0]} meant?" if near else ""
+    return ConfigurationError(
+        f"{name} has an option that is not known here, at place {number} behind the question mark.{meant} Known ones: {_KNOWN}."
+    )
 
 
 def _apply_tls(result: dict[str, Any], key: str, value: str, name: str) -> None:

@@ -76,6 +76,32 @@ class TestLoad:
         assert SECRET not in str(Settings.load().model_dump())
 
 
+class TestMistyped:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("DERWIN_POOLSIZE", "DERWIN_POOL_SIZE"),
+            ("DERWIN_STATMENT_TIMEOUT", "DERWIN_STATEMENT_TIMEOUT"),
+            ("DERWIN_DATADIR", "DERWIN_DATA_DIR"),
+            ("DERWIN_LOCK_TIMEOUTS", "DERWIN_LOCK_TIMEOUT"),
+        ],
+    )
+    def test_is_told(self, empty, monkeypatch, name, meant):
+        monkeypatch.setenv(name, SECRET)
+        with pytest.raises(ConfigurationError, match=rf"{name.upper()} is no setting. Is {meant} meant") as caught:
+            Settings.load()
+        assert SECRET not in str(caught.value)
+        monkeypatch.delenv(name)
+        (empty / ".env").write_text(f"{name}={SECRET}\n")
+        with pytest.raises(ConfigurationError, match=meant):
+            Settings.load()
+
+    @pytest.mark.parametrize("name", ["DERWIN_API_KEY", "DERWIN_URL", "DERWIN_TEST_DATABASE_URL", "DERWIN_POOL", "POOLSIZE"])
+    def test_of_another_program_is_left_alone(self, monkeypatch, name):
+        monkeypatch.setenv(name, "3")
+        assert Settings.load().pool_size == 10
+
+
 class TestWhichUrlsCount:
     def test_the_setting_is_named_that_is_wrong(self, monkeypatch):
         monkeypatch.setenv("DATABASE_URL", URL)

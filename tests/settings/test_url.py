@@ -316,3 +316,32 @@ class TestTls:
         info = parse(f"postgresql://app@db.example/qa?sslrootcert={roots}")
         with pytest.raises(ConfigurationError, match="sslrootcert"):
             info.connect_arguments()
+
+
+class TestOptionsThatAreNotTaken:
+    @pytest.mark.parametrize(
+        ("option", "said"),
+        [
+            ("options=-c%20search_path%3Dapp", "has the option options, .* remove it"),
+            ("statement_timeout=5000", "has the option statement_timeout, .* DERWIN_STATEMENT_TIMEOUT"),
+            ("target_session_attrs=read-write", "has the option target_session_attrs, .* READ_URL"),
+            ("sslmod=require", "at place 1 behind the question mark. Is sslmode meant?"),
+            ("pgbouncer=true&canary=1", "at place 2 behind the question mark. Known ones"),
+            ("pgbouncer=true&pgbouncer=false", "gives the option pgbouncer twice"),
+        ],
+    )
+    def test_are_named_unless_they_may_be_a_password(self, option, said):
+        with pytest.raises(ConfigurationError, match=said) as caught:
+            ConnectionInfo.parse(f"postgresql://u:canary@h/d?{option}")
+        assert "canary" not in str(caught.value)
+
+    def test_all_that_are_named_say_what_to_do(self):
+        from derwin_db.settings.url import _TAKEN, _UNSUPPORTED
+
+        assert not _TAKEN & _UNSUPPORTED.keys()
+        for option in _UNSUPPORTED:
+            with pytest.raises(ConfigurationError, match=f"has the option {option},"):
+                ConnectionInfo.parse(f"postgresql://u@h/d?{option}=1")
+
+    def test_the_place_has_its_port(self):
+        assert ConnectionInfo.parse("postgresql://u@[::1]:6000/d").place == "database 'd' on [::1]:6000"
