@@ -19,6 +19,7 @@ from sqlmodel.sql.sqltypes import AutoString
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
 from derwin_db.connection.driver import Connection
+from derwin_db.deploy.blocking import run
 from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, connect_directly, migration_settings
 from derwin_db.fields.table import PydanticJson
 from derwin_db.fields.vector import Vector
@@ -34,6 +35,13 @@ PREAMBLE = (
     "SET search_path = public",
 )
 """What every revision runs under. The citus settings are placeholders without effect on a plain server."""
+
+
+VECTOR_SCHEMA = """
+SELECT quote_ident(n.nspname) FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector' AND n.nspname <> 'public'
+"""
+"""Where pgvector is, if elsewhere: hosted platforms keep extensions in a schema of their own."""
 
 
 def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | bool:
@@ -60,8 +68,8 @@ def is_ours(name: str | None, kind: str, parent_names: Any) -> bool:
     return True
 
 
-def run_on(connection: sa.Connection | None, **options: Any) -> None:
-    """Configure Alembic for this connection (or for offline SQL) and run the revisions, each in its own transaction."""
+def run_on(connection: sa.Connection) -> None:
+    """Configure Alembic for this connection and run the revisions, each in its own transaction."""
     context.configure(
         connection=connection,
         target_metadata=SQLModel.metadata,
@@ -71,7 +79,6 @@ def run_on(connection: sa.Connection | None, **options: Any) -> None:
         version_table_schema="public",
         compare_type=True,
         transaction_per_migration=True,
-        **options,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -88,6 +95,9 @@ async def run_online(settings: MigrationSettings) -> None:
         async with engine.connect() as connection:
             for statement in PREAMBLE:
                 await connection.exec_driver_sql(statement)
+            home = await connection.scalar(sa.text(VECTOR_SCHEMA))
+            if home is not None:
+                await connection.exec_driver_sql(f"SET search_path = public, {home}")
             await connection.exec_driver_sql(f"SET lock_timeout = '{settings.lock_timeout_ms}ms'")
             await connection.exec_driver_sql(f"SET statement_timeout = '{settings.statement_timeout_ms}ms'")
             await connection.commit()
@@ -109,6 +119,8 @@ async def _acquire(connection: Connection, wait_seconds: float) -> None:
 
 
 if context.is_offline_mode():
-    run_on(None, dialect_name="postgresql", literal_binds=True)
-else:
-    asyncio.run(run_online(migration_settings(context.config)))
+    raise SystemExit(
+        "The revisions look at the server while they run (Citus, pgvector, rows to convert), so there is no script of them. "
+        "Let `derwin-db migrate` run as the owner, or `derwin-db migrate --to <revision>` one by one."
+    )
+run(run_online(migration_settings(context.config)))

@@ -6,9 +6,10 @@ Exit codes: 0 done; 1 refused, or a check failed; 2 wrong usage; 3 configuration
 
 from importlib import import_module
 from keyword import iskeyword
-from typing import Any
 
 import click
+
+from derwin_db.translation.debug import show_causes
 
 COMMANDS = {
     "distribute": "Distribute the tables over a Citus cluster, by project.",
@@ -54,9 +55,12 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="derwin-db", prog_name="derwin-db")
-def main(**_: Any) -> None:
+@click.option("--debug", is_flag=True, help="Show tracebacks and what the server said, values and all.")
+def main(*, debug: bool) -> None:
     """Operate a database of derwin-db.
 
     Settings come from the environment or .env: DATABASE_URL (the service's login), ADMIN_URL, DIRECT_URL (the owner), READ_URL.
     Without any of them the embedded server is used; DERWIN_DATA_DIR is its folder.
     """
+    if debug:
+        show_causes()

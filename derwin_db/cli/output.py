@@ -1,9 +1,10 @@
 """What commands share: results as text or JSON, errors with exit codes, progress bars, questions."""
 
-import asyncio
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -12,8 +13,11 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from derwin_db.deploy.blocking import run as run_to_end
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError
 from derwin_db.settings import ConnectionInfo
+from derwin_db.translation.debug import show_causes, shows_causes
+from derwin_db.translation.driver_errors import translate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,7 +28,29 @@ UNAVAILABLE = 4
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_json: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _debug(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        show_causes()
+
+
+debug_option: Option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_debug,
+    help="Show tracebacks and what the server said, values and all.",
+)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command has: `--json` and `--debug`."""
+    return _json(debug_option(function))
+
+
 yes_option: Option = click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 
 
@@ -37,21 +63,46 @@ def command(function: Callable[P, Any]) -> Callable[P, None]:
         try:
             result = function(*args, **kwargs)
             if isinstance(result, Coroutine):
-                asyncio.run(result)
-        except DerwinError as error:
+                run_to_end(result)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            _end_quietly()
+        except Exception as error:
             _fail(error, as_json=as_json)
 
     return run
 
 
-def _fail(error: DerwinError, *, as_json: bool) -> NoReturn:
+def _fail(error: Exception, *, as_json: bool) -> NoReturn:
+    """Say what failed in a sentence, and end with its exit code. With --debug its traceback is shown before."""
+    if shows_causes():
+        traceback.print_exception(error)
+    told = _told(error)
     if as_json:
-        click.echo(json.dumps({"error": {"code": error.code, "message": error.message}}))
+        click.echo(json.dumps({"error": {"code": told.code, "message": told.message}}))
     else:
-        click.secho(f"{error.code}: {error.message}", fg="red", err=True)
-    if isinstance(error, ConfigurationError):
+        click.secho(f"{told.code}: {told.message}", fg="red", err=True)
+    if isinstance(told, ConfigurationError):
         sys.exit(CONFIGURATION)
-    sys.exit(UNAVAILABLE if isinstance(error, DatabaseUnavailable | DatabaseTimeout) else REFUSED)
+    sys.exit(UNAVAILABLE if isinstance(told, DatabaseUnavailable | DatabaseTimeout) else REFUSED)
+
+
+def _told(error: Exception) -> DerwinError:
+    """Return what is said of an error: of a file its name and what the system says; of what nobody foresaw, its class."""
+    if isinstance(error, DerwinError):
+        return error
+    if isinstance(error, OSError):
+        return ConfigurationError(f"{error.filename or 'A file'}: {error.strerror or 'it can not be used'}.")
+    return translate(error) or DerwinError(
+        f"This is a defect of derwin-db ({type(error).__name__}). `derwin-db --debug ...` shows where; please report it."
+    )
+
+
+def _end_quietly() -> NoReturn:
+    """End when nobody reads the output any more, as after `| head`: what is left in the buffer has no reader either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(REFUSED)
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:

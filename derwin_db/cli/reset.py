@@ -1,11 +1,10 @@
 """`derwin-db reset`."""
 
-import asyncio
-
 import click
 
 from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, show, yes_option
 from derwin_db.database import Database
+from derwin_db.deploy.blocking import run
 from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.seed import seed_lifeline
@@ -25,7 +24,7 @@ def reset(with_seed: bool, yes: bool, as_json: bool) -> None:
     downgrade(settings, "base")
     after = upgrade(settings)
     if with_seed:
-        asyncio.run(_seed())
+        run(_seed())
     seeded = " and holds the project lifeline" if with_seed else " and holds no project"
     show(
         {"database": connection.database, "current": after.current, "seeded": with_seed},

@@ -1,17 +1,17 @@
 """`derwin-db status`."""
 
-import asyncio
-
 import click
 
 from derwin_db.cli.output import command, json_option, show
 from derwin_db.connection.driver import DriverError
+from derwin_db.deploy.blocking import run
 from derwin_db.deploy.migrations import MigrationSettings, connect_plainly
 from derwin_db.deploy.migrations import status as migration_status
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.translation.driver_errors import sqlstate_of
 
-_UNDEFINED_TABLE = "42P01"
+_NOTHING_TO_COUNT = frozenset({"42P01", "42501"})
+"""No table of ours, or one of somebody else."""
 
 
 @click.command()
@@ -22,7 +22,7 @@ def status(as_json: bool) -> None:
     connection = owner_connection()
     settings = MigrationSettings(connection)
     seen = migration_status(settings)
-    projects = asyncio.run(_count_projects(settings))
+    projects = run(_count_projects(settings))
     value = {
         "database": connection.database,
         "host": connection.host or "localhost",
@@ -32,9 +32,11 @@ def status(as_json: bool) -> None:
         "projects": projects,
     }
     pending = f"{len(seen.pending)} pending: {', '.join(seen.pending)}" if seen.pending else "nothing pending"
-    if seen.is_ahead:
-        pending = "ahead of this code: deploy the newer version"
+    if seen.problem is not None:
+        pending = "not one that this code can go on from"
     lines = [f"database  {connection.place}", f"revision  {seen.current or 'none'} ({pending})", f"projects  {projects}"]
+    if seen.problem is not None:
+        lines.append(seen.problem)
     show(value, "\n".join(lines), as_json=as_json)
 
 
@@ -43,7 +45,7 @@ async def _count_projects(settings: MigrationSettings) -> int:
     try:
         return int(await connection.fetchval("SELECT count(*) FROM public.projects"))
     except DriverError as error:
-        if sqlstate_of(error) != _UNDEFINED_TABLE:
+        if sqlstate_of(error) not in _NOTHING_TO_COUNT:
             raise
         return 0
     finally:

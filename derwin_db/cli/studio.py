@@ -1,6 +1,5 @@
 """`derwin-db studio`."""
 
-import asyncio
 import contextlib
 import socket
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from derwin_db.cli.output import command, json_option, log_to_stderr, progress, show
+from derwin_db.deploy.blocking import run
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import Settings
 
@@ -37,7 +37,7 @@ def studio(port: int | None, host: str, i_know: bool, as_json: bool) -> None:
     if Settings.load().database_url is None:
         log_to_stderr("derwin_db.migrations", as_json=as_json)
         _migrate()
-    asyncio.run(_fill(as_json=as_json))
+    run(_fill(as_json=as_json))
     with _listen(host, port) as listening:
         _serve(server, listening, host, is_loopback=is_loopback(host), as_json=as_json)
     if not as_json:

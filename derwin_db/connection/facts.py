@@ -41,6 +41,10 @@ SELECT
     (SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
     EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS is_distributed,
     (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'vector') AS vector_version,
+    (
+        SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname = 'vector'
+    ) AS vector_schema,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
     to_regclass('public.alembic_version') IS NOT NULL AS has_schema,
     EXISTS (
@@ -81,6 +85,8 @@ class Facts:
     activity_query_size: int
     is_distributed: bool
     vector_version: str | None
+    vector_schema: str | None
+    """Where pgvector is: hosted platforms keep extensions in a schema of their own."""
     is_sealed: bool
     has_schema: bool
     has_fences: bool
@@ -110,11 +116,7 @@ class ServerFacts(Facts):
         if self.has_fences and not self.has_grants:
             raise _not_enforced(self.missing_fences)
         if self.revision != HEAD_REVISION:
-            raise SchemaOutOfDate(
-                "The database has no schema of derwin-db yet. Run `make migrate` (or `derwin-db migrate`)."
-                if self.revision is None
-                else None
-            )
+            raise schema_out_of_date(self.revision)
         if self.vector_version is None:
             raise ExtensionMissing
         if tuple(map(int, re.findall(r"\d+", self.vector_version)[:2])) < _OLDEST_VECTOR:
@@ -124,6 +126,13 @@ class ServerFacts(Facts):
             )
         if self.missing_fences:
             raise _not_enforced(self.missing_fences)
+
+    def search_path(self) -> str | None:
+        """Return the search_path that finds pgvector's operators; None where they are found anyway."""
+        if self.vector_schema in (None, "public"):
+            return None
+        quoted = self.vector_schema.replace('"', '""')
+        return f'"$user", public, "{quoted}"'
 
     def summary(self, connection: ConnectionInfo) -> str:
         """Say in one line what is served, for the log."""
@@ -179,15 +188,34 @@ async def read_facts(opened: Connection) -> Facts:
     return Facts(**await opened.fetchrow(_FACTS))
 
 
+def schema_out_of_date(revision: str | None) -> SchemaOutOfDate:
+    """Return the error for a database at another revision than this code's. Start-up, health and migrations say the same."""
+    if not revision:
+        return SchemaOutOfDate("The database has no schema of derwin-db yet. Run `derwin-db migrate`.")
+    if ", " in revision:
+        return SchemaOutOfDate(
+            f"The table alembic_version has several rows: {revision}. Another program's migrations wrote there, or two "
+            "branches of revisions were applied. Leave the one that is true of this database; this code expects "
+            f"{HEAD_REVISION}."
+        )
+    return SchemaOutOfDate(
+        f"The database is at revision {revision}, and this code expects {HEAD_REVISION}. Run `derwin-db migrate`; where it "
+        "does not know the revision, the database is ahead: deploy the newer version."
+    )
+
+
 async def read_revision(opened: Connection) -> str | None:
-    """Return the revision of the schema, None where there is none.
+    """Return the revision of the schema, None where there is none; of several rows all, with commas: no revision that is known.
 
     Errors:
         The driver's own where the role may not read it.
     """
     if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
         return None
-    return cast("str | None", await opened.fetchval("SELECT version_num FROM public.alembic_version"))
+    return cast(
+        "str | None",
+        await opened.fetchval("SELECT string_agg(version_num, ', ' ORDER BY version_num) FROM public.alembic_version"),
+    )
 
 
 async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> ServerFacts:

@@ -49,7 +49,13 @@ class Pool:
     """The connections of one login on one event loop. Nothing is opened before the first use."""
 
     def __init__(
-        self, connection: ConnectionInfo, settings: "Settings", server_version: int, observers: Sequence[Observer] = ()
+        self,
+        connection: ConnectionInfo,
+        settings: "Settings",
+        server_version: int,
+        observers: Sequence[Observer] = (),
+        *,
+        search_path: str | None = None,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -68,6 +74,8 @@ class Pool:
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(session_settings(settings, server_version), jit="off")
+            if search_path is not None:
+                server_settings["search_path"] = search_path
         self._arguments = pooled_arguments(connection, settings, server_settings)
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
@@ -316,13 +324,15 @@ def open_pool(
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
-    pool = Pool(connection, settings, server.version, observers)
+    search_path = server.search_path()
+    local = [] if search_path is None or not connection.is_pooled else [f"search_path = {search_path}"]
+    pool = Pool(connection, settings, server.version, observers, search_path=search_path)
     preamble = Preamble(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
         activity_query_size=server.activity_query_size,
-        timeouts=[f"{name} = '{value}ms'" for name, value in timeouts.items()],
+        timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *local],
         server_version=server.version,
     )
     return DataSource(pool, preamble)

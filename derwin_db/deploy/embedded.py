@@ -7,7 +7,6 @@ As root it runs under a system user of its own, which needs to reach the folder:
 every parent of the folder is opened to others (o+rx). Elsewhere it is the user's data folder.
 """
 
-import asyncio
 import os
 import subprocess
 import warnings
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from derwin_db.connection.driver import DriverError, connect
+from derwin_db.deploy.blocking import run
 from derwin_db.deploy.logins import OPERATOR_LOGIN, SERVICE_LOGIN, create_logins
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable
 from derwin_db.settings import ConnectionInfo
@@ -69,7 +69,7 @@ def start(data_dir: Path | None = None, *, postgres_version: int | None = None) 
         raise DatabaseUnavailable(f"The embedded server did not start. Its log: {folder / 'postgres' / 'log'}") from None
     socket = str(server.get_postmaster_info().socket_dir)
     owner = ConnectionInfo(host=socket, port=5432, user=OWNER, database=DATABASE)
-    asyncio.run(_prepare(owner))
+    run(_prepare(owner))
     return Logins(
         owner,
         ConnectionInfo(host=socket, port=5432, user=SERVICE_LOGIN, database=DATABASE),

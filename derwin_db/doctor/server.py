@@ -7,7 +7,7 @@ from derwin_db import sql
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.deploy.citus import probe_topology
-from derwin_db.deploy.migrations import refuse_transaction_pooler
+from derwin_db.deploy.migrations import check_revisions, refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.preamble import APP_ROLE
@@ -47,11 +47,16 @@ async def check_schema(opened: Connection) -> Check:
         finally:
             await opened.execute("ROLLBACK TO reading")
         break
+    try:
+        check_revisions()
+    except ConfigurationError as error:
+        return Check("schema", ok=False, detail=error.message.rstrip("."), fix="the revisions in alembic/versions")
     if revision is None:
         return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
     if revision == sql.HEAD_REVISION:
         return Check("schema", ok=True, detail=f"at {revision}, the newest revision")
-    return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=MIGRATE)
+    fix = MIGRATE if ", " not in revision else "delete the rows of alembic_version that are not true of this database"
+    return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=fix)
 
 
 async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:

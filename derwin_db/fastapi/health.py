@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from derwin_db.connection.facts import schema_out_of_date
 from derwin_db.database import Database
-from derwin_db.errors import DatabaseTimeout, DerwinError, SchemaOutOfDate
+from derwin_db.errors import DatabaseTimeout, DerwinError
 from derwin_db.fastapi.problem import failure
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.sql import HEAD_REVISION
@@ -59,7 +60,7 @@ async def _look(db: Database, seconds: float) -> DerwinError | None:
         return DatabaseTimeout()
     except DerwinError as error:
         return error
-    return None if revisions == [HEAD_REVISION] else SchemaOutOfDate()
+    return None if revisions == [HEAD_REVISION] else schema_out_of_date(", ".join(sorted(revisions)))
 
 
 def _revision_statement() -> Statement[Any]:

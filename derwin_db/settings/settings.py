@@ -123,4 +123,4 @@ _NOT_OURS = f"{_PREFIX}TEST_"
 
 def _likeness(one: str, other: str) -> float:
     short = [name.removeprefix(_PREFIX).replace("_", "") for name in (one, other)]
-    return SequenceMatcher(None, *short).ratio()
+    return SequenceMatcher(None, short[0], short[1]).ratio()

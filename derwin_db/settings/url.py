@@ -75,7 +75,7 @@ _UNSUPPORTED = {
     "timeout": "write connect_timeout",
     "transaction_timeout": "set DERWIN_TRANSACTION_TIMEOUT instead",
 }
-"""Options that other programs know, and what to do about each here. They alone are named: a password may end up as an option."""
+"""Options that other programs know, and what to do about each here. No other is named: it may be a piece of a password."""
 _TAKEN = frozenset(
     {"sslmode", "ssl", "sslrootcert", "channel_binding", "host", "port", "user", "password", "dbname", "schema"}
     | {"client_encoding", "pgbouncer", "connection_limit", "pool_timeout", "connect_timeout", "application_name"}

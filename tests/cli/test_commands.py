@@ -225,6 +225,42 @@ class TestErrors:
         assert PASSWORD not in result.stdout + result.stderr
         assert "pool_size" in result.stderr.lower()
 
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["migrate", "--to", "nonsense"], "no such revision"),
+            (["rollback", "--to", "nonsense", "--yes"], "no such revision"),
+            (["export", "lifeline", "--output", "/nowhere/lifeline.zst"], "/nowhere/lifeline.zst: No such file"),
+            (["export", "lifeline", "--output", "/proc/version"], ": "),
+            (["export", "no/such", "--output", "/dev/null"], "scope_error"),
+            (["import", "/proc/version"], "invalid_input"),
+            (["erase", "nobody", "--yes"], "project_not_found"),
+            (["trust", "refresh", "--project", "nobody"], "project_not_found"),
+            (["studio", "--host", "999.1.1.1", "--i-know"], "Nothing can listen"),
+            (["embedded", "start"], "can't be written"),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+    )
+    def test_no_command_ends_in_a_traceback(self, seeded: dict[str, str], arguments: list[str], words: str) -> None:
+        result = run(*arguments, environment={**seeded, "DERWIN_DATA_DIR": "/proc/derwin"})
+        assert result.returncode in (1, 3), result
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr.strip().splitlines()) <= 2
+
+    def test_debug_shows_where_it_happened(self, seeded: dict[str, str]) -> None:
+        for arguments in (["--debug", "erase", "nobody", "--yes"], ["erase", "nobody", "--yes", "--debug"]):
+            result = run(*arguments, environment=seeded)
+            assert result.returncode == 1
+            assert "Traceback" in result.stderr
+
+    def test_output_that_nobody_reads_is_no_error(self, seeded: dict[str, str]) -> None:
+        command = f"{sys.executable} -c 'from derwin_db.cli import main; main()' erd | head -1"
+        result = subprocess.run(
+            ["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+        assert result.stderr == ""
+
     def test_an_unknown_command_is_wrong_usage(self) -> None:
         assert run("nothing", environment={}).returncode == 2
 

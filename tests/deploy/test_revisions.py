@@ -41,7 +41,7 @@ class TestUpgrade:
         settings = settings_of(server_of("15").empty().owner)
         with pytest.raises(ExtensionMissing, match="CREATE EXTENSION vector"):
             upgrade(settings)
-        assert status(settings).current == FENCED
+        assert status(settings).current is None  # nothing is applied before that is known
 
     def test_again_changes_nothing(self, server_of: ServerOf) -> None:
         settings = settings_of(server_of("18").migrated().owner)
@@ -162,8 +162,7 @@ class TestFrozenFiles:
 
 
 class TestOffline:
-    def test_every_revision_before_the_conversion_prints_its_sql(
-        self, server_of: ServerOf, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        command.upgrade(alembic_config(settings_of(server_of("18").owner)), "a1f0c3d95b27", sql=True)
-        assert "CREATE TABLE public.projects" in capsys.readouterr().out
+    def test_a_script_is_refused_before_its_first_line(self, server_of: ServerOf, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="there is no script of them"):
+            command.upgrade(alembic_config(settings_of(server_of("18").owner)), "head", sql=True)
+        assert capsys.readouterr().out == ""
