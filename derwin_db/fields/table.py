@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import declared_attr, registry
 from sqlalchemy.orm.base import instance_state
 from sqlalchemy.orm.state import InstanceState
 from sqlmodel import Field, SQLModel
@@ -28,6 +29,9 @@ SCHEMA = "public"
 """Schema of all tables. Statements name it: a temporary table may not step in front of a real one."""
 
 MAX_NAME_LENGTH = 50
+
+VERSIONED = ("projects", "project_profiles", "qa_tickets")
+"""Tables whose rows have a version that every change raises. (Of a policy the version is what it is called by.)"""
 
 
 class PydanticJson(sa.TypeDecorator[Any]):
@@ -111,10 +115,24 @@ class Input(Fields):
     model_config: ClassVar[SQLModelConfig] = _config(validate_assignment=True)
 
 
-class Table(SQLModel):
-    """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate."""
+OWN = registry(metadata=SQLModel.metadata)
+"""The table classes of this package. A service may give its own classes any names: relationships by name look elsewhere."""
+
+
+class Table(SQLModel, registry=OWN):
+    """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate.
+
+    A row that a repository returned is detached: assigning to it changes nothing in the database. `update` and the verbs of its
+    repository do, or `session.sql.add(row)`.
+    """
 
     model_config: ClassVar[SQLModelConfig] = _config(json_schema_serialization_defaults_required=True)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805  # SQLAlchemy calls it with the class
+        """Have the ORM of `session.sql` raise and compare versions, and read what the database computed."""
+        versioned = {"version_id_col": cls.version} if cls.__tablename__ in VERSIONED else {}  # type: ignore[attr-defined]
+        return {"eager_defaults": True, **versioned}
 
     def __copy__(self) -> Self:
         """Return a twin with a state of its own: one that is shared dies with the first of both."""
@@ -228,8 +246,8 @@ def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
 
     A default on the Python side would add a value to statements that did not mention the column.
     """
-    if metadata is not SQLModel.metadata or table.name not in ("projects", *PROJECT_TABLES):
-        return  # a table of a service, or a copy that Alembic made
+    if metadata is not OWN.metadata or table.schema != SCHEMA or table.name not in ("projects", *PROJECT_TABLES):
+        return  # a table of a service, maybe of the same name in another schema, or a copy that Alembic made
     for column in table.columns:
         column.default = None
         check = column.info.get("check") or _check_of(column.type)

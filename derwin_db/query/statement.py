@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.orm import configure_mappers
 from sqlalchemy.orm.instrumentation import manager_of_class
 from sqlalchemy.orm.state import InstanceState
 from sqlmodel import SQLModel
@@ -166,7 +165,7 @@ def hydrator(model: type[M], columns: Iterable[sa.ColumnElement[Any]]) -> Callab
     An instance has its identity key and state (made at first use), so that it can be assigned to, copied, pickled and
     merged. A column that is left out reads None, is not among the fields that are set, and a merge leaves it alone.
     """
-    configure_mappers()
+    sa.inspect(model).registry.configure()
     _keep_state_lazily(model)
     read = list(columns)
     names = [cast("str", column.key) for column in read]

@@ -11,12 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.pool import NullPool
 
 from derwin_db.errors import ScopeError
 from derwin_db.observe.events import Watch, caller_name
 from derwin_db.query.statement import Dialect
+from derwin_db.unit.naive import ZonedStatement, check_zones, holds_naive, zoned_parameters
+from derwin_db.unit.orm import JsonWatch, amend, is_ours, stamp
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -55,9 +57,19 @@ class Borrowed:
             raise ScopeError(f"{name[:64]} of the driver's connection is not lent: it would outlive the unit of work.")
         method = getattr(self._connection, name)
         observed = method if self._watch is None else _observed(method, name, self._watch)
-        return self._while_open(observed, is_coroutine=inspect.iscoroutinefunction(method))
+        return self._while_open(observed, name, is_coroutine=inspect.iscoroutinefunction(method))
 
-    def _while_open(self, method: Any, *, is_coroutine: bool) -> Any:
+    async def _refuse_naive(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Refuse a time without an offset, where the server says that the parameter has one."""
+        zoned = zoned_parameters(await self._connection.prepare(arguments[0]))
+        for row in arguments[1] if name in _MANY else [arguments[1:]]:
+            check_zones(row, zoned)
+
+    def _zoned(self, prepared: Any) -> Any:
+        zoned = zoned_parameters(prepared)
+        return ZonedStatement(prepared, zoned) if zoned else prepared
+
+    def _while_open(self, method: Any, name: str, *, is_coroutine: bool) -> Any:
         """Return the method, which somebody may keep: it looks again when it runs, a coroutine at its first step."""
 
         async def run(*arguments: Any, **options: Any) -> Any:
@@ -65,7 +77,10 @@ class Borrowed:
             if not self._connection.is_closed():
                 self._note()
             try:
-                return await method(*arguments, **options)
+                if name in _TAKES_ARGUMENTS and holds_naive(arguments[1:]):
+                    await self._refuse_naive(name, arguments)
+                result = await method(*arguments, **options)
+                return self._zoned(result) if name == "prepare" else result
             finally:
                 self._note()
 
@@ -87,6 +102,8 @@ class Borrowed:
         """Leave it open: the unit of work drops it if it has to."""
 
 
+_MANY = frozenset({"executemany", "fetchmany"})
+_TAKES_ARGUMENTS = frozenset({"execute", "fetch", "fetchrow", "fetchval"}) | _MANY
 _RUNS = frozenset({"execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval"})
 
 
@@ -143,6 +160,16 @@ def _observed(attribute: Any, name: str, watch: Watch) -> Any:
 class UnitSession(Session):
     """The session inside `session.sql`."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.json: JsonWatch = JsonWatch()
+
+    def flush(self, objects: Any = None) -> None:
+        self.json.changed()
+        if not self._flushing:
+            stamp(self)
+        super().flush(objects)
+
     def commit(self) -> NoReturn:
         raise ScopeError(_REFUSED)
 
@@ -176,6 +203,26 @@ class UnitSession(Session):
             return super().merge(instance, **options)
         finally:
             instance.__dict__.update(kept)
+
+
+@event.listens_for(UnitSession, "do_orm_execute")
+def _amend(state: ORMExecuteState) -> None:
+    amend(state)
+
+
+@event.listens_for(UnitSession, "loaded_as_persistent")
+@event.listens_for(UnitSession, "detached_to_persistent")
+@event.listens_for(UnitSession, "pending_to_persistent")
+def _take(session: UnitSession, row: Any) -> None:
+    session.json.take(row) if is_ours(row) else None
+
+
+@event.listens_for(UnitSession, "after_flush_postexec")
+def _take_flushed(session: UnitSession, context: Any) -> None:
+    for state in context.states:
+        row = state.obj()
+        if row is not None and is_ours(row):
+            session.json.take(row)
 
 
 class SessionFactory:

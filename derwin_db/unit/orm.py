@@ -1,0 +1,122 @@
+"""What a change through the ORM of `session.sql` has to do, as a repository's does: raise the version, stamp it, keep JSON.
+
+SQLAlchemy sees assignments alone. A JSON value that was changed in place is compared at the flush with what was read; of a row
+that was let go meanwhile it can't be stored any more, so the flush is refused.
+"""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic_core import PydanticSerializationError
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.attributes import flag_modified
+
+from derwin_db.errors import InvalidStatement
+from derwin_db.fields.table import OWN, SCHEMA, VERSIONED, PydanticJson
+
+
+class JsonWatch:
+    """The JSON values of the rows that one session holds, as they were read or stored."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._lost: list[str] = []
+
+    def take(self, row: Any) -> None:
+        """Remember the JSON values of a row, as they are now."""
+        names = _json_columns(sa.inspect(type(row)))
+        present = {name: row.__dict__[name] for name in names if row.__dict__.get(name) is not None}
+        if present:
+            self._rows[id(row)] = _Row(row, present, self._let_go)
+
+    def changed(self) -> None:
+        """Tell SQLAlchemy what was changed in place.
+
+        Errors:
+            InvalidStatement where the row of such a value is gone.
+        """
+        if self._lost:
+            name = self._lost[0]
+            raise InvalidStatement(
+                f"{name} was changed in place, and its row was let go before it could be stored. Keep the row until the unit "
+                "ends, or assign a new value."
+            )
+        for watched in list(self._rows.values()):
+            row = watched.reference()
+            if row is None or sa.inspect(row).session is None:
+                continue
+            for name in watched.changed_names():
+                if row.__dict__.get(name) is watched.values[name]:
+                    flag_modified(row, name)
+
+    def _let_go(self, key: int) -> None:
+        watched = self._rows.pop(key, None)
+        if watched is not None:
+            self._lost += [f"{watched.table}.{name}" for name in watched.changed_names()]
+
+
+class _Row:
+    """One row's JSON values, and the text that each had."""
+
+    def __init__(self, row: Any, values: dict[str, Any], let_go: Callable[[int], None]) -> None:
+        mapper: Mapper[Any] = sa.inspect(type(row))
+        self.table: str = mapper.local_table.name  # type: ignore[attr-defined]  # a table, of ours
+        self.values = values
+        self._types: dict[str, PydanticJson] = {name: mapper.columns[name].type for name in values}  # type: ignore[misc]
+        self._texts = {name: self._text(name) for name in values}
+        key = id(row)
+        self.reference = weakref.ref(row, lambda _: let_go(key))
+
+    def changed_names(self) -> list[str]:
+        return [name for name, text in self._texts.items() if self._text(name) != text]
+
+    def _text(self, name: str) -> bytes:
+        try:
+            return self._types[name].adapter.serializer.to_json(self.values[name], warnings="none")
+        except (PydanticSerializationError, ValueError, TypeError):
+            return b""  # what can't be written is refused by its column, at the flush
+
+
+def _json_columns(mapper: Mapper[Any]) -> list[str]:
+    return [column.key for column in mapper.columns if isinstance(column.type, PydanticJson) and column.key is not None]
+
+
+def stamp(session: Session) -> None:
+    """Stamp `updated_at` of the rows that the flush will change, by the database's clock. The version is the mapper's."""
+    for row in session.dirty:
+        if is_ours(row) and "updated_at" in sa.inspect(type(row)).columns and session.is_modified(row):
+            row.updated_at = sa.func.now()
+
+
+def amend(state: ORMExecuteState) -> None:
+    """Have an UPDATE that a caller writes with SQLAlchemy move `version` and `updated_at`, unless it sets them itself.
+
+    Errors:
+        InvalidStatement for one that is run for a list of rows: there the parameters say which columns are set.
+    """
+    statement: Any = state.statement
+    table: Any = getattr(statement, "table", None)
+    if not isinstance(statement, sa.Update) or not _is_table_of_ours(table) or "updated_at" not in table.c:
+        return
+    if isinstance(state.parameters, list):
+        raise InvalidStatement("An UPDATE by a list of rows can't move versions: use the repository, or one row at a time.")
+    given = {getattr(key, "key", key) for key in (statement._values or {})} | set(state.parameters or {})
+    moved: dict[str, Any] = {"updated_at": sa.func.now()}
+    if table.name in VERSIONED:
+        moved["version"] = table.c.version + 1
+    state.statement = statement.values({name: value for name, value in moved.items() if name not in given})
+
+
+def _is_table_of_ours(table: object) -> bool:
+    return isinstance(table, sa.Table) and table.schema == SCHEMA and table.metadata is OWN.metadata and table in _tables()
+
+
+def _tables() -> set[sa.Table]:
+    return {mapper.local_table for mapper in OWN.mappers}  # type: ignore[misc]  # tables all
+
+
+def is_ours(row: object) -> bool:
+    """Tell whether the row is of a table of this package."""
+    return sa.inspect(type(row)).registry is OWN
