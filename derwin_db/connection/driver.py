@@ -120,11 +120,15 @@ def connect_pooled(arguments: Mapping[str, Any]) -> Awaitable[PooledConnection]:
 
 
 def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:
-    """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on."""
+    """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on.
+
+    Where the line stalls, this side gives up after command_timeout, and the server hears nothing of it: what it keeps open
+    for a client that is gone ends after twice that time.
+    """
     values = {
         "statement_timeout": settings.statement_timeout,
         "lock_timeout": settings.lock_timeout,
-        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
+        "idle_in_transaction_session_timeout": min(settings.idle_in_transaction_timeout, 2 * settings.command_timeout),
     }
     if server_version >= 170000:
         values["transaction_timeout"] = settings.transaction_timeout

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     statement_timeout: float = _seconds(25.0)
     lock_timeout: float = _seconds(2.0)
     idle_in_transaction_timeout: float = _seconds(30.0)
+    """How long the server lets a unit of work think between two statements; at most twice command_timeout."""
     transaction_timeout: float = _seconds(60.0)
     """Longest unit of work; only where the server is 17 or newer."""
     delete_timeout: float = _seconds(600.0)

@@ -45,6 +45,14 @@ class TestEmbedded:
             "derwin_service|f|f|t",
         ]
 
+    def test_a_login_that_is_missing_is_made_again(self, folder: Path) -> None:
+        environment, login = {"DERWIN_DATA_DIR": str(folder)}, "derwin_operator"
+        run("embedded", "start", environment=environment)
+        assert run("psql", "-c", f"DROP OWNED BY {login}; DROP ROLE {login}", environment=environment).returncode == 0
+        run("embedded", "start", environment=environment)
+        query = f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{login}'"
+        assert run("psql", "-At", "-c", query, environment=environment).stdout.strip() == "t"
+
     def test_a_folder_with_something_else_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("mine")
         result = run("migrate", environment={"DERWIN_DATA_DIR": str(tmp_path)})

@@ -172,6 +172,11 @@ class TestTimeouts:
         assert "transaction_timeout" in session_settings(settings(), 170000)
         assert "transaction_timeout" not in session_settings(settings(), 160014)
 
+    @pytest.mark.parametrize(("idle", "command", "limit"), [(30, 30, 30), (30, 15, 30), (30, 1.5, 3), (2, 15, 2)])
+    def test_nobody_may_be_idle_for_longer_than_twice_a_command(self, idle, command, limit):
+        values = session_settings(settings(idle_in_transaction_timeout=idle, command_timeout=command), 180000)
+        assert values["idle_in_transaction_session_timeout"] == str(1000 * limit)
+
     async def test_an_older_server_is_served_without_it(self, make_db):
         victim, database = await asyncio.to_thread(make_base, 16)
         try:

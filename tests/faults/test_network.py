@@ -68,6 +68,22 @@ class TestBlackHole:
             await asyncio.gather(*(until_spent(hasty, project, f"b {name}") for name in range(12)))
         assert len([key for key in await keys_of(hasty, project) if key.startswith("b ")]) == 12
 
+    async def test_the_server_ends_what_is_open_for_a_client_that_gave_up(
+        self, hasty: Database, proxy: Proxy, project, victim: Victim, idle_in_transaction
+    ):
+        """Long before idle_in_transaction_timeout: it is half a minute."""
+        assert hasty.settings.idle_in_transaction_timeout == 30
+        with pytest.raises(DatabaseTimeout):
+            async with hasty.project(project) as session:
+                await repos.spend_ledger.append(session, entry("a"))
+                proxy.mode = "blackhole"
+                await repos.spend_ledger.append(session, entry("b"))
+        async with asyncio.timeout(10):
+            while await idle_in_transaction():
+                await asyncio.sleep(0.05)
+        proxy.mode = "pass"
+        assert await keys_of(hasty, project) == []
+
     async def test_closing_does_not_wait_for_it(self, make_db, database, proxy: Proxy, project):
         db = make_db(proxy.before_all(database), command_timeout=60, connect_timeout=60, cleanup_timeout=60)
         await spend(db, project, "warm")

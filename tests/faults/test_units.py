@@ -179,6 +179,20 @@ async def _violate(session) -> None:
 
 
 class TestSavepoint:
+    async def test_undoes_the_objects_of_sql_too(self, db: Database, project):
+        async with db.project(project) as session:
+            id = (await make_ticket(session, "before")).id
+            query = select(QATicket).where(QATicket.id == id)
+            row = (await session.sql.execute(query)).scalar_one()
+            before = row.title
+            with pytest.raises(Own):
+                async with session.savepoint():
+                    row.title = "inside"
+                    await session.sql.flush()
+                    raise Own
+            row = (await session.sql.execute(query)).scalar_one()
+            assert row.title == before
+
     async def test_undoes_its_own_alone(self, db: Database, project):
         async with db.project(project) as session:
             await repos.spend_ledger.append(session, entry("before"))
@@ -464,8 +478,9 @@ class TestUseAfterTheEnd:
 
 
 class TestClose:
-    async def test_waits_for_units_in_flight(self, make_db, project):
-        db = make_db(cleanup_timeout=20)
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_waits_for_units_in_flight_and_no_longer(self, make_db, project, fails):
+        db = make_db(cleanup_timeout=60)
         began, go_on = asyncio.Event(), asyncio.Event()
 
         async def unit() -> None:
@@ -474,6 +489,8 @@ class TestClose:
                 began.set()
                 await go_on.wait()
                 await repos.spend_ledger.append(session, entry("b"))
+                if fails:
+                    raise Own
 
         task = asyncio.create_task(unit())
         await began.wait()
@@ -482,9 +499,11 @@ class TestClose:
             await asyncio.sleep(0)
         assert not closing.done()
         go_on.set()
-        await closing
-        await task
-        assert sorted(await keys_of(db, project)) == ["a", "b"]
+        await asyncio.wait_for(closing, 10)
+        assert task.done()
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(result, Own) is fails
+        assert sorted(await keys_of(db, project)) == ([] if fails else ["a", "b"])
 
     async def test_ends_those_that_take_too_long(self, make_db, project, caplog):
         db = make_db(cleanup_timeout=0.2)

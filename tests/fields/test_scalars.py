@@ -18,11 +18,17 @@ from derwin_db.fields.money import Cost, Money
 from derwin_db.fields.scalars import (
     DERWIN_NAMESPACE,
     AnyUri,
+    ByteSize,
+    Classification,
+    Count,
+    Fingerprint,
     Id,
+    LongText,
     Score,
     ShortText,
     Timestamp,
     WebUrl,
+    Window,
     is_slug,
     new_id,
     project_id_of,
@@ -41,6 +47,29 @@ def refuses(alias, value) -> bool:
     except ValidationError:
         return True
     return False
+
+
+class TestUpperBounds:
+    """The last value that is taken, and the first one that is not."""
+
+    @pytest.mark.parametrize(
+        ("alias", "most", "more"),
+        [
+            (Window, timedelta(days=36_525), timedelta(days=36_525, microseconds=1)),
+            (LongText, "x" * 1_000_000, "x" * 1_000_001),
+            (ShortText, "x" * 500, "x" * 501),
+            (Money, "1" + "0" * 7 + "." + "0" * 55, "1" + "0" * 7 + "." + "0" * 56),  # 64 characters
+            (Money, "99999999.999999", "100000000"),
+            (Fingerprint, "x" * 128, "x" * 129),
+            (Classification, "x" * 64, "x" * 65),
+            (Count, 2**31 - 1, 2**31),
+            (ByteSize, 2**63 - 1, 2**63),
+            (Score, 1.0, 1.0000000000000002),
+        ],
+    )
+    def test_are_exact(self, alias, most, more):
+        take(alias, most)
+        assert refuses(alias, more)
 
 
 class TestNewId:

@@ -1,5 +1,6 @@
 """projects: the root, through the admin door and through a project's own session."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,11 @@ from derwin_db.models import (
     ProjectType,
     ProjectUpdate,
 )
+from derwin_db.settings import Settings
 from derwin_db.sql import PROJECT_TABLES
+from derwin_db.testing import TestDatabase
+from tests.repos.conftest import Locks, note_backend
+from tests.repos.evidence import expired
 from tests.repos.filling import REPOSITORIES, fill
 from tests.repos.rows import a_charge, a_ticket, an_artifact
 
@@ -141,6 +146,31 @@ class TestArchive:
 
 
 class TestDelete:
+    async def test_may_take_longer_than_a_statement(
+        self, db: Database, migrated: TestDatabase, project: Project, locks: Locks
+    ) -> None:
+        """Longer than the server allows, and longer than this side waits for an answer elsewhere."""
+        settings = Settings(statement_timeout=1, command_timeout=1, lock_timeout=20, delete_timeout=60)
+
+        async def delete(hasty: Database) -> dict[str, int]:
+            async with hasty.admin(reason="a test") as admin:
+                await note_backend(admin)
+                return await repos.projects.delete(admin, project.id)
+
+        async with Database(**migrated.urls, settings=settings) as hasty:
+            async with db.project(project.id) as session:
+                await repos.spend_ledger.append(session, a_charge())
+                deleting = asyncio.ensure_future(delete(hasty))
+                await locks.until_waiting(deleting)
+                await asyncio.sleep(1.5)
+            assert (await asyncio.wait_for(deleting, 10))["projects"] == 1
+
+    async def test_evidence_whose_time_is_over_is_in_nobodys_way(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            await expired(session, 2)
+        async with db.admin(reason="a test") as admin:
+            assert (await repos.projects.delete(admin, project.id))["audit_artifacts"] == 2
+
     async def test_removes_all_but_the_ledger_and_says_how_many(
         self, db: Database, project: Project, other_project: Project
     ) -> None:

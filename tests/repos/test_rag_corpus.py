@@ -175,6 +175,15 @@ class TestSearch:
         assert [match.similarity for match in matches] == pytest.approx(expected, abs=1e-6)
         assert {match.entry.embedding for match in matches} == {None}
 
+    async def test_of_equal_ones_the_oldest_first(self, session: ProjectSession) -> None:
+        """By their ids, not by where their rows lie: those that were changed lie behind the others."""
+        ids = sorted([(await repos.rag_corpus.add(session, a_fix(embedding=at(0)))).id for _ in range(12)])
+        for id in ids[:4]:
+            await repos.rag_corpus.update(session, id, RAGCorpusUpdate(token_count=1))
+        for limit in (5, 12):
+            found = await repos.rag_corpus.search(session, at(30), limit=limit)
+            assert [match.entry.id for match in found] == ids[:limit]
+
     @pytest.mark.parametrize("limit", [1, 5, 19, 20, 500])
     async def test_as_many_as_there_are(self, session: ProjectSession, limit: int) -> None:
         await self._fill(session)

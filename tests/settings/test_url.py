@@ -125,6 +125,7 @@ class TestPlaces:
             ("postgresql://app@DB.example/qa", "db.example", 5432),
             ("postgresql://app@db.example:6000/qa", "db.example", 6000),
             ("postgresql://app@db.example:/qa", "db.example", 5432),
+            ("postgresql://app@db.example:65535/qa", "db.example", 65535),
             ("postgresql://app@[::1]/qa", "::1", 5432),
             ("postgresql://app@[2001:db8::1]:6000/qa", "2001:db8::1", 6000),
             ("postgresql://app@/qa?host=/var/run/PostgreSQL", "/var/run/PostgreSQL", 5432),
@@ -143,6 +144,7 @@ class TestPlaces:
         [
             "postgresql://app@db.example:x/qa",
             "postgresql://app@db.example:0/qa",
+            "postgresql://app@db.example:65536/qa",
             "postgresql://app@db.example:99999/qa",
             "postgresql://app@db.example:5432:1/qa",
             "postgresql://app@[::1/qa",
@@ -220,6 +222,8 @@ class TestOptions:
             f"sslmode={SECRET}",
             "sslmode=",
             "sslmode=require&sslmode=disable",
+            "pgbouncer=true&pgbouncer=false",
+            "connect_timeout=3&connect_timeout=3",
             "ssl=true&sslmode=disable",
             "sslrootcert=/does/not/exist",
             "sslrootcert=system&sslmode=require",
@@ -306,9 +310,10 @@ class TestTls:
     def test_or_asks_for_none(self, mode, argument):
         assert parse(f"postgresql://app@db.example/qa?sslmode={mode}").connect_arguments()["ssl"] == argument
 
-    def test_the_systems_roots(self):
-        context = parse("postgresql://app@db.example/qa?sslrootcert=system").connect_arguments()["ssl"]
-        assert context.check_hostname
+    @pytest.mark.parametrize("host", ["db.example", "localhost", "127.0.0.1"])
+    def test_the_systems_roots_verify_in_full_wherever_the_server_is(self, host):
+        context = parse(f"postgresql://app@{host}/qa?sslrootcert=system").connect_arguments()["ssl"]
+        assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
 
     def test_a_file_without_certificates_is_refused(self, tmp_path):
         roots = tmp_path / "ca.pem"

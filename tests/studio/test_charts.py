@@ -10,10 +10,14 @@ from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.models import Project, QARun
+from derwin_db.models import Project, QARun, SpendLedgerCreate
+from derwin_db.studio import aggregates
+from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data, columns, lines, nice_ticks, rows
+from derwin_db.studio.overview import spend_picture
 from derwin_db.testing import Filled
 
 NAMES = ("spend", "trust", "tickets", "signals", "runs")
@@ -74,6 +78,33 @@ class TestSpend:
         async with data.project("lifeline", read_only=True) as session:
             expected = await repos.spend_ledger.total(session, since=midnight - timedelta(days=13))
         assert sum(totals(figure(text, "spend"), 0).values()) == expected
+
+    async def test_a_day_begins_at_midnight_in_utc_wherever_the_session_is(self, db: Database, project: Project) -> None:
+        period = Period.of(14)
+        midnight = period.until - timedelta(days=3)
+        async with db.project(project.id) as session:
+            for minutes, amount in ((-1, "1"), (0, "2"), (1439, "4"), (1440, "8")):
+                await repos.spend_ledger.append(session, charge(amount, midnight + timedelta(minutes=minutes)))
+        for zone in ("UTC", "Asia/Tokyo", "America/Lima"):
+            async with db.project(project.id) as session:
+                await session.sql.execute(sa.text(f"SET LOCAL TIME ZONE '{zone}'"))
+                found = {day: amount for day, _, amount in await aggregates.spend(session, period)}
+            days = [(midnight + timedelta(days=number)).date() for number in (-1, 0, 1)]
+            assert found == dict(zip(days, map(Decimal, (1, 6, 8)), strict=True)), zone
+
+    def test_payees_come_in_the_order_of_their_cost(self) -> None:
+        period = Period.of(7)
+        at = period.since.date()
+        found = [(at, "cheap", Decimal(1)), (at, "alike", Decimal(5)), (at, "also", Decimal(5)), (at, "dear", Decimal(3))]
+        found.append((at + timedelta(days=1), "dear", Decimal(3)))
+        drawn = spend_picture(found, period)
+        assert [series for _, series in drawn.legend] == ["dear", "alike", "also", "cheap"]
+
+
+def charge(amount: str, at: datetime) -> SpendLedgerCreate:
+    return SpendLedgerCreate(
+        kind="CHARGE", source="OTHER", amount_usd=amount, model="m", idempotency_key=f"{at}", occurred_at=at
+    )
 
 
 class TestTickets:

@@ -184,6 +184,12 @@ class TestRefusal:
             await import_project(db, packed([*lines, lines[-2]]))
         await nothing_is_left(db)
 
+    async def test_the_beginning_of_a_line_behind_the_end(self, erased: tuple[Database, bytes]) -> None:
+        db, data = erased
+        with pytest.raises(InvalidInput, match="truncated"):
+            await import_project(db, packed([*lines_of(data), b"{"]))
+        await nothing_is_left(db)
+
     @pytest.mark.parametrize(
         ("find", "replace"),
         [
