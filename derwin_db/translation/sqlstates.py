@@ -36,6 +36,14 @@ EXACT: dict[str, tuple[type[DerwinError], str | None]] = {
         ConfigurationError,
         "The scope key was rotated or restored: restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
     ),
+    SqlState.NO_SCOPE: (
+        ScopeError,
+        "No project is set where the statement ran: SQL in this unit of work ended its transaction, or took the scope away.",
+    ),
+    SqlState.SCOPE_ENDED: (
+        DatabaseUnavailable,
+        "The opening of the unit of work reached the server too late, or the server's clock was set meanwhile. Run it again.",
+    ),
     "23502": (InvalidInput, "A required column has no value."),
     "23503": (InvalidReference, None),
     "23505": (Conflict, "A row with the same key exists already."),
@@ -80,6 +88,7 @@ BY_CLASS: dict[str, tuple[type[DerwinError], str | None]] = {
     "24": (ScopeError, "The cursor is not in a state that allows this."),
     "25": (ScopeError, "A statement is not allowed in the transaction's present state."),
     "28": (ConfigurationError, "The server refused the login. Check the connection URL."),
+    "2D": (ScopeError, "SQL of a unit of work can't end its transaction: leave the block to commit, raise to roll back."),
     "34": (ScopeError, "There is no such cursor in this unit of work."),
     "42": (ScopeError, "The database can't run this statement as it is written."),
     "44": (ScopeError, "The row is of another project, or outside of the view it is written through."),
