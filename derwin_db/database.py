@@ -166,7 +166,7 @@ class Database:
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
-        self._app = open_pool(urls.service, self.settings, server, seal, self.observers)
+        self._app = open_pool(urls.service, self.settings, server, seal, self.observers, role=APP_ROLE)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
             logger.warning("%s", warning)

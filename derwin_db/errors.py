@@ -240,6 +240,8 @@ class SqlState:
     RETENTION = "DW002"
     UNKNOWN_PROJECT = "DW003"
     FOREIGN_SEAL = "DW004"
+    NO_SCOPE = "DW010"
+    SCOPE_ENDED = "DW011"
 
 
 UNIT_FAILED = (

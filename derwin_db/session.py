@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
 
-from derwin_db.connection.driver import Connection
+from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource
 from derwin_db.connection.replica import wait_for
 from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
@@ -90,7 +90,7 @@ class UnitOfWork(Transaction):
         """
         self._check_usable()
         if self._sql is None:
-            self._sql = self._backend.sessions.session(self._connected, self._check_open, self._activity.note, self._watch)
+            self._sql = self._backend.sessions.session(self._lend)
         return self._sql
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
@@ -190,7 +190,7 @@ class ProjectSession(UnitOfWork):
         if is_read_only:
             await self.set_for_unit("SET LOCAL transaction_read_only = on")
 
-    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         if self.__after is not None and self.is_read_only:
             await wait_for(connection, self.__after, self._backend.read_wait)
         await preamble.for_project(connection, self.__project_id, self.__begin)
@@ -241,7 +241,7 @@ class AdminSession(UnitOfWork):
         self._login = source.pool.server.login
         return source
 
-    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         await preamble.for_admin(connection)
 
     async def __aexit__(
@@ -271,7 +271,7 @@ class ProbeSession(UnitOfWork):
 
     _expects_scope = False
 
-    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         await preamble.for_nobody(connection)
 
 

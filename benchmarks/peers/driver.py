@@ -7,6 +7,7 @@ anything fails, and the same timeout on statements. It waits for a free connecti
 
 import hashlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -210,9 +211,10 @@ _PAD = f"/*{'.' * 1024}*/"
 
 def token(key: tuple[bytes, bytes], project_id: UUID, backend_pid: int) -> str:
     """Return what opens the sealed scope."""
-    project, (inner_pad, outer_pad) = str(project_id), key
-    inner = hashlib.sha256(inner_pad + project.encode() + backend_pid.to_bytes(4, "big")).digest()
-    return f"{project}.{hashlib.sha256(outer_pad + inner).hexdigest()}"
+    inner_pad, outer_pad = key
+    body = f"{project_id}.1{time.time_ns() // 1000:015x}"  # this machine's clock is the server's
+    inner = hashlib.sha256(inner_pad + body.encode() + backend_pid.to_bytes(4, "big")).digest()
+    return body + hashlib.sha256(outer_pad + inner).hexdigest()[:48]
 
 
 async def scope_key(database: TestDatabase) -> tuple[bytes, bytes]:

@@ -3,8 +3,11 @@
 Nothing outside of this folder imports asyncpg. Others ask for a `Connection`, and tell errors by their SQLSTATE.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import nullcontext
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import asyncpg
 
@@ -51,6 +54,8 @@ class Connection(Protocol):
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
 
+    async def prepare(self, query: str) -> Any: ...
+
     def cursor(self, query: str, *args: Any, timeout: float | None = None) -> CursorFactory: ...
 
     def transaction(self) -> "AbstractAsyncContextManager[Any]": ...
@@ -64,9 +69,6 @@ class Connection(Protocol):
     async def close(self) -> None: ...
 
     def terminate(self) -> None: ...
-
-
-C = TypeVar("C", bound=Connection)
 
 
 async def connect(
@@ -91,12 +93,63 @@ async def connect(
     return opened
 
 
-class PooledConnection(asyncpg.Connection):
-    """A connection that knows when it has to go."""
+class ServerProcess(NamedTuple):
+    """One process of the server. Its number alone may be another's later on."""
 
-    __slots__ = ("expires_at",)
+    pid: int
+    started_at: datetime
+
+
+class PooledConnection(asyncpg.Connection):
+    """A connection that knows when it has to go, and what was seen of its server when it was made."""
+
+    __slots__ = ("activity_query_size", "expires_at", "process", "server_clock")
 
     expires_at: float
+    activity_query_size: int
+    """How much of a statement pg_stat_activity shows. It changes with a restart alone, which ends this connection."""
+    server_clock: float
+    """The server's time less this machine's `time.monotonic()`, in seconds; behind the truth by the way of the answer."""
+    process: ServerProcess | None
+    """Who runs its statements; behind a transaction pooler nobody in particular."""
+
+
+_SEEN = """
+SELECT pg_backend_pid() AS pid,
+    (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) AS started_at,
+    (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
+    extract(epoch FROM clock_timestamp())::float8 AS clock
+"""
+
+
+async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> None:
+    """Note what a new connection has to know of its server."""
+    async with connection.transaction() if is_pooled else nullcontext():
+        seen = await connection.fetchrow(_SEEN)
+    assert seen is not None
+    connection.server_clock = seen["clock"] - time.monotonic()
+    connection.activity_query_size = seen["activity_query_size"]
+    connection.process = None if is_pooled else ServerProcess(seen["pid"], seen["started_at"])
+
+
+async def serving_process(connection: Connection) -> ServerProcess:
+    """Return who runs this transaction."""
+    seen = await connection.fetchrow(_SEEN)
+    return ServerProcess(seen["pid"], seen["started_at"])
+
+
+async def terminate(opened: Connection, process: ServerProcess) -> bool:
+    """Have the server end one of its processes, of the same login. Returns whether it is gone.
+
+    A cancelled statement may go on, if SQL catches the cancel; this can't be caught.
+    """
+    there = f"pid = {process.pid} AND backend_start = '{process.started_at.isoformat()}'"
+    tag = await opened.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {there}")
+    return tag == "SELECT 0"
+
+
+CHECKS_CLIENT = "SET client_connection_check_interval = '2s'"
+"""Has the server look, while a statement runs, whether its client is there still."""
 
 
 def pooled_arguments(connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str]) -> dict[str, Any]:
@@ -155,14 +208,20 @@ CLEAN_IN_TRANSACTION = (
 run on another server connection, so this one is cleaned while it is ours."""
 
 
-async def clean(connection: PooledConnection, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's own
-    """Undo what SQL of a caller can leave behind: settings, cursors, temporary tables, locks, prepared statements.
+async def clean(
+    connection: PooledConnection,
+    setup: str,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109  # the driver's own, no task
+) -> None:
+    """Undo what SQL of a caller can leave behind: settings, cursors, temporary tables, locks, prepared statements, a role.
 
     DISCARD ALL also drops the driver's own prepared statements on the server, so its cache of them is dropped as well;
     without that, a statement that a caller prepared under the driver's next name would run in another unit of work.
     """
     await connection.execute("DISCARD ALL", timeout=timeout)
     forget(connection)
+    await connection.execute(setup, timeout=timeout)
 
 
 def forget(connection: Any) -> None:

@@ -17,14 +17,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from derwin_db.connection.driver import (
+    CHECKS_CLIENT,
     PooledConnection,
+    ServerProcess,
     clean,
+    connect,
     connect_pooled,
     end,
     forget,
+    look_at_server,
     pooled_arguments,
     refuse_what_was_kept,
     session_settings,
+    terminate,
 )
 from derwin_db.connection.facts import ServerFacts
 from derwin_db.connection.refused import connection_error
@@ -41,6 +46,11 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("derwin_db")
 
 _APPLICATION = "derwin-db"
+_ENDING_SECONDS = 20.0
+_ENDING_TIMEOUT = 5.0
+_ENDING_PAUSE = 0.1
+"""Of ending what was given up: how long it is tried, how long one attempt may take, and what lies between two."""
+
 _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
 
@@ -56,6 +66,7 @@ class Pool:
         observers: Sequence[Observer] = (),
         *,
         search_path: str | None = None,
+        role: str | None = None,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -71,6 +82,9 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
+        self._setup = CHECKS_CLIENT if role is None else f"{CHECKS_CLIENT}; SET ROLE {role}"
+        self._given_up: set[ServerProcess] = set()
+        self._ending: asyncio.Task[None] | None = None
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(session_settings(settings, server_version), jit="off")
@@ -104,6 +118,8 @@ class Pool:
             self._used.discard(connection)
             self._watch.given_back(connection)
             refuse_what_was_kept(connection)
+            if self._info.is_pooled:
+                connection.process = None  # the next unit may run on another one
             self._offer(connection)
         else:
             self.drop(connection)
@@ -117,9 +133,18 @@ class Pool:
         if not self._used:
             self._drained.set()
 
-    def drop_all_like(self, connection: PooledConnection) -> None:
-        """End a connection that is not to be used again, and the idle ones, which are likely no better."""
+    def give_up(self, connection: PooledConnection) -> None:
+        """End a connection on which something may run still, and see that the server ends it too: SQL may catch its cancel."""
+        process = connection.process
         self.drop(connection)
+        if process is not None and not self._loop.is_closed():
+            self._given_up.add(process)
+            if self._ending is None or self._ending.done():
+                self._ending = self._loop.create_task(self._end_given_up())
+
+    def drop_all_like(self, connection: PooledConnection) -> None:
+        """Give up a connection that is not to be used again, and end the idle ones, which are likely no better."""
+        self.give_up(connection)
         self.forget_idle()
 
     def forget_idle(self) -> None:
@@ -158,9 +183,20 @@ class Pool:
                     await self._drained.wait()
         except TimeoutError:
             logger.warning("%d units of work were open when the Database was closed: they are ended", len(self._used))
+            for connection in list(self._used):
+                self.give_up(connection)
         finally:
             self.abandon()
+        await self._wait_for_the_end()
         await asyncio.sleep(0)  # lets the transports finish closing
+
+    async def _wait_for_the_end(self) -> None:
+        """Let the server end what was given up, for as long as a clean-up may take."""
+        ending = self._ending
+        if ending is not None and not ending.done():
+            await asyncio.wait({ending}, timeout=self._settings.cleanup_timeout)
+            ending.cancel()
+            await asyncio.wait({ending})
 
     def abandon(self) -> None:
         """End all connections at once, also those of an event loop that is gone."""
@@ -179,7 +215,7 @@ class Pool:
             forget(connection)  # what the server knows was undone with the transaction
             return True
         try:
-            await clean(connection, timeout=self._settings.cleanup_timeout)
+            await clean(connection, self._setup, timeout=self._settings.cleanup_timeout)
         except Exception:
             return False
         except BaseException:
@@ -289,6 +325,7 @@ class Pool:
             try:
                 connecting = connect_pooled(self._arguments)
                 connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
+                await self._set_up(connection)
                 break
             except Exception as error:
                 if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
@@ -300,6 +337,36 @@ class Pool:
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
         connection.expires_at = self._loop.time() + life
         return connection
+
+    async def _set_up(self, connection: PooledConnection) -> None:
+        try:
+            await look_at_server(connection, is_pooled=self._info.is_pooled)
+            if not self._info.is_pooled:
+                await connection.execute(self._setup)
+        except BaseException:
+            end(connection)
+            raise
+
+    async def _end_given_up(self) -> None:
+        """Have the server end what was given up, and look again until it is gone."""
+        deadline = self._loop.time() + _ENDING_SECONDS
+        while self._given_up and self._loop.time() < deadline:
+            try:
+                opened = await connect(self._info, timeout=_ENDING_TIMEOUT, command_timeout=_ENDING_TIMEOUT)
+            except Exception:  # the server is away, or full: it is asked again
+                await asyncio.sleep(_ENDING_PAUSE)
+                continue
+            try:
+                self._given_up -= {process for process in list(self._given_up) if await terminate(opened, process)}
+            except Exception:
+                logger.debug("a statement that was given up could not be ended yet", exc_info=True)
+            finally:
+                opened.terminate()
+            if self._given_up:
+                await asyncio.sleep(_ENDING_PAUSE)
+        if self._given_up:
+            logger.warning("%d statements that were given up may run on: the server could not be asked", len(self._given_up))
+            self._given_up.clear()
 
     def _refuse(self, error: DerwinError) -> None:
         while self._waiters:
@@ -317,21 +384,29 @@ class DataSource(NamedTuple):
 
 
 def open_pool(
-    connection: ConnectionInfo, settings: "Settings", server: ServerFacts, seal: Seal | None, observers: Sequence[Observer] = ()
+    connection: ConnectionInfo,
+    settings: "Settings",
+    server: ServerFacts,
+    seal: Seal | None,
+    observers: Sequence[Observer] = (),
+    *,
+    role: str | None = None,
 ) -> DataSource:
-    """Return the pool of a login, and what was seen of its server. Nothing is connected yet."""
+    """Return the pool of a login, and what was seen of its server. Nothing is connected yet.
+
+    With a `role`, connections that are not pooled are under it between units of work too, so that a statement may run alone.
+    """
     if server.is_behind_pooler and not connection.is_pooled:
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
     search_path = server.search_path()
     local = [] if search_path is None or not connection.is_pooled else [f"search_path = {search_path}"]
-    pool = Pool(connection, settings, server.version, observers, search_path=search_path)
+    pool = Pool(connection, settings, server.version, observers, search_path=search_path, role=role)
     preamble = Preamble(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
-        activity_query_size=server.activity_query_size,
         timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *local],
         server_version=server.version,
     )

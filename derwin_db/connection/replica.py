@@ -100,7 +100,7 @@ class Replica:
         finally:
             self._is_looking = False
         if self._opened is None:
-            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers)
+            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers, role=APP_ROLE)
         self._is_down = False
         return self._opened
 

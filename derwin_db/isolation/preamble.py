@@ -4,18 +4,19 @@
 pooler and a distributed server is decided here.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from derwin_db.errors import ProjectNotFound
-from derwin_db.isolation.seal import Seal
+from derwin_db.isolation.seal import Kind, Seal
 
 if TYPE_CHECKING:
-    from derwin_db.connection.driver import Connection
+    from derwin_db.connection.driver import PooledConnection
 
 APP_ROLE = "derwin_app"
 ADMIN_ROLE = "derwin_admin"
@@ -50,60 +51,63 @@ class Preamble:
     seal: Seal | None
     is_distributed: bool = False
     is_pooled: bool = False
-    activity_query_size: int = 1024
     timeouts: Sequence[str] = ()
     server_version: int = 0
     known_projects: set[UUID] = field(default_factory=set, repr=False)
+    """Projects that were seen on this server."""
 
-    async def for_project(self, connection: "Connection", project_id: UUID, begin: TransactionMode) -> None:
-        """Open the transaction of one project. One round trip; behind a pooler three.
+    @property
+    def allows_alone(self) -> bool:
+        """Whether a statement may bring its scope along and run without a transaction around it."""
+        return self.seal is not None and not self.is_pooled
+
+    def scope_of_one(self, connection: "PooledConnection", project_id: UUID) -> str:
+        """Return the scope of one statement on this connection."""
+        assert self.seal is not None
+        return self.seal.token(Kind.SCOPES, project_id, _server_time(connection), connection.get_server_pid())
+
+    async def for_project(self, connection: "PooledConnection", project_id: UUID, begin: TransactionMode) -> None:
+        """Open the transaction of one project. One round trip.
 
         Errors:
             ProjectNotFound (as the server's DW003 where the scope is sealed).
         """
         if self.seal is None:
             await self._open_plain(connection, project_id, begin)
-        elif self.is_pooled:
-            await connection.execute(self._begin(APP_ROLE, begin))
-            backend_pid = await connection.fetchval("SELECT pg_backend_pid()")
-            await connection.execute("SELECT public.derwin_open($1)", self.seal.token(project_id, backend_pid))
+            return
+        pid, kind = (None, Kind.OPENS_ANYWHERE) if self.is_pooled else (connection.get_server_pid(), Kind.OPENS)
+        token = self.seal.token(kind, project_id, _server_time(connection), pid)
+        if connection.activity_query_size <= LONGEST_PAD:
+            pad = _pad(connection.activity_query_size)
+            await connection.execute(f"{pad}{self._begin_app[begin]}; SELECT public.derwin_open('{token}')")
         else:
-            token = self.seal.token(project_id, connection.get_server_pid())
-            if self._pad:
-                await connection.execute(f"{self._padded_begin[begin]}; SELECT public.derwin_open('{token}')")
-            else:
-                await connection.execute(self._begin(APP_ROLE, begin))
-                await connection.execute("SELECT public.derwin_open($1)", token)
+            await connection.execute(self._begin_app[begin])
+            await connection.execute("SELECT public.derwin_open($1)", token)
+        self.known_projects.add(project_id)
 
     @property
     def timeout_names(self) -> Sequence[str]:
         """The server's settings that bound how long a statement or transaction may take."""
         return ["statement_timeout", *(["transaction_timeout"] if self.server_version >= 170000 else [])]
 
-    async def for_nobody(self, connection: "Connection") -> None:
+    async def for_nobody(self, connection: "PooledConnection") -> None:
         """Open a transaction that only reads, and has no project: under the policies it sees no row of any. One round trip."""
         await connection.execute(self._begin(APP_ROLE, TransactionMode.READ_ONLY))
 
-    async def for_admin(self, connection: "Connection") -> None:
+    async def for_admin(self, connection: "PooledConnection") -> None:
         """Open a transaction of the admin door. One round trip."""
         await connection.execute(self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE))
 
     @cached_property
-    def _pad(self) -> str:
-        """A comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
-        size = self.activity_query_size
-        return f"/*{'.' * size}*/" if size <= LONGEST_PAD else ""
-
-    @cached_property
-    def _padded_begin(self) -> dict[TransactionMode, str]:
-        """What comes before the token: the same text in every unit."""
-        return {begin: self._pad + self._begin(APP_ROLE, begin) for begin in TransactionMode}
+    def _begin_app(self) -> dict[TransactionMode, str]:
+        """How a project's transaction begins, before its scope is opened."""
+        return {begin: self._begin(APP_ROLE, begin) for begin in TransactionMode}
 
     def _begin(self, role: str, begin: TransactionMode) -> str:
         settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
         return f"{begin}; SET LOCAL ROLE {role}{settings}"
 
-    async def _open_plain(self, connection: "Connection", project_id: UUID, begin: TransactionMode) -> None:
+    async def _open_plain(self, connection: "PooledConnection", project_id: UUID, begin: TransactionMode) -> None:
         """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""
         settings = [f"SET LOCAL ROLE {APP_ROLE}", *(f"SET LOCAL {setting}" for setting in self.timeouts)]
         settings.append(f"SET LOCAL derwin.project_id = '{project_id}'")
@@ -117,3 +121,14 @@ class Preamble:
             if await connection.fetchval("SELECT 1 FROM public.projects WHERE id = $1", project_id) is None:
                 raise ProjectNotFound
             self.known_projects.add(project_id)
+
+
+@cache
+def _pad(size: int) -> str:
+    """Return a comment that is longer than what pg_stat_activity shows: the token behind it can't be read there."""
+    return f"/*{'.' * size}*/"
+
+
+def _server_time(connection: "PooledConnection") -> int:
+    """Return what time it is on the server, in microseconds since 1970: a little behind, never ahead."""
+    return int((time.monotonic() + connection.server_clock) * 1_000_000)

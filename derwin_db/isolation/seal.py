@@ -4,11 +4,24 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from derwin_db.errors import ConfigurationError
 
 _PAD_BYTES = 64
+_MAC_DIGITS = 48
+
+
+class Kind(Enum):
+    """What a token is good for: to open a transaction, or as the scope of one statement; on one backend, or on any."""
+
+    OPENS = "1"
+    OPENS_ANYWHERE = "2"
+    SCOPES = "3"
+    SCOPES_ANYWHERE = "4"
 
 
 @dataclass(frozen=True)
@@ -37,8 +50,24 @@ class Seal:
         """Return the form of the setting."""
         return base64.b64encode(self.inner + self.outer).decode()
 
-    def token(self, project_id: UUID, backend_pid: int) -> str:
-        """Return what derwin_open() takes: the project, and its MAC for this backend."""
-        project = str(project_id)
-        inner = hashlib.sha256(self.inner + project.encode() + backend_pid.to_bytes(4, "big")).digest()
-        return f"{project}.{hashlib.sha256(self.outer + inner).hexdigest()}"
+    def token(self, kind: Kind, project_id: UUID, made_at: int, backend_pid: int | None = None) -> str:
+        """Return a token: the project, what it is good for and when it was made, and the MAC over all of it.
+
+        Units:
+            `made_at` in microseconds since 1970, by the server's clock.
+
+        Shape:
+            As in `sql/scope_sealed`; its backend is named by the kinds that are good on one backend alone.
+        """
+        body = f"{project_id}.{kind.value}{made_at:015x}"
+        inner, outer = self._started
+        inner, outer = inner.copy(), outer.copy()
+        inner.update(body.encode() if backend_pid is None else body.encode() + backend_pid.to_bytes(4, "big"))
+        outer.update(inner.digest())
+        mac: str = outer.hexdigest()
+        return body + mac[:_MAC_DIGITS]
+
+    @cached_property
+    def _started(self) -> tuple[Any, Any]:
+        """Both hashes after their first block, which is the same for every token."""
+        return hashlib.sha256(self.inner), hashlib.sha256(self.outer)

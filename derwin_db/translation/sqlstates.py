@@ -57,6 +57,16 @@ EXACT: dict[str, Meaning] = {
         "The scope key was rotated or restored",
         "Restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
     ),
+    SqlState.NO_SCOPE: Meaning(
+        ScopeError,
+        "No project is set where the statement ran",
+        "SQL in this unit of work ended its transaction, or took the scope away.",
+    ),
+    SqlState.SCOPE_ENDED: Meaning(
+        DatabaseUnavailable,
+        "The opening of the unit of work reached the server too late, or the server's clock was set meanwhile",
+        "Run it again.",
+    ),
     "08P01": Meaning(DatabaseUnavailable, "The server and the driver, or a pooler between them, misunderstood each other"),
     "22000": WRONG_TYPE,
     "22001": Meaning(InvalidInput, "A text is longer than its column takes"),
@@ -246,7 +256,9 @@ BY_CLASS: dict[str, Meaning] = {
     "27": Meaning(InvalidStatement, "A trigger of the database changed the row that the statement changes"),
     "28": Meaning(ConfigurationError, "The server refused the login", "Check the connection URL."),
     "2B": Meaning(Conflict, "Other objects of the database depend on this one", "Remove those first."),
-    "2D": Meaning(ScopeError, "A function or procedure may not end the unit's transaction"),
+    "2D": Meaning(
+        ScopeError, "SQL of a unit of work can't end its transaction", "Leave the block to commit, raise to roll back."
+    ),
     "2F": Meaning(InvalidStatement, "A function of the database did what it may not"),
     "34": Meaning(InvalidStatement, "There is no such cursor in this unit of work", _WRITTEN),
     "38": Meaning(InvalidStatement, "A function of the database failed"),

@@ -67,7 +67,7 @@ async def give_back(
             await connection.execute(sql)
             await pool.release(connection, is_dirty=is_dirty)
     except BaseException as error:
-        pool.drop(connection)
+        pool.give_up(connection)
         if not isinstance(error, Exception):
             raise
 

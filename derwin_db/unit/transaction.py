@@ -16,7 +16,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from derwin_db.connection.driver import CLEAN_IN_TRANSACTION, Connection, PooledConnection
+from derwin_db.connection.driver import CLEAN_IN_TRANSACTION, PooledConnection, serving_process
 from derwin_db.connection.pool import DataSource, Pool
 from derwin_db.errors import (
     UNIT_FAILED,
@@ -38,6 +38,7 @@ from derwin_db.translation.driver_errors import (
 )
 from derwin_db.unit.activity import Activity
 from derwin_db.unit.backend import Backend, Outcome, Route, call_all, ended, ended_later, give_back
+from derwin_db.unit.lent import Borrowed, Lender
 from derwin_db.unit.resumable import Resumable
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
+_TAKEN = (
+    "SQL in this unit of work ended its transaction, so nobody can tell what of it was stored, and nothing further runs in it."
+)
 _BEGIN_ATTEMPTS = 3
 
 
@@ -56,15 +60,17 @@ class State(Enum):
     RUNNING = "a statement is on its way"
     FAILED = "a statement failed: nothing runs but the way back to a savepoint"
     LOST = "its connection, and those like it, are not to be used again"
+    TAKEN = "SQL of a caller ended its transaction"
     ENDED = "left, or being left"
 
 
 _MOVES = {
     State.NEW: {State.OPEN},
-    State.OPEN: {State.RUNNING, State.FAILED, State.LOST, State.ENDED},
-    State.RUNNING: {State.OPEN, State.FAILED, State.LOST, State.ENDED},
-    State.FAILED: {State.RUNNING, State.LOST, State.ENDED},
-    State.LOST: {State.RUNNING, State.ENDED},
+    State.OPEN: {State.RUNNING, State.FAILED, State.LOST, State.TAKEN, State.ENDED},
+    State.RUNNING: {State.OPEN, State.FAILED, State.LOST, State.TAKEN, State.ENDED},
+    State.FAILED: {State.RUNNING, State.LOST, State.TAKEN, State.ENDED},
+    State.LOST: {State.ENDED},
+    State.TAKEN: {State.ENDED},
     State.ENDED: set[State](),
 }
 
@@ -134,7 +140,7 @@ class Transaction(ABC):
         if self._state is State.RUNNING:
             raise ConcurrentUse
         if State.RUNNING not in _MOVES[self._state]:
-            raise ScopeError(UNIT_FAILED if self._state is State.LOST else _NOT_ENTERED)
+            self._check_usable()
         self._state = State.RUNNING
 
     def _finish(self) -> None:
@@ -175,6 +181,34 @@ class Transaction(ABC):
         assert self._connection is not None
         return self._connection
 
+    async def _lend(self) -> Borrowed:
+        """Lend the connection to SQLAlchemy, and to callers behind it."""
+        connection = await self._connected()
+        if connection.process is None:
+            connection.process = await self._guarded(serving_process(connection))
+        return Borrowed(
+            Lender(
+                connection,
+                self._check_lent,
+                self._note_taken,
+                self._activity.note,
+                is_pooled=self._is_pooled,
+                watch=self._watch,
+            )
+        )
+
+    def _check_lent(self) -> None:
+        """Let SQL of a caller run. SQLAlchemy goes back to its savepoints after errors, so an earlier one is no reason."""
+        self._check_open()
+        if self._state is State.TAKEN:
+            raise ScopeError(_TAKEN)
+
+    def _note_taken(self) -> None:
+        """Note that SQL of a caller ended the transaction: what was done in it may be stored, or not."""
+        if State.TAKEN in _MOVES[self._state]:
+            self._state = State.TAKEN
+            self._outcome = "outcome unknown"
+
     def _check_open(self) -> None:
         if self._state in (State.NEW, State.ENDED):
             raise ScopeError(_NOT_ENTERED)
@@ -183,9 +217,11 @@ class Transaction(ABC):
         self._check_open()
         if self._state in (State.FAILED, State.LOST):
             raise ScopeError(UNIT_FAILED)
+        if self._state is State.TAKEN:
+            raise ScopeError(_TAKEN)
 
     @abstractmethod
-    async def _open(self, connection: Connection, preamble: Preamble) -> None:
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         """Open the transaction, for whom this kind of session is."""
 
     async def _choose(self) -> DataSource:
@@ -218,7 +254,7 @@ class Transaction(ABC):
                 await self._in_background(give_back(pool, connection, self._backend.cleanup_timeout))
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
                 if is_dead and attempt + 1 < _BEGIN_ATTEMPTS:
-                    pool.forget_idle()
+                    pool.forget_idle()  # the one that was just given back too: its clock may be wrong
                     continue
                 raise
             if self._state is State.ENDED:  # another task ended the unit meanwhile
@@ -315,6 +351,7 @@ class Transaction(ABC):
     async def _abandon(self, *, is_lost: bool = False) -> None:
         """Roll back and give the connection back, whatever happens to this task meanwhile."""
         is_lost = is_lost or self._state is State.LOST
+        is_taken = self._state is State.TAKEN
         self._move(State.ENDED)
         pool, connection = self._let_go()
         await self._end_sql()
@@ -322,6 +359,9 @@ class Transaction(ABC):
             return
         if is_lost:
             pool.drop_all_like(connection)
+            return
+        if is_taken:
+            pool.give_up(connection)
             return
         await self._in_background(self._rollback(pool, connection))
 
@@ -396,7 +436,9 @@ class Transaction(ABC):
 
     async def _undo_savepoint(self, name: str) -> None:
         """Go back to the savepoint, and let statements run again. Nothing leads back from a connection that is lost."""
-        is_over = self._state in (State.LOST, State.ENDED) or self._connection is None or self._connection.is_closed()
+        is_over = (
+            self._state in (State.LOST, State.TAKEN, State.ENDED) or self._connection is None or self._connection.is_closed()
+        )
         if is_over:
             return
         if self._sql is not None:

@@ -19,10 +19,11 @@ from derwin_db import session
 from derwin_db.connection import pool
 from derwin_db.errors import DerwinError, InvalidInput, NotFound
 from derwin_db.isolation import preamble
+from derwin_db.isolation.seal import Kind
 from derwin_db.repos import base
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
-from derwin_db.unit import sqlalchemy_session, transaction
+from derwin_db.unit import lent, sqlalchemy_session, transaction
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
@@ -64,11 +65,11 @@ async def _no_scope(_self: Any, connection: Any, _project: Any, begin: Any) -> N
 
 
 async def _short_preamble(self: Any, connection: Any, project: Any, begin: Any) -> None:
-    token = self.seal.token(project, connection.get_server_pid())
+    token = self.seal.token(Kind.OPENS, project, preamble._server_time(connection), connection.get_server_pid())
     await connection.execute(f"/**/{begin}; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{token}')")
 
 
-async def _no_cleaning(_connection: Any, **_: Any) -> None:
+async def _no_cleaning(_connection: Any, _setup: str, **_: Any) -> None:
     pass
 
 
@@ -80,11 +81,11 @@ async def _telling_get(self: Any, session: Any, id: Any) -> Any:
 
 
 def _lent(self: Any, name: str) -> Any:
-    return getattr(self._connection, name)
+    return getattr(self._lender.connection, name)
 
 
-def _as_it_is(_self: Any, method: Any, **_: Any) -> Any:
-    return method
+def _goes_on(_self: Any) -> None:
+    pass
 
 
 def _no_release(_self: Any, *_: Any) -> None:
@@ -115,7 +116,7 @@ def _lenient_inputs() -> Any:
     return stack
 
 
-UNIT, LENT = transaction.Transaction, sqlalchemy_session.Borrowed
+UNIT, LENT = transaction.Transaction, lent.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
 MUTATIONS = (
@@ -126,7 +127,7 @@ MUTATIONS = (
     ),
     Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. a setting",)),
     Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. a listener",)),
-    Mutation("what was kept of the connection goes on", lambda: patched(LENT, _while_open=_as_it_is), ("19. a task",)),
+    Mutation("what was kept of the connection goes on", lambda: patched(UNIT, _check_lent=_goes_on), ("19. a task",)),
     Mutation("what the driver made goes on", lambda: patched(asyncpg.Connection, _on_release=_no_release), ("20. a task",)),
     Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. qa_tickets.list",)),
     Mutation("filters take unknown names", lambda: patched(base.Repository, _filter_values=_any_filter), ("7. ",)),

@@ -11,6 +11,7 @@ import asyncpg
 from derwin_db import repos
 from derwin_db.deploy import logins
 from derwin_db.errors import ScopeError
+from derwin_db.isolation.seal import Kind
 from tests.isolation.arena import Arena
 from tests.isolation.statements import raw_connection
 from tests.isolation.units import Script, only
@@ -84,6 +85,11 @@ async def the_scope_of_another_open_unit_is_worth_nothing(arena: Arena) -> None:
         await replayed(await raw_connection(session), stolen)
 
 
+async def server_time(raw: Any) -> int:
+    """Return the server's clock as tokens carry it."""
+    return await raw.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+
+
 async def replayed(raw: Any, stolen: str) -> None:
     """Try a scope that was valid elsewhere, in each way to set one."""
     for statement, arguments in (
@@ -106,10 +112,11 @@ async def a_token_of_another_backend_is_worth_nothing(arena: Arena) -> None:
     async with arena.shared.narrow.project(arena.a.project_id) as session:
         raw = await raw_connection(session)
         pid = await raw.fetchval("SELECT pg_backend_pid()")
+        now = await server_time(raw)
         for wrong in (pid + 1, pid - 1, 0, 2**31 - 1):
             await raw.execute("SAVEPOINT replaying")
             try:
-                await raw.fetch("SELECT public.derwin_open($1)", seal.token(arena.b.project_id, wrong))
+                await raw.fetch("SELECT public.derwin_open($1)", seal.token(Kind.OPENS, arena.b.project_id, now, wrong))
             except asyncpg.PostgresError as error:
                 assert error.sqlstate == "DW004"  # noqa: PT017  # what comes after matters too
                 await raw.execute("ROLLBACK TO replaying")

@@ -15,11 +15,11 @@ from derwin_db import Database, repos, sql
 from derwin_db.deploy import logins
 from derwin_db.errors import ConfigurationError, InvalidInput, ScopeError
 from derwin_db.isolation.catalog.tables import TABLES
-from derwin_db.isolation.seal import Seal
+from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of
-from tests.isolation.sealing import sealing_scripts
+from tests.isolation.sealing import sealing_scripts, server_time
 
 SCRIPTS = [script for script in sealing_scripts() if script.family == 14]
 
@@ -53,7 +53,7 @@ class TestTheft:
         try:
             await connection.execute("SET ROLE derwin_admin")
             row = await connection.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
-            token = Seal(*row).token(arena.b.project_id, connection.get_server_pid())
+            token = Seal(*row).token(Kind.OPENS, arena.b.project_id, await server_time(connection), connection.get_server_pid())
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="derwin_open"):
                 await connection.execute("SELECT public.derwin_open($1)", token)
         finally:

@@ -170,6 +170,61 @@ class TestLeftovers:
                     await late(*arguments)
 
 
+class TestEndedTransactions:
+    """Of two server connections a unit that ended its transaction would hand its own on, with all that it had set."""
+
+    @pytest.fixture
+    async def pair(self, migrated: TestDatabase) -> AsyncIterator[tuple[Database, Database]]:
+        pooler = Pooler.of(migrated, size=2)
+        await asyncio.to_thread(pooler.start)
+        urls = {**migrated.urls, "url": url_of(pooler.declared(migrated.service))}
+        async with Database(**urls) as one, Database(**urls) as two:
+            yield one, two
+        pooler.remove()
+
+    SEEN = "SELECT current_setting('work_mem') || ' ' || current_setting('default_transaction_isolation')"
+    POISONS = (
+        "COMMIT; SET work_mem = '1234kB'",
+        "SELECT 1; COMMIT; SET work_mem = '1234kB'; SET default_transaction_isolation = 'serializable'",
+        "SET work_mem = '1234kB'; COMMIT AND CHAIN",
+        "/**/ ;ROLLBACK/**/; SET work_mem = '1234kB'",
+    )
+
+    @pytest.mark.parametrize("poison", POISONS)
+    async def test_leave_nothing_on_a_server_connection(self, pair: Clients, poison: str):
+        one, two = pair
+        mine, other = [await new_project(one) for _ in range(2)]
+        async with one.project(mine) as first, two.project(other) as second:  # both server connections are there
+            clean = (await first.sql.execute(sa.text(self.SEEN))).scalar_one()
+            assert (await second.sql.execute(sa.text(self.SEEN))).scalar_one() == clean
+        with pytest.raises(DerwinError):
+            async with one.project(mine) as session:
+                await repos.qa_tickets.create(session, a_ticket())
+                raw: Any = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+                for statement in poison.split("; "):
+                    with contextlib.suppress(DerwinError, asyncpg.PostgresError):
+                        await raw.execute(statement)
+                await raw.execute(poison)
+        assert session.outcome == "rolled back"
+        for _ in range(3):
+            async with one.project(mine) as first, two.project(other) as second:
+                seen = [(await unit.sql.execute(sa.text(self.SEEN))).scalar_one() for unit in (first, second)]
+                assert seen == [clean, clean]
+                assert await repos.qa_tickets.count(first) == 0
+
+    async def test_one_statement_at_a_time_and_no_copy(self, pair: Clients):
+        project = await new_project(pair[0])
+        async with pair[0].project(project) as session:
+            raw: Any = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+            assert await raw.execute("SELECT 1") == "SELECT 1"
+            with pytest.raises(ScopeError, match="one statement at a time"):
+                await raw.copy_from_query("SELECT 1", output=bytes)
+            await raw.execute("SAVEPOINT a")
+            with pytest.raises(asyncpg.PostgresSyntaxError, match="multiple commands"):
+                await raw.execute("SELECT 1; SELECT 2")
+            await raw.execute("ROLLBACK TO a")
+
+
 class TestLargerThings:
     async def test_a_stream_keeps_its_place_while_the_unit_does_other_things(self, clients: Clients):
         project = await new_project(clients[0])

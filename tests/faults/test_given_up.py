@@ -1,0 +1,106 @@
+"""A statement that was given up ends on the server too: SQL may turn its timeouts off, and catch its cancel."""
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import DatabaseTimeout, DerwinError
+from derwin_db.testing import TestDatabase
+from tests.faults.load import new_project, raised
+
+STUBBORN = """DO $$ BEGIN
+    PERFORM set_config('statement_timeout', '0', true), set_config('transaction_timeout', '0', true);
+    LOCK TABLE public.qa_tickets IN ACCESS EXCLUSIVE MODE;
+    LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;
+END $$"""
+HELD = (
+    "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'public.qa_tickets'::regclass AND granted"
+)
+
+
+@pytest.fixture
+async def owner(database: TestDatabase) -> Any:
+    connection = await asyncpg.connect(**database.owner.connect_arguments())
+    yield connection
+    await connection.close()
+
+
+async def until(owner: Any, number: int, seconds: float = 30) -> None:
+    """Wait until so many sessions hold the lock."""
+    deadline = time.monotonic() + seconds
+    while await owner.fetchval(HELD) != number:
+        assert time.monotonic() < deadline, (
+            f"after {seconds} s the lock is still held" if number == 0 else "nobody got the lock"
+        )
+        await asyncio.sleep(0.02)
+
+
+async def hold(db: Database, project: Any) -> None:
+    async with db.project(project) as session:
+        await session.sql.execute(sa.text(STUBBORN))
+
+
+class TestGivenUp:
+    async def test_by_a_timeout(self, make_db, project, owner):
+        db = make_db(command_timeout=1, statement_timeout=0.5, cleanup_timeout=0.5)
+        assert isinstance(await raised(hold(db, project)), DatabaseTimeout)
+        await until(owner, 0)
+        assert (
+            await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN%PERFORM set_config%'")
+            == 0
+        )
+
+    async def test_by_a_cancellation(self, make_db, project, owner):
+        db = make_db(cleanup_timeout=0.3)
+        task = asyncio.create_task(hold(db, project))
+        await until(owner, 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(owner, 0)
+
+    async def test_by_a_database_that_is_closed(self, make_db, project, owner):
+        db = make_db(cleanup_timeout=0.5)
+        task = asyncio.create_task(hold(db, project))
+        await until(owner, 1)
+        await db.close()
+        await until(owner, 0)
+        assert isinstance(await raised(asyncio.wait_for(task, 10)), DerwinError)
+
+    async def test_by_a_client_that_is_gone(self, database, project, owner, db):
+        program = (
+            "import asyncio, sys, sqlalchemy as sa\n"
+            "from derwin_db import Database\n"
+            "async def main():\n"
+            "    async with Database(sys.argv[1], direct_url=sys.argv[2]) as db, db.project(sys.argv[3]) as session:\n"
+            "        await session.sql.execute(sa.text(sys.argv[4]))\n"
+            "asyncio.run(main())\n"
+        )
+        arguments = (database.urls["url"], database.urls["direct_url"], str(project), STUBBORN)
+        client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, *arguments)
+        try:
+            await until(owner, 1)
+        finally:
+            client.kill()
+            await client.wait()
+        await until(owner, 0)
+
+    async def test_nobody_else_is_ended(self, make_db, owner):
+        """The number of a process may be another's by then."""
+        db = make_db()
+        project = (await new_project(db)).id
+        async with db.project(project) as session:
+            connection = await session._connected()
+            process = connection.process
+            pool = session._pool
+            connection.process = process._replace(started_at=process.started_at.replace(year=2001))
+            pool._given_up.add(connection.process)
+            await pool._end_given_up()
+            assert not pool._given_up
+            assert await repos.qa_tickets.count(session) == 0

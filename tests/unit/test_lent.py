@@ -1,0 +1,167 @@
+"""What is lent of the connection can't end the unit's transaction; where a script did it all the same, the unit says so."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import ScopeError
+from derwin_db.models import Project
+from derwin_db.unit.lent import ends_transaction
+from tests.repos.rows import a_charge, a_ticket
+
+
+async def driver_of(session: Any) -> Any:
+    return (await (await session.sql.connection()).get_raw_connection()).driver_connection
+
+
+class TestEndsTransaction:
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "COMMIT",
+            " \n\tcommit work",
+            ";;COMMIT AND CHAIN",
+            "end",
+            "Abort",
+            "-- a word\nROLLBACK",
+            "/* one /* inside */ of another */ rollback and chain",
+            "/**/--\r\n;/*;*/END",
+            "ROLLBACK WORK",
+            "rollback /* TO */ transaction",
+            "PREPARE TRANSACTION 'x'",
+            "prepare/**/transaction 'x'",
+        ],
+    )
+    def test_of_what_does(self, sql: str) -> None:
+        assert ends_transaction(sql)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "",
+            "SELECT 'COMMIT'",
+            "SELECT CASE WHEN true THEN 1 END",
+            "ROLLBACK TO a",
+            "rollback work to savepoint a",
+            "ROLLBACK/**/TRANSACTION--\nTO a",
+            "PREPARE transactions AS SELECT 1",
+            "DO $$ BEGIN NULL; END $$",
+            "/* COMMIT",
+            "committed",
+            "SAVEPOINT a",
+        ],
+    )
+    def test_of_what_does_not(self, sql: str) -> None:
+        assert not ends_transaction(sql)
+
+
+ENDS = ("COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "ABORT", "END")
+
+
+class TestOneStatement:
+    @pytest.mark.parametrize("end", ENDS)
+    async def test_that_ends_the_transaction_is_refused(self, db: Database, project: Project, end: str) -> None:
+        called: list[int] = []
+        with pytest.raises(ScopeError, match="ends its own transaction"):
+            async with db.project(project.id) as session:
+                ticket = await repos.qa_tickets.create(session, a_ticket())
+                session.after_commit(lambda: called.append(1))
+                await session.sql.execute(sa.text(end))
+        assert session.outcome == "rolled back"
+        assert not called
+        async with db.project(project.id) as session:
+            assert not await repos.qa_tickets.exists(session, ticket.id)
+
+    @pytest.mark.parametrize("way", ["execute", "fetch", "fetchrow", "fetchval", "prepare", "executemany"])
+    async def test_is_refused_by_the_driver_s_connection_too_and_the_unit_goes_on(
+        self, db: Database, project: Project, way: str
+    ) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                await getattr(raw, way)("COMMIT", *([[]] if way == "executemany" else []))
+            ticket = await repos.qa_tickets.create(session, a_ticket())
+        async with db.project(project.id) as session:
+            assert await repos.qa_tickets.exists(session, ticket.id)
+
+    async def test_that_goes_back_to_a_savepoint_is_not(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            await raw.execute("SAVEPOINT mine")
+            with pytest.raises(Exception, match="division"):
+                await raw.execute("SELECT 1 / 0")
+            await raw.execute("ROLLBACK TO mine")
+            await repos.spend_ledger.append(session, a_charge("a"))
+        assert session.outcome == "committed"
+
+
+class Own(Exception):
+    pass
+
+
+SCRIPTS = [f"SELECT 1; {end}{after}" for end in ENDS for after in ("", "; BEGIN")] + [
+    "SELECT 1; COMMIT; SELECT 1 / 0",
+    "SELECT 1; COMMIT AND CHAIN; SELECT 1 / 0",
+]
+
+
+class TestScript:
+    @pytest.mark.parametrize("leaves", ["well", "by an error"])
+    @pytest.mark.parametrize("script", SCRIPTS)
+    async def test_that_ended_the_transaction_is_noticed(
+        self, own_db: Database, script: str, leaves: str, filled_by: Any
+    ) -> None:
+        project = await filled_by(own_db)
+        called: list[int] = []
+        with pytest.raises((ScopeError, Own)):
+            async with own_db.project(project) as session:
+                await repos.qa_tickets.create(session, a_ticket())
+                session.after_commit(lambda: called.append(1))
+                raw = await driver_of(session)
+                pid = raw.get_server_pid()
+                if "1 / 0" in script:
+                    with pytest.raises(Exception, match="division"):
+                        await raw.execute(script)
+                else:
+                    await raw.execute(script)
+                for verb in (repos.qa_tickets.count, repos.projects.current):
+                    with pytest.raises(ScopeError, match="ended its transaction"):
+                        await verb(session)
+                if leaves == "by an error":
+                    raise Own
+        assert session.outcome == "outcome unknown"
+        assert not called
+        async with own_db.project(project) as session:
+            assert (await driver_of(session)).get_server_pid() != pid, "the connection went back to the pool"
+
+    async def test_that_only_looks_like_it_goes_on(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            await raw.execute("SELECT CASE WHEN true THEN 1 END; SELECT 'COMMIT'; DO $$ BEGIN NULL; END $$")
+            ticket = await repos.qa_tickets.create(session, a_ticket())
+        assert session.outcome == "committed"
+        async with db.project(project.id) as session:
+            assert await repos.qa_tickets.exists(session, ticket.id)
+
+    @pytest.mark.parametrize("body", ["COMMIT", "ROLLBACK"])
+    async def test_a_block_inside_the_transaction_can_t_end_it(self, db: Database, project: Project, body: str) -> None:
+        with pytest.raises(ScopeError, match="can't end its transaction"):
+            async with db.project(project.id) as session:
+                await repos.qa_tickets.create(session, a_ticket())
+                await session.sql.execute(sa.text(f"DO $$ BEGIN {body}; END $$"))
+        assert session.outcome == "rolled back"
+
+
+@pytest.fixture
+def filled_by() -> Any:
+    """Makes a project in a database of the test's own."""
+
+    async def make(db: Database) -> Any:
+        from tests.repos.test_projects import a_project
+
+        async with db.admin(reason="a test") as admin:
+            return (await repos.projects.create(admin, a_project())).id
+
+    return make
