@@ -102,7 +102,7 @@ def amend(state: ORMExecuteState) -> None:
         return
     if isinstance(state.parameters, list):
         raise InvalidStatement("An UPDATE by a list of rows can't move versions: use the repository, or one row at a time.")
-    set_by_hand = statement._values or {}  # noqa: SLF001  # no public name says which columns an UPDATE sets
+    set_by_hand: Any = statement._values or {}  # noqa: SLF001  # no public name says which columns an UPDATE sets
     given = {getattr(key, "key", key) for key in set_by_hand} | set(state.parameters or {})
     moved: dict[str, Any] = {"updated_at": sa.func.now()}
     if table.name in VERSIONED:
