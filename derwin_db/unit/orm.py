@@ -102,8 +102,8 @@ def amend(state: ORMExecuteState) -> None:
         return
     if isinstance(state.parameters, list):
         raise InvalidStatement("An UPDATE by a list of rows can't move versions: use the repository, or one row at a time.")
-    stored = statement._values or {}  # noqa: SLF001  # no public way; tests/contract/test_private_names.py lists it
-    given = {getattr(key, "key", key) for key in stored} | set(state.parameters or {})
+    set_by_hand: Any = statement._values or {}  # noqa: SLF001  # no public name says which columns an UPDATE sets
+    given = {getattr(key, "key", key) for key in set_by_hand} | set(state.parameters or {})
     moved: dict[str, Any] = {"updated_at": sa.func.now()}
     if table.name in VERSIONED:
         moved["version"] = table.c.version + 1

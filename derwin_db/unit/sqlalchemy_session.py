@@ -33,8 +33,7 @@ class UnitSession(Session):
 
     def flush(self, objects: Any = None) -> None:
         self.json.changed()
-        if not self._flushing:
-            stamp(self)
+        stamp(self)
         super().flush(objects)
 
     def commit(self) -> NoReturn:

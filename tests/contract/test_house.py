@@ -28,6 +28,7 @@ class TestFolders:
             "connection/driver.py",
             "connection/facts.py",
             "deploy/migrations.py",
+            "deploy/obstacles.py",
             "deploy/targets.py",
             "deploy/logins.py",
         }
