@@ -69,14 +69,22 @@ def ruff(*arguments: str) -> str:
     program = shutil.which("ruff") or (str(beside) if beside.exists() else None)
     if program is None:
         raise SystemExit("ruff is not installed: pip install ruff")
-    command = [program, "check", "--isolated", "--no-cache", "--exit-zero", "--quiet", "--config", "exclude=[]", *arguments]
+    command = [program, "check", "--isolated", "--no-cache", "--exit-zero", "--quiet", "--config", "exclude=[]"]
+    command += ["--no-respect-gitignore", *arguments]  # a virtual environment of Python 3.13 ignores itself
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603  # arguments, no shell
 
 
 def findings(folder: Path, rules: str) -> list[models.RawSignalCreate]:
-    """Return what ruff finds, each finding once: the same rule at the same place is the same finding."""
+    """Return what ruff finds, each finding once: the same rule at the same place is the same finding.
+
+    Errors:
+        SystemExit where there is none, which says what was looked at.
+    """
     seen = datetime.now(UTC)
     results = json.loads(ruff("--select", rules, "--output-format", "json", str(folder)))
+    if not results:
+        files = len(ruff("--show-files", str(folder)).splitlines())
+        raise SystemExit(f"Nothing to do: ruff looked at {files} files in {folder} and found nothing by the rules {rules}.")
     signals = (signal_of(result, folder, seen) for result in results)
     return list({signal.fingerprint: signal for signal in signals}.values())
 

@@ -43,12 +43,6 @@ def environment_of(database: TestDatabase) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def empty(server: TestServer) -> dict[str, str]:
-    """A database that the tests of this file take from nothing to seeded, in their order."""
-    return environment_of(server.empty())
-
-
-@pytest.fixture(scope="module")
 def seeded(server: TestServer) -> dict[str, str]:
     environment = environment_of(server.migrated())
     assert run("seed", environment=environment).returncode == 0
@@ -87,12 +81,12 @@ class TestSeed:
         result = run("psql", "-At", "-c", query, environment=seeded)
         assert result.stdout.strip() == "1|1|2|1"
 
-    def test_demo_adds_a_history_once(self, seeded: dict[str, str]) -> None:
-        counts = []
+    def test_demo_adds_a_history_once(self, server: TestServer) -> None:
+        environment, counts = environment_of(server.migrated()), []
         for _ in range(2):
-            result = run("seed", "--demo", "--json", environment=seeded)
+            result = run("seed", "--demo", "--json", environment=environment)
             assert result.returncode == 0, result.stderr
-            counts.append(run("psql", "-At", "-c", "SELECT count(*) FROM qa_tickets", environment=seeded).stdout.strip())
+            counts.append(run("psql", "-At", "-c", "SELECT count(*) FROM qa_tickets", environment=environment).stdout.strip())
         expected = json.loads(result.stdout)["demo"]["tickets"]
         assert counts == [str(expected)] * 2
 

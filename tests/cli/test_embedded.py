@@ -8,21 +8,28 @@ import pytest
 
 from .test_commands import run
 
+FIRST_STEPS = (["embedded", "status", "--json"], ["migrate"], ["seed"])
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def began(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+    """A folder with a seeded server in it, and what the first steps said."""
     chosen = tmp_path_factory.mktemp("embedded") / "data"
-    yield chosen
+    yield chosen, [run(*words, environment={"DERWIN_DATA_DIR": str(chosen)}).stdout for words in FIRST_STEPS]
     run("embedded", "stop", environment={"DERWIN_DATA_DIR": str(chosen)})
 
 
+@pytest.fixture
+def folder(began: tuple[Path, list[str]]) -> Path:
+    return began[0]
+
+
 class TestEmbedded:
-    def test_from_nothing_to_seeded_with_no_url_at_all(self, folder: Path) -> None:
-        environment = {"DERWIN_DATA_DIR": str(folder)}
-        before = json.loads(run("embedded", "status", "--json", environment=environment).stdout)
+    def test_from_nothing_to_seeded_with_no_url_at_all(self, began: tuple[Path, list[str]]) -> None:
+        folder, (status, _, seeded) = began
+        environment, before = {"DERWIN_DATA_DIR": str(folder)}, json.loads(status)
         assert (before["created"], before["running"]) == (False, False)
-        assert run("migrate", environment=environment).returncode == 0
-        assert run("seed", environment=environment).stdout.startswith("lifeline | ERP | AUTHOR\n")
+        assert seeded.startswith("lifeline | ERP | AUTHOR\n")
         result = run("psql", "-At", "-c", "SELECT slug, type, mode FROM projects", environment=environment)
         assert result.stdout.strip() == "lifeline|ERP|AUTHOR"
 

@@ -73,3 +73,14 @@ class TestFindings:
     def test_says_what_it_lacks(self, migrated: TestDatabase) -> None:
         with pytest.raises(AssertionError, match="no-such-folder does not exist"):
             run(migrated, "no-such-folder")
+
+    def test_looks_at_what_git_is_told_to_ignore(self, migrated: TestDatabase, tmp_path: Path) -> None:
+        (tmp_path / ".gitignore").write_text("*\n")
+        (tmp_path / "module.py").write_text("import os\n")
+        report = run(migrated, str(tmp_path), "--project", "ignored-by-git", "--select", "F")
+        assert number(report, "written") == 1
+
+    def test_says_why_it_finds_nothing(self, migrated: TestDatabase, tmp_path: Path) -> None:
+        (tmp_path / "module.py").write_text("")
+        with pytest.raises(AssertionError, match=r"looked at 1 files in .* found nothing by the rules F"):
+            run(migrated, str(tmp_path), "--select", "F")
