@@ -14,6 +14,7 @@ import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.errors import ConfigurationError
+from derwin_db.isolation.catalog import code
 
 Progress = Callable[[str, int, int], None]
 """Called with a table's name, how many tables are distributed, and how many there are."""
@@ -78,6 +79,7 @@ def statements(*, is_sealed: bool) -> list[str]:
     """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms."""
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
+    prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in sorted(code.STAMPS)]
     if is_sealed:
         prepared += sql.read_current("plain_scope", table="projects", column="id")
         for table in sql.PROJECT_TABLES:

@@ -139,7 +139,7 @@ async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
     return [
         verdict(
             "triggers",
-            await code.triggers(opened),
+            await code.triggers(opened, is_distributed=facts.is_distributed),
             well="all in place, ALWAYS",
             fix="ALTER TABLE ... ENABLE ALWAYS TRIGGER ...",
         ),

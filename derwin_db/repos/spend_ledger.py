@@ -1,5 +1,6 @@
 """spend_ledger: the books. Entries are appended once, by their idempotency key, and never change."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
 from derwin_db.fields.money import MONEY
-from derwin_db.fields.scalars import Timestamp, new_id
+from derwin_db.fields.scalars import Timestamp, new_id, project_id_of
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
 from derwin_db.paging import Page
@@ -147,7 +148,13 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         """Return what was spent by project slug, deleted projects too. Through the admin door."""
         admin_session(session).note("spend_ledger.totals_by_project")
         values = _bounds(since, until)
-        return dict(await session.fetch(_totals_by_project_statement(tuple(values)), values))
+        totals: dict[UUID, Decimal] = defaultdict(Decimal)
+        slugs: dict[UUID, str] = {}
+        for project_id, slug, amount in await session.fetch(_totals_by_project_statement(tuple(values)), values):
+            totals[project_id] += amount
+            if project_id_of(slug) == project_id:
+                slugs[project_id] = slug
+        return {slugs.get(project_id, str(project_id)): amount for project_id, amount in totals.items()}
 
     async def _check_cap(self, session: ProjectSession, amount: Decimal, cap: SpendCap) -> None:
         spent = Decimal((await session.fetch(_spent_statement(), {"window": cap.window}))[0])
@@ -272,5 +279,7 @@ def _totals_statement(key: TotalsKey, shape: tuple[str, ...]) -> Statement[tuple
 
 @cache
 def _totals_by_project_statement(shape: tuple[str, ...]) -> Statement[tuple[Any, ...]]:
-    query = sa.select(_LEDGER.c.project_slug, _sum()).where(*_within(shape)).group_by(_LEDGER.c.project_slug)
+    """The sum goes by the id; a slug that is not the id's own names no project."""
+    keys = (_LEDGER.c.project_id, _LEDGER.c.project_slug)
+    query = sa.select(*keys, _sum()).where(*_within(shape)).group_by(*keys)
     return tuples("spend_ledger.totals_by_project", query.order_by(_LEDGER.c.project_slug), is_scoped=False)

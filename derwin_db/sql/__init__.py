@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "e5a1c0947b3f"
+HEAD_REVISION = "f7c2a90e6b14"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -38,10 +38,11 @@ PROJECT_TABLES = (
 CURRENT = {
     "admin_policies": "admin_policies.v1",
     "admin_writes": "admin_writes.v1",
-    "append_only": "append_only.v1",
+    "append_only": "append_only.v2",
     "append_only_table": "append_only_table.v1",
     "distribute_table": "distribute_table.v1",
     "grants": "grants.v1",
+    "history": "history.v1",
     "plain_scope": "plain_scope.v1",
     "projects_policies_plain": "projects_policies_plain.v1",
     "projects_policies_sealed": "projects_policies_sealed.v1",
@@ -51,6 +52,7 @@ CURRENT = {
     "roles": "roles.v1",
     "scope_key": "scope_key.v1",
     "scope_sealed": "scope_sealed.v2",
+    "stamps": "stamps.v1",
     "table_policies_plain": "table_policies_plain.v1",
     "table_policies_sealed": "table_policies_sealed.v1",
     "uuid7": "uuid7.v1",

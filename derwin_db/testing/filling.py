@@ -46,6 +46,7 @@ from derwin_db.query.builders import table_of
 from derwin_db.session import ProjectSession
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.testing.examples import MOMENT, example, value_of
+from derwin_db.testing.history import writing_history
 
 _ROAD = (TicketStatus.TRIAGED, TicketStatus.IN_PROGRESS, TicketStatus.FIX_PROPOSED, TicketStatus.RESOLVED)
 
@@ -188,6 +189,15 @@ async def _keep(session: ProjectSession, marker: str) -> None:
     await repos.audit_artifacts.record(session, data)
     held = await repos.audit_artifacts.record(session, data)
     await repos.audit_artifacts.hold(session, held.id)
+    async with writing_history(session):
+        await _add_expired(session, data)
+    charge = example(SpendLedgerCreate, marker=marker, run_id=run.id, ticket_id=ticket.id, fix_attempt_id=attempt.id)
+    await repos.spend_ledger.append(session, charge)
+    again = {"kind": SpendKind.CREDIT, "amount_usd": -charge.amount_usd / 3, "idempotency_key": f"{marker} 2"}
+    await repos.spend_ledger.append(session, charge.model_copy(update=again))
+
+
+async def _add_expired(session: ProjectSession, data: AuditArtifactCreate) -> None:
     for days in (1, 2):
         expired = AuditArtifact(
             project_id=session.project_id,
@@ -198,10 +208,6 @@ async def _keep(session: ProjectSession, marker: str) -> None:
         )
         session.sql.add(expired)
     await session.sql.flush()
-    charge = example(SpendLedgerCreate, marker=marker, run_id=run.id, ticket_id=ticket.id, fix_attempt_id=attempt.id)
-    await repos.spend_ledger.append(session, charge)
-    again = {"kind": SpendKind.CREDIT, "amount_usd": -charge.amount_usd / 3, "idempotency_key": f"{marker} 2"}
-    await repos.spend_ledger.append(session, charge.model_copy(update=again))
 
 
 async def _fill_the_rest(session: ProjectSession, marker: str) -> None:

@@ -17,6 +17,7 @@ import zstandard
 from derwin_db import repos
 from derwin_db.errors import Conflict
 from derwin_db.fields.scalars import project_id_of
+from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.sql import HEAD_REVISION
 from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Lines, Writer, row_line
@@ -103,6 +104,8 @@ async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | 
         async with db.admin(reason=f"undo the import of {slug}") as admin:
             await repos.projects.delete(admin, report.project_id, despite_retention=True)
         raise
+    async with db.admin(reason=f"end of the import of {slug}") as admin:
+        await close_history(admin, report.project_id)
     return report
 
 
@@ -111,6 +114,7 @@ async def _create_root(admin: AdminSession, report: Report, row: str) -> None:
     if await repos.projects.exists(admin, report.project_id):
         raise Conflict("A project of this slug exists already. Erase it first, or import elsewhere.")
     await admin.execute(import_root_statement(), {"rows": f"[{row}]"})
+    await open_history(admin, report.project_id)
 
 
 async def _write_rows(

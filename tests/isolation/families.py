@@ -26,5 +26,10 @@ FAMILIES = {
     23: "the catalog",
     24: "fences that somebody takes down",
     25: "statements that are prepared already",
+    26: "estimates of the planner, and what statistics keep",
+    27: "what a login may change of itself and of its fences",
+    28: "evidence, logs and ledger by hand",
+    29: "values at and beyond the ends of their types",
+    30: "stores and signals that the whole server shares",
 }
 """The attacks of docs/isolation.md. The catalog (23) and fences that fall (24) are checks of `doctor`, tried in mutations."""

@@ -20,6 +20,7 @@ from tests.isolation.sealing import sealing_scripts
 from tests.isolation.statements import statement_cases
 from tests.isolation.states import Case, judge
 from tests.isolation.units import Script, unit_scripts
+from tests.isolation.writing import writing_scripts
 
 Attack = Case | Script
 
@@ -35,6 +36,7 @@ async def all_attacks(arena: Arena) -> list[Attack]:
         *unit_scripts(),
         *sealing_scripts(),
         *key_scripts(),
+        *writing_scripts(),
     ]
 
 

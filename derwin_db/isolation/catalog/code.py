@@ -5,19 +5,30 @@ from typing import Any
 
 from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
-from derwin_db.isolation.catalog.grants import SEAL
+from derwin_db.isolation.catalog.grants import DEFINERS
 from derwin_db.isolation.catalog.tables import OURS, TABLES
 from derwin_db.isolation.preamble import APP_ROLE
 
+STAMPS = {
+    ("audit_artifacts", "derwin_stamp_evidence"),
+    ("project_mode_logs", "derwin_stamp_log"),
+    ("profile_evolution_logs", "derwin_stamp_log"),
+    ("project_mode_logs", "derwin_check_mode_log"),
+    ("projects", "derwin_check_mode"),
+    ("spend_ledger", "derwin_check_ledger"),
+}
+"""What stamps and checks rows as they are written. Not on a distributed server: they look at other tables."""
 
-def expected_triggers() -> set[tuple[str, str]]:
-    """Return (table, trigger) of what guards the append-only tables and the evidence."""
+
+def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
+    """Return (table, trigger) of what guards the append-only tables, the evidence, and what is written into them."""
     guards = ("append_only_row", "append_only_statement", "append_only_truncate")
     found = {(table, f"derwin_{guard}") for table in APPEND_ONLY_TABLES for guard in guards}
-    return found | {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
+    found |= {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
+    return found if is_distributed else found | STAMPS
 
 
-async def triggers(opened: Any) -> list[str]:
+async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
     """Return guards that are missing, disabled, or walked past by session_replication_role; and rules, which rewrite writes."""
     rows = await opened.fetch(
         f"""
@@ -26,14 +37,15 @@ async def triggers(opened: Any) -> list[str]:
         """,
         TABLES,
     )
+    expected = expected_triggers(is_distributed=is_distributed)
     states = {(row["name"], row["tgname"]): row["tgenabled"] for row in rows}
     said = {None: "is missing", "D": "is disabled", "O": "is not ALWAYS", "R": "fires on replicas alone"}
     wrong = [
         f"{name} of {table} {said.get(states.get((table, name)), 'is not ours')}"
-        for table, name in sorted(expected_triggers())
+        for table, name in sorted(expected)
         if states.get((table, name)) != "A"
     ]
-    wrong += [f"{name} of {table} is not ours" for table, name in sorted(set(states) - expected_triggers())]
+    wrong += [f"{name} of {table} is not ours" for table, name in sorted(set(states) - expected)]
     ruled = await opened.fetch(f"SELECT t.relname AS name FROM pg_class t WHERE t.relhasrules AND {OURS}", TABLES)
     return wrong + [f"{row['name']} has a rule" for row in ruled]
 
@@ -49,6 +61,8 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
     return {
         **sql.function_bodies("append_only", project_is_gone=gone),
         **sql.function_bodies("retention", project_is_gone=gone),
+        **sql.function_bodies("history"),
+        **({} if is_distributed else sql.function_bodies("stamps")),
     }
 
 
@@ -67,7 +81,7 @@ async def changed_functions(opened: Any, expected: Mapping[str, str]) -> list[st
         for name, body in expected.items()
         if name not in present
         or present[name]["prosrc"] != body
-        or present[name]["prosecdef"] != (name in SEAL)
+        or present[name]["prosecdef"] != (name in DEFINERS)
         or present[name]["proconfig"] != ["search_path=pg_catalog, pg_temp"]
     ]
 
@@ -84,7 +98,7 @@ async def definer_functions(opened: Any, login: str) -> list[str]:
         ORDER BY 1
         """,
         [APP_ROLE, login],
-        SEAL,
+        DEFINERS,
     )
     return [row["name"] for row in rows]
 

@@ -11,6 +11,9 @@ from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 SEAL = ("derwin_open", "derwin_scope")
 """The functions of the seal: SECURITY DEFINER, because they read the key."""
 
+DEFINERS = (*SEAL, "derwin_is_restoring")
+"""All functions of this package that run as their owner: they read what is closed to sessions."""
+
 Grant = tuple[str, str, str, str]
 """Table, column (empty for the whole table), role, privilege."""
 
@@ -97,8 +100,9 @@ async def function_grants(opened: Any) -> list[str]:
         LEFT JOIN pg_roles r ON r.oid = a.grantee
         WHERE t.relnamespace = to_regnamespace('derwin') AND a.grantee <> t.relowner
         """,
-        SEAL,
+        DEFINERS,
     )
-    allowed = {(APP_ROLE, "derwin_open()"), (APP_ROLE, "derwin_scope()"), (ADMIN_ROLE, "derwin.scope_key")}
+    allowed = {(APP_ROLE, f"{name}()") for name in DEFINERS}
+    allowed |= {(ADMIN_ROLE, "derwin.scope_key"), (ADMIN_ROLE, "derwin.restoring")}
     present = {(row["grantee"], row["what"]) for row in rows}
     return [f"{what} to {grantee}" for grantee, what in sorted(present - allowed)]

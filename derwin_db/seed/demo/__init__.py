@@ -15,9 +15,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db import repos
 from derwin_db.database import Database
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import AuditArtifact
 from derwin_db.models.enums import ComplianceMode
 from derwin_db.query.builders import table_of
+from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.repos.rules.retention import retention_end
 from derwin_db.seed.demo.history import DemoCounts, History
 from derwin_db.seed.demo.learning import learn
@@ -37,6 +39,8 @@ async def seed_demo(
     """Write the history of Lifeline, which must be there. Returns the counts. Idempotent within a day."""
     midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     history = History(DemoCounts.at(scale), midnight)
+    async with db.admin(reason="the demo's history") as admin:
+        await open_history(admin, project_id_of(LIFELINE))
     for model, rows, total in history.tables():
         written = 0
         for batch in _batches(rows):
@@ -45,6 +49,8 @@ async def seed_demo(
             written += len(batch)
             if progress is not None:
                 progress(table_of(model).name, written, total)
+    async with db.admin(reason="end of the demo's history") as admin:
+        await close_history(admin, project_id_of(LIFELINE))
     async with db.project(LIFELINE) as session:
         await repos.classification_trust.refresh(session, sorted(AREAS))
         await learn(session)

@@ -1,0 +1,35 @@
+"""Writing the past of a project: only while the admin door says so are times and rules taken as they are given."""
+
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from derwin_db.query.statement import Statement, command
+from derwin_db.session import AdminSession
+
+_RESTORING = sa.table("restoring", sa.column("id", sa.Uuid()), schema="derwin")
+
+
+async def open_history(session: AdminSession, project_id: UUID) -> None:
+    """Let units of work write rows of this project with times of the past, for a day at the most."""
+    await close_history(session, project_id)
+    await session.execute(_open_statement(), {"id": project_id})
+
+
+async def close_history(session: AdminSession, project_id: UUID) -> None:
+    """Have the database stamp what is written into this project, as into all others."""
+    await session.execute(_close_statement(), {"id": project_id})
+
+
+@cache
+def _open_statement() -> Statement[None]:
+    values: dict[str, Any] = {"id": sa.bindparam("id", type_=sa.Uuid())}
+    return command("projects.open_history", sa.insert(_RESTORING).values(values), is_scoped=False)
+
+
+@cache
+def _close_statement() -> Statement[None]:
+    query = sa.delete(_RESTORING).where(_RESTORING.c.id == sa.bindparam("id", type_=sa.Uuid()))
+    return command("projects.close_history", query, is_scoped=False)
