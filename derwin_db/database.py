@@ -70,6 +70,8 @@ class Database:
             read_wait=self.settings.read_wait,
             in_background=self.in_background,
             session_limits=self._session_limits,
+            forget_project=self._forget_project,
+            admin=self.admin,
         )
         self._to_service = Route(partial(self.app_pool, read_only=False))
         self._to_reader = Route(partial(self.app_pool, read_only=True), self._stand_in)
@@ -298,6 +300,12 @@ class Database:
         version = 0 if self._app is None else self._app.preamble.server_version
         longest = self.settings.transaction_timeout if version >= 170000 else None
         return {"idle_timeout": self.settings.idle_in_transaction_timeout, "transaction_timeout": longest}
+
+    def _forget_project(self, project_id: UUID) -> None:
+        """Look again whether the project is there: it was deleted here."""
+        read = None if self._replica is None else self._replica.opened
+        for source in filter(None, (self._app, read)):
+            source.preamble.known_projects.discard(project_id)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run clean-up in a task of its own, which `close` waits for."""

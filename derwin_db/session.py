@@ -4,7 +4,7 @@ A unit commits at the end of its block and rolls back on any exception, cancella
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
@@ -18,6 +18,8 @@ from derwin_db.isolation.preamble import Preamble, TransactionMode
 from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import is_of_the_driver, raise_translated, sqlstate_of, translate_any
+from derwin_db.translation.sqlstates import EXACT
+from derwin_db.unit.alone import Reader
 from derwin_db.unit.backend import Backend, Route
 from derwin_db.unit.transaction import Savepoint, State, Transaction
 
@@ -95,12 +97,15 @@ class UnitOfWork(Transaction):
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
         """Run the statement and return its rows. Repositories' way in; errors are translated."""
-        arguments = self._arguments(statement, values)
-        records = await self._driver("fetch", statement.sql, *arguments, by=statement)
+        records = await self._records(statement, values)
         try:
             return statement.rows(records)
         except (ValueError, LookupError):
             raise _unreadable(statement) from None
+
+    async def _records(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any]:
+        records: Sequence[Any] = await self._driver("fetch", statement.sql, *self._arguments(statement, values), by=statement)
+        return records
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
@@ -132,16 +137,20 @@ class UnitOfWork(Transaction):
     async def _next(self, cursor: Any) -> Any:
         return await cursor.fetch(_STREAM_ROWS)
 
-    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
-        self._check_usable()
-        if statement.is_scoped is not self._expects_scope:
-            raise ScopeError("This operation belongs to the other kind of session: `db.project(...)` or `db.admin(...)`.")
+    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any], *, is_alone: bool = False) -> list[Any]:
+        self._check_takes(statement)
         try:
-            return statement.arguments(values)
+            return (statement.alone if is_alone else statement).arguments(values)
         except KeyError:
             raise  # a parameter that the repository forgot
         except Exception as error:
             raise translate_any(error) from None
+
+    def _check_takes(self, statement: Statement[Any]) -> None:
+        """Let a statement run that belongs to this kind of session."""
+        self._check_usable()
+        if statement.is_scoped is not self._expects_scope:
+            raise ScopeError("This operation belongs to the other kind of session: `db.project(...)` or `db.admin(...)`.")
 
     def __reduce__(self) -> NoReturn:
         raise ScopeError("A unit of work can't be copied or pickled.")
@@ -204,8 +213,32 @@ class ProjectSession(UnitOfWork):
             raise DatabaseUnavailable(_STANDBY) from None
         super()._fail(error)
 
-    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
-        return super()._arguments(statement, {**values, "project_id": self.__project_id})
+    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any], *, is_alone: bool = False) -> list[Any]:
+        return super()._arguments(statement, {**values, "project_id": self.__project_id}, is_alone=is_alone)
+
+    def _check_takes(self, statement: Statement[Any]) -> None:
+        super()._check_takes(statement)
+        if self.is_read_only and not statement.reads:
+            raise ScopeError(EXACT[_READ_ONLY].sentence())
+
+    async def _records(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any]:
+        if self._may_read_alone(statement):
+            arguments = self._arguments(statement, values, is_alone=True)
+            reader = Reader(self._backend, self.__project_id, self._watch)
+            records = await self._run_alone(lambda source: reader.read(source, statement, arguments))
+            if records is not None:
+                return records
+        return await super()._records(statement, values)
+
+    def _may_read_alone(self, statement: Statement[Any]) -> bool:
+        """Tell whether the statement needs no transaction: it only reads, and nothing of this unit is to be seen by it yet."""
+        return (
+            statement.reads
+            and self._connection is None
+            and self._sql is None
+            and self.__begin is not TransactionMode.SNAPSHOT
+            and (self.__after is None or not self.is_read_only)
+        )
 
 
 @final
@@ -231,6 +264,10 @@ class AdminSession(UnitOfWork):
         self._options = {"timeout": seconds}
         names = (await self._choose()).preamble.timeout_names
         await self.set_for_unit("; ".join(f"SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names))
+
+    def forget_project(self, project_id: UUID) -> None:
+        """Have units of the project look again whether it is there, once this one has committed."""
+        self.after_commit(lambda: self._backend.forget_project(project_id))
 
     def note(self, operation: str) -> None:
         """Remember what was done, for the log."""

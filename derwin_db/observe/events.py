@@ -89,9 +89,13 @@ class Watch:
     def _enter(self, observer: Observer) -> None:
         self._units.append(observer.entered(self._project_id))
 
+    def at(self, server: Endpoint) -> None:
+        """Know from then on which server it is."""
+        self._server = server
+
     def opening(self, call: Awaitable[T], name: str, server: Endpoint) -> Awaitable[T]:
         """Observe the preamble, and know from then on which server it is."""
-        self._server = server
+        self.at(server)
         return self.over(call, name)
 
     def called(

@@ -10,8 +10,9 @@ function that is generated for each list of columns.
 Source: cost of the ways to hydrate and to compile, measured on SQLAlchemy 2.1 and SQLModel 0.0.50, docs/performance.md.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -50,13 +51,48 @@ _FLOAT8, _NUMERIC = 701, 1700
 """Type OIDs by which the dialect tells how the driver returns a number. Source: PostgreSQL's pg_type.dat."""
 
 
+_SCOPE: sa.BindParameter[str] = sa.bindparam("derwin_scope", "", sa.Text())
+_SETS_SCOPE = sa.func.pg_catalog.set_config(sa.literal_column("'derwin.project_id'"), _SCOPE, sa.true())
+_GATE = sa.select(_SETS_SCOPE).scalar_subquery().is_not(None)
+"""A condition without a column: PostgreSQL evaluates it once, before it looks at any row, so the policies find a scope.
+
+Source:
+    Tried on 15 to 18, under all settings of the planner (tests/contract/test_alone.py). The manual does not promise the order:
+    a policy that comes first raises an error of its own, and the statement runs again in a transaction.
+"""
+
+_DOES_MORE = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|SHARE|nextval|pg_notify|set_config|pg_(try_)?advisory_\w+)\b")
+"""What a SELECT holds that does more than read: locks, changes in a CTE, functions with effects. None of ours is quoted."""
+
+
+class AloneForm(NamedTuple):
+    """The statement as it runs without a transaction around it: it brings its scope along, as one argument more."""
+
+    sql: str
+    arguments: Callable[[Mapping[str, Any]], list[Any]]
+    scope_at: int
+    """Where among the arguments the scope goes."""
+
+
 class Statement(Generic[R]):
     """One compiled statement: its SQL, how arguments are bound, and how records become rows.
 
     `name` is the repository's method that runs it, as in `qa_tickets.transition`: logs and spans show it.
     """
 
-    __slots__ = ("arguments", "is_scoped", "name", "operation", "rows", "sql", "table")
+    __slots__ = (
+        "_alone",
+        "_expression",
+        "arguments",
+        "is_of_rows",
+        "is_scoped",
+        "name",
+        "operation",
+        "reads",
+        "rows",
+        "sql",
+        "table",
+    )
 
     arguments: Callable[[Mapping[str, Any]], list[Any]]
     """Returns the positional arguments for these parameters. A missing one is a KeyError: a defect, not bad input."""
@@ -74,6 +110,20 @@ class Statement(Generic[R]):
         self.rows: Callable[[Records], list[R]] = rows
         self.is_scoped: bool = is_scoped
         self.arguments = _binder(name, compiled)
+        self.reads: bool = isinstance(expression, sa.Select) and _DOES_MORE.search(compiled.string) is None
+        """Whether it reads, and does nothing else."""
+        self.is_of_rows: bool = False
+        """Whether a record is a row that is stored: of an aggregate there is one where nothing is."""
+        self._expression = expression
+        self._alone: AloneForm | None = None
+
+    @property
+    def alone(self) -> AloneForm:
+        """The form of a statement that reads which needs no transaction around it. Compiled at its first use."""
+        if self._alone is None:
+            compiled: Any = cast("sa.Select[Any]", self._expression).where(_GATE).compile(dialect=DIALECT)
+            self._alone = AloneForm(compiled.string, _binder(self.name, compiled), compiled.positiontup.index(_SCOPE.key))
+        return self._alone
 
 
 def _table_of(expression: sa.Executable) -> str | None:
@@ -116,7 +166,9 @@ def _bind_processor(kind: Any) -> Callable[[Any], Any] | None:
 def entities(name: str, expression: sa.Executable, model: type[M], *, is_scoped: bool = True) -> Statement[M]:
     """Return the statement whose rows are instances of the model. It selects, or returns, columns of its table alone."""
     columns = _columns_of(expression)
-    return Statement(name, expression, hydrator(model, columns), is_scoped=is_scoped)
+    statement = Statement(name, expression, hydrator(model, columns), is_scoped=is_scoped)
+    statement.is_of_rows = True
+    return statement
 
 
 def scalars(name: str, expression: sa.Executable, *, is_scoped: bool = True) -> Statement[Any]:

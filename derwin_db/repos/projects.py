@@ -259,7 +259,9 @@ class Projects:
         """
         admin_session(session).note("projects.delete")
         may_go = check_flag(despite_retention, "despite_retention")
-        return await deletion.remove(session, check_id(id), despite_retention=may_go)
+        gone = await deletion.remove(session, check_id(id), despite_retention=may_go)
+        session.forget_project(id)
+        return gone
 
 
 # --- statements of a project's own session ----------------------------------------------------------------------------

@@ -2,21 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
 
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.session import ProjectSession
-
-if TYPE_CHECKING:
-    from derwin_db.database import Database
 
 
 @asynccontextmanager
 async def writing_history(session: ProjectSession) -> AsyncIterator[None]:
     """Let this unit of work write times of the past into evidence, logs and ledger until the end of the block."""
-    database = cast("Database", session._backend)
-    async with database.admin(reason="a test writes the past") as admin:
+    admin_door = session._backend.admin  # noqa: SLF001  # no session leads to it; a test's may
+    async with admin_door(reason="a test writes the past") as admin:
         await open_history(admin, session.project_id)
     yield
-    async with database.admin(reason="a test has written the past") as admin:
+    async with admin_door(reason="a test has written the past") as admin:
         await close_history(admin, session.project_id)

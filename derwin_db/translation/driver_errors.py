@@ -87,6 +87,17 @@ def breaks_connections(error: BaseException) -> bool:
     return isinstance(error, TimeoutError) or type(error).__name__ in _OUTDATED
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """Tell whether the connection went away under a statement, or can't run it any more: another one may."""
+    if isinstance(error, TimeoutError) or not isinstance(error, Exception):
+        return False
+    state = sqlstate_of(_driver_error(error))
+    if state is not None:
+        return state.startswith(_LOST) or type(error).__name__ in _OUTDATED
+    translated = translate(error)
+    return isinstance(translated, DatabaseUnavailable) and not isinstance(error, DerwinError)
+
+
 def translate(error: BaseException) -> DerwinError | None:
     """Return this package's error for what a driver, SQLAlchemy or the network raised; None for anything else.
 

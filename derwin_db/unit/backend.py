@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from uuid import UUID
 
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource, Pool
@@ -41,6 +42,16 @@ class Backend:
     """Runs clean-up in a task that the `Database` waits for when it is closed."""
     session_limits: Callable[[], Limits]
     """Returns the limits by which the server ends a session of a unit."""
+    forget_project: Callable[[UUID], None]
+    """Has the `Database` look again whether a project is there."""
+    admin: Callable[..., Any]
+    """The admin door of the same `Database`."""
+    misplaced: int = 0
+    """How often a read that ran alone was planned past its scope, and ran again in a transaction."""
+
+    async def outlive(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work to its end in a task of its own, and wait for it unless this one is cancelled."""
+        await asyncio.shield(self.in_background(work))
 
 
 def nobody(_failed: Pool, _error: BaseException) -> DataSource | None:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from derwin_db.connection.driver import CLEAN_IN_TRANSACTION, PooledConnection, serving_process
 from derwin_db.connection.pool import DataSource, Pool
@@ -31,18 +31,23 @@ from derwin_db.observe.events import Watch
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import (
     breaks_connections,
+    is_connection_lost,
     is_of_the_driver,
     raise_translated,
+    sqlstate_of,
     translate,
     translate_any,
 )
 from derwin_db.unit.activity import Activity
+from derwin_db.unit.alone import NeedsTransaction
 from derwin_db.unit.backend import Backend, Outcome, Route, call_all, ended, ended_later, give_back
 from derwin_db.unit.lent import Borrowed, Lender
 from derwin_db.unit.resumable import Resumable
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 _NOT_ENTERED = "This unit of work is not open: use it inside its `async with` block."
@@ -81,6 +86,7 @@ class Transaction(ABC):
     _expects_scope: bool
     _pool: Pool | None = None
     _connection: PooledConnection | None = None
+    _source: DataSource | None = None
     _watch: Watch | None = None
 
     def __init__(self, backend: Backend, route: Route) -> None:
@@ -225,8 +231,36 @@ class Transaction(ABC):
         """Open the transaction, for whom this kind of session is."""
 
     async def _choose(self) -> DataSource:
-        """Return where this kind of session takes its connection."""
-        return await self._route.choose()
+        """Return where this unit takes its connections: always the same server, so that it never goes back in time."""
+        return self._source or await self._route.choose()
+
+    async def _run_alone(self, work: Callable[[DataSource], Awaitable[T]]) -> T | None:
+        """Run what takes and gives back a connection by itself, under the rules of this unit. None: it needs a transaction."""
+        self._start()
+        try:
+            source = await self._choose()
+            return await self._work_alone(source, work) if source.preamble.allows_alone else None
+        except NeedsTransaction:
+            return None
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._finish()
+
+    async def _work_alone(self, source: DataSource, work: Callable[[DataSource], Awaitable[T]]) -> T:
+        try:
+            result = await work(source)
+        except Exception as error:
+            has_answered = isinstance(error, NeedsTransaction) or (sqlstate_of(error) and not is_connection_lost(error))
+            other = None if has_answered else self._route.stand_in(source.pool, error)
+            if other is None or self._state is State.ENDED:
+                raise
+            source = other
+            result = await work(source)
+        if self._state is State.ENDED:  # another task left the unit meanwhile
+            raise ScopeError(_NOT_ENTERED)
+        self._source = source
+        return result
 
     async def _begin(self) -> PooledConnection:
         """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""
@@ -251,17 +285,18 @@ class Transaction(ABC):
                 if breaks_connections(error):
                     pool.drop_all_like(connection)
                     raise
-                await self._in_background(give_back(pool, connection, self._backend.cleanup_timeout))
+                await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
                 if is_dead and attempt + 1 < _BEGIN_ATTEMPTS:
                     pool.forget_idle()  # the one that was just given back too: its clock may be wrong
                     continue
                 raise
             if self._state is State.ENDED:  # another task ended the unit meanwhile
-                await self._in_background(give_back(pool, connection, self._backend.cleanup_timeout))
+                await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
             self._pool, self._connection, self._is_pooled = pool, connection, preamble.is_pooled
             self._activity.begin()
+            self._source = source
             return connection
         raise DatabaseUnavailable
 
@@ -281,7 +316,7 @@ class Transaction(ABC):
         try:
             await ending.run()
         except asyncio.CancelledError:
-            await self._in_background(self._commit_late(ending))
+            await self._backend.outlive(self._commit_late(ending))
             raise
         except BaseException:
             await self._abandon(is_lost=self._outcome == "outcome unknown")
@@ -363,7 +398,7 @@ class Transaction(ABC):
         if is_taken:
             pool.give_up(connection)
             return
-        await self._in_background(self._rollback(pool, connection))
+        await self._backend.outlive(self._rollback(pool, connection))
 
     def _rollback(self, pool: Pool, connection: PooledConnection) -> Coroutine[Any, Any, None]:
         clean = f"; {CLEAN_IN_TRANSACTION}" if self._sql is not None and self._is_pooled else ""
@@ -392,10 +427,6 @@ class Transaction(ABC):
         pool, connection = self._pool, self._connection
         self._pool = self._connection = None
         return pool, connection
-
-    async def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the work to its end in a task of its own, and wait for it unless this one is cancelled."""
-        await asyncio.shield(self._backend.in_background(work))
 
     # --- savepoints ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 from uuid import UUID
 
 import pytest
@@ -23,7 +23,19 @@ from tests.contract.verbs import PROJECT_CALLS, SINCE, UNTIL, Call
 from tests.repos.filling import REPOSITORIES
 from tests.repos.test_projects import a_project
 
-Sent = tuple[Statement[Any], list[Any]]
+
+class Sent(NamedTuple):
+    """What a session hands to the driver: of a statement that reads, both its forms."""
+
+    name: str
+    sql: str
+    arguments: list[Any]
+
+    @classmethod
+    def of(cls, statement: Statement[Any], arguments: list[Any]) -> "Sent":
+        return cls(statement.name, statement.sql, arguments)
+
+
 ITS_PROJECT = object()
 """Stands in recorded arguments for the project: a statement is looked at for projects of several sizes."""
 
@@ -48,18 +60,16 @@ class Plans:
         """Return the plans of these statements for the project of this size."""
         plans = []
         async with self.db.project(self.projects[size]) as session:
-            for number, (statement, arguments) in enumerate(sent):
+            for number, (_, sql, arguments) in enumerate(sent):
                 given = [session.project_id if value is ITS_PROJECT else value for value in arguments]
                 if is_generic:
                     name, nulls = f"plan_{number}", ", ".join(["NULL"] * len(given))
-                    await session._driver(
-                        "execute", f"SET LOCAL plan_cache_mode = force_generic_plan; PREPARE {name} AS {statement.sql}"
-                    )
+                    await session._driver("execute", f"SET LOCAL plan_cache_mode = force_generic_plan; PREPARE {name} AS {sql}")
                     execute = f"EXECUTE {name}({nulls})" if given else f"EXECUTE {name}"
                     (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {execute}")
                     await session._driver("execute", f"DEALLOCATE {name}")
                 else:
-                    (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {statement.sql}", *given)
+                    (row,) = await session._driver("fetch", f"EXPLAIN (FORMAT JSON) {sql}", *given)
                 plans.append(json.loads(row[0])[0]["Plan"])
         return plans
 
@@ -68,9 +78,9 @@ class Plans:
         assert sent
         for size in (LARGE, MIDDLE):
             for generic in (False, True) if is_generic else (False,):
-                for (statement, _), plan in zip(sent, await self.explain(size, sent, is_generic=generic), strict=True):
+                for (name, sql, _), plan in zip(sent, await self.explain(size, sent, is_generic=generic), strict=True):
                     for node in nodes(plan):
-                        assert is_by_index(node), f"{statement.name}: {json.dumps(node, indent=1)}\n{statement.sql}"
+                        assert is_by_index(node), f"{name}: {json.dumps(node, indent=1)}\n{sql}"
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -97,10 +107,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sent]]:
     sent: list[Sent] = []
     original = ProjectSession._arguments
 
-    def note(self: ProjectSession, statement: Any, values: Any) -> Any:
-        arguments = original(self, statement, values)
-        sent.append((statement, [ITS_PROJECT if value == self.project_id else value for value in arguments]))
-        return arguments
+    def note(self: ProjectSession, statement: Any, values: Any, *, is_alone: bool = False) -> Any:
+        for form in (statement, statement.alone) if statement.reads else (statement,):
+            arguments = original(self, statement, values, is_alone=form is not statement)
+            given = [ITS_PROJECT if value == self.project_id else value for value in arguments]
+            sent.append(Sent(statement.name, form.sql, given))
+        return original(self, statement, values, is_alone=is_alone)
 
     with monkeypatch.context() as patch:
         patch.setattr(ProjectSession, "_arguments", note)
@@ -148,9 +160,9 @@ class TestReads:
                     async for _ in repo.stream(session, **filters):
                         break
                     await repo.count(session, **filters)
-        following = [statement for statement, _ in sent if ") < (" in statement.sql]
+        following = [one for one in sent if ") < (" in one.sql]
         assert following or table in {"projects", "project_profiles"}
-        await plans.check(list({statement.sql: (statement, arguments) for statement, arguments in sent}.values()))
+        await plans.check(list({one.sql: one for one in sent}.values()))
 
     @pytest.mark.parametrize(("table", "column"), SELECTIVE)
     @pytest.mark.parametrize("is_generic", [False, True])
@@ -162,7 +174,8 @@ class TestReads:
             row = next(row for row in (await repo.list(session, limit=20)).items if getattr(row, column) is not None)
             statement = repo._count_statement((column,))
             values = {"project_id": ITS_PROJECT, column: getattr(row, column)}
-        (plan,) = await plans.explain(LARGE, [(statement, statement.arguments(values))], is_generic=is_generic)
+        sent = [Sent.of(statement, statement.arguments(values))]
+        (plan,) = await plans.explain(LARGE, sent, is_generic=is_generic)
         assert any(f"({column} = " in node.get("Index Cond", "") for node in nodes(plan)), json.dumps(plan, indent=1)
 
 

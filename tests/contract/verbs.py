@@ -42,6 +42,26 @@ from tests.repos.rows import (
 from tests.repos.rules.test_trust import attempt, concluded
 from tests.repos.test_projects import a_project
 
+READS = frozenset(
+    {
+        "projects.current",
+        "projects.get_by_slug",
+        "project_profiles.current",
+        "project_profiles.at_version",
+        "qa_runs.statistics",
+        "rag_corpus.search",
+        "raw_signals.pending",
+        "qa_tickets.find_by_fingerprint",
+        "qa_tickets.counts_by_status",
+        "classification_trust.for_classification",
+        "audit_artifacts.expired",
+        "policies.active",
+        "spend_ledger.total",
+        "spend_ledger.totals_by",
+    }
+)
+"""Verbs beside the shared reads that change nothing, and lock nothing."""
+
 WHO = {"actor": "ada", "reason": "a test"}
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 CAP = SpendCap(Decimal(1000), timedelta(days=1))
@@ -57,7 +77,7 @@ async def _nothing(_: Any) -> None:
 class Call:
     """One way to call one verb: `run(session, made)` in a unit of its own, after `made = prepare(session)` in another one.
 
-    `statements` is what `run` sends, beside begin and commit.
+    `statements` is what `run` sends, beside begin and commit. A verb that only reads begins no transaction.
     """
 
     verb: str
@@ -68,6 +88,11 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.verb} {self.case}".strip()
+
+    @property
+    def reads(self) -> bool:
+        """Whether the verb only reads."""
+        return self.verb in READS
 
 
 async def run_of(session: Any) -> Any:

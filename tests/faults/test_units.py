@@ -530,7 +530,7 @@ class TestClose:
 
         async def hold() -> None:
             async with db.project(project) as session:
-                await repos.qa_tickets.count(session)
+                await repos.spend_ledger.append(session, entry("held"))
                 await held.wait()
 
         holder = asyncio.create_task(raised(hold()))

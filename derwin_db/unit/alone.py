@@ -1,0 +1,120 @@
+"""Reads that run alone: one statement that brings its scope along, on a connection that is taken for it and given back.
+
+A unit of work is READ COMMITTED, so each of its statements sees its own moment anyway: what is read before the first write
+needs no transaction. No connection is held while the unit's caller does something else.
+"""
+
+import logging
+from collections.abc import Awaitable, Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from derwin_db.connection.driver import PooledConnection
+from derwin_db.connection.pool import DataSource
+from derwin_db.errors import DatabaseUnavailable, ProjectNotFound, SqlState
+from derwin_db.models import Project
+from derwin_db.observe.events import Watch
+from derwin_db.query.builders import scoped
+from derwin_db.query.statement import Statement, scalars
+from derwin_db.translation.driver_errors import breaks_connections, is_connection_lost, sqlstate_of
+from derwin_db.unit.backend import Backend, give_back
+
+logger: logging.Logger = logging.getLogger("derwin_db")
+
+_ATTEMPTS = 2
+"""A read that loses its connection is run once more: it has changed nothing."""
+
+
+class NeedsTransaction(Exception):
+    """The statement found no scope, or an old one: it is to be run in a transaction."""
+
+
+class Reader:
+    """Runs statements of one project alone."""
+
+    def __init__(self, backend: Backend, project_id: UUID, watch: Watch | None) -> None:
+        self._backend = backend
+        self._project_id = project_id
+        self._watch = watch
+
+    async def read(self, source: DataSource, statement: Statement[Any], arguments: list[Any]) -> Sequence[Any]:
+        """Return the records of the statement; the arguments are those of its form that runs alone.
+
+        Errors:
+            ProjectNotFound; NeedsTransaction; the driver's own.
+        """
+        for attempt in range(_ATTEMPTS):
+            connection = await source.pool.acquire()
+            try:
+                records = await self._read_on(connection, source, statement, arguments)
+            except BaseException as error:
+                await self._end(connection, source, error)
+                self._judge(error, statement, is_last=attempt + 1 == _ATTEMPTS)
+                continue
+            await source.pool.release(connection)
+            return records
+        raise DatabaseUnavailable
+
+    async def _read_on(
+        self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
+    ) -> Sequence[Any]:
+        form, known = statement.alone, source.preamble.known_projects
+        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
+        call: Awaitable[Sequence[Any]] = connection.fetch(form.sql, *arguments)
+        if self._watch is not None:
+            self._watch.at(source.pool.server)
+            call = self._watch.called(call, "fetch", form.sql, statement, arguments)
+        records = await call
+        if self._project_id not in known:
+            if not (records and statement.is_of_rows):
+                await self._look_for_project(connection, source)
+            known.add(self._project_id)
+        return records
+
+    async def _look_for_project(self, connection: PooledConnection, source: DataSource) -> None:
+        """See that the project is there, once for each server: an empty answer does not say so."""
+        form = _exists_statement().alone
+        arguments = form.arguments({"project_id": self._project_id})
+        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
+        if not await connection.fetch(form.sql, *arguments):
+            raise ProjectNotFound
+
+    async def _end(self, connection: PooledConnection, source: DataSource, error: BaseException) -> None:
+        """Give the connection back after an error, or end it."""
+        pool = source.pool
+        if breaks_connections(error):
+            pool.drop_all_like(connection)
+        elif sqlstate_of(error) == SqlState.SCOPE_ENDED:
+            pool.drop_all_like(connection)  # the server's clock was set: what was seen of it is wrong
+        elif is_connection_lost(error) or connection.is_closed():
+            pool.drop_all_like(connection)
+        elif isinstance(error, Exception):
+            await pool.release(connection)
+        else:
+            work = give_back(pool, connection, self._backend.cleanup_timeout, sql="SELECT 1")
+            await self._backend.outlive(work)
+
+    def _judge(self, error: BaseException, statement: Statement[Any], *, is_last: bool) -> None:
+        """Raise the error, unless the statement may run once more.
+
+        Errors:
+            NeedsTransaction where it found no scope.
+        """
+        state = sqlstate_of(error)
+        if state == SqlState.NO_SCOPE:
+            self._backend.misplaced += 1
+            logger.warning("%s was planned past its scope; it runs in a transaction", statement.name)
+            raise NeedsTransaction
+        if state == SqlState.SCOPE_ENDED and is_last:
+            raise NeedsTransaction
+        may_run_again = state == SqlState.SCOPE_ENDED or is_connection_lost(error)
+        if is_last or not may_run_again:
+            raise error
+
+
+@cache
+def _exists_statement() -> Statement[int]:
+    return scalars("projects.exists", scoped(Project, sa.literal(1)))
