@@ -20,6 +20,15 @@ from derwin_db.fastapi.health import health_router
 from derwin_db.fastapi.lifespan import lifespan
 from derwin_db.fastapi.page import Paging
 from derwin_db.fastapi.problem import Problem
-from derwin_db.fastapi.scope import scoped
+from derwin_db.fastapi.scope import OpenUnit, scoped, scoped_units
 
-__all__ = ["Paging", "Problem", "health_router", "install_error_handlers", "lifespan", "scoped"]
+__all__ = [
+    "OpenUnit",
+    "Paging",
+    "Problem",
+    "health_router",
+    "install_error_handlers",
+    "lifespan",
+    "scoped",
+    "scoped_units",
+]

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
 
-from derwin_db.errors import ConfigurationError, DerwinError, ScopeError
+from derwin_db.errors import ConfigurationError, DerwinError, InvalidStatement, ScopeError
 from derwin_db.fastapi.openapi import describe_problems
 from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
 from derwin_db.fastapi.validation import refusal
@@ -42,7 +42,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _derwin_error(connection: Request | WebSocket, error: Any) -> Response | None:
     status = status_of(error)
-    if isinstance(error, ScopeError | ConfigurationError):
+    if isinstance(error, ScopeError | InvalidStatement | ConfigurationError):
         logger.error("%s: %s", error.code, error.message, exc_info=error)
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.warning("%s: %s", error.code, error.message)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends
+from fastapi.requests import HTTPConnection
 
 from derwin_db import repos
 from derwin_db.database import Database
@@ -36,6 +37,35 @@ def scoped(db: Database, *, authorize: Authorize, read_only: bool = False, strea
     return Depends(ScopedUnit(db, authorize, read_only, streaming), scope="request" if streaming else "function")
 
 
+def scoped_units(db: Database, *, authorize: Authorize, read_only: bool = False) -> Any:
+    """Return the dependency for what lives longer than a unit of work may: web sockets, and streams without an end.
+
+    It is a function that opens a unit of the project: one for each message, committed before it is acknowledged.
+
+        async with unit() as session:
+            ticket = await repos.qa_tickets.create(session, data)
+        await socket.send_text(str(ticket.id))
+
+    The project is authorized once, when the socket is opened.
+
+    Errors:
+        As for `scoped`.
+    """
+    if not callable(authorize):
+        raise TypeError("scoped_units() wants authorize=..., a dependency that returns the project or raises.")
+    return Depends(ScopedUnits(db, authorize, read_only, streaming=False), scope="request")
+
+
+OpenUnit = Callable[[], ProjectSession]
+"""What `scoped_units` gives: it opens a unit of work of the project."""
+
+
+_IN_A_SOCKET = (
+    "A web socket lives longer than a unit of work: what it stores would be committed when the socket is closed, and lost if "
+    "that fails. Ask for scoped_units(...), and open one for each message: `async with unit() as session`."
+)
+
+
 class ScopedUnit:
     """The dependency itself. Two with the same arguments are equal, so that FastAPI makes one unit of them a request."""
 
@@ -43,11 +73,14 @@ class ScopedUnit:
         self.is_read_only = read_only
         self._db = db
         self._streaming = streaming
-        self._key = (db, authorize, read_only, streaming)
-        parameter = inspect.Parameter("project", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Any, Depends(authorize)])
-        self.__signature__: inspect.Signature = inspect.Signature([parameter])
+        self._key = (type(self), db, authorize, read_only, streaming)
+        project = inspect.Parameter("project", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Any, Depends(authorize)])
+        connection = inspect.Parameter("connection", inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
+        self.__signature__: inspect.Signature = inspect.Signature([project, connection])
 
-    async def __call__(self, *, project: object) -> AsyncIterator[ProjectSession]:
+    async def __call__(self, *, project: object, connection: HTTPConnection) -> AsyncIterator[ProjectSession]:
+        if connection.scope["type"] == "websocket" and not self.is_read_only:
+            raise ScopeError(_IN_A_SOCKET)
         async with self._unit(project) as session:
             if self._streaming:
                 await repos.projects.current(session)  # what can fail at the begin fails while there is a status to say it
@@ -66,3 +99,10 @@ class ScopedUnit:
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+
+class ScopedUnits(ScopedUnit):
+    """The dependency of `scoped_units`: units of the project, as many as are asked for."""
+
+    async def __call__(self, *, project: object, connection: HTTPConnection) -> AsyncIterator[OpenUnit]:  # type: ignore[override]  # noqa: ARG002  # it gives what opens sessions
+        yield lambda: self._unit(project)

@@ -7,7 +7,7 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import AfterValidator, BeforeValidator
 
-from derwin_db.fields.scalars import refuse, stored
+from derwin_db.fields.scalars import described, refuse, stored
 
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
 
@@ -33,6 +33,9 @@ Money = Annotated[
     Decimal,
     BeforeValidator(_decimal),
     stored(MONEY, "{0} = round({0}, 6) AND {0} > -100000000 AND {0} < 100000000"),
+    described(
+        "US dollars as text: at most 8 digits before the point and 6 behind it.", "0.42", pattern=r"^[+-]?\d{1,8}(\.\d{1,6})?$"
+    ),
 ]
 """US dollars: refused where a digit would be lost, by the database too. Text or Decimal, never a float."""
 
@@ -48,5 +51,6 @@ Cost = Annotated[
     BeforeValidator(_decimal),
     AfterValidator(_not_negative),
     stored(MONEY, "{0} = round({0}, 6) AND {0} >= 0 AND {0} < 100000000"),
+    described("US dollars as text, not negative, at most 6 digits behind the point.", "0.42", pattern=r"^\d{1,8}(\.\d{1,6})?$"),
 ]
 """US dollars, not negative."""

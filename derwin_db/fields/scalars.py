@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import sqlalchemy as sa
 import uuid_utils.compat
-from pydantic import AfterValidator, BeforeValidator, Strict
+from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field
 
@@ -75,7 +75,17 @@ def _uuid(value: object) -> UUID:
     return result
 
 
-Id = Annotated[UUID, BeforeValidator(_uuid), Field(sa_type=sa.Uuid)]
+def described(description: str, *examples: Any, type: str = "string", **keywords: Any) -> WithJsonSchema:
+    """Return what a client is told of a value: the rules that a validator of ours holds, in JSON Schema's words."""
+    return WithJsonSchema({"type": type, "description": description, "examples": list(examples), **keywords})
+
+
+Id = Annotated[
+    UUID,
+    BeforeValidator(_uuid),
+    Field(sa_type=sa.Uuid),
+    described("A UUID.", "0198f3c2-7b1e-7c3a-9d52-4e0f6a1b2c3d", format="uuid"),
+]
 """A UUID or its text (braces, urn: and missing dashes are understood); never nil."""
 
 
@@ -126,7 +136,13 @@ ShortText = Annotated[
 ]
 """1 to 500 characters."""
 
-LongText = Annotated[str, Strict(), AfterValidator(_long), Field(sa_type=sa.Text)]
+LongText = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_long),
+    Field(sa_type=sa.Text),
+    described("Text of up to 1,000,000 characters.", "What happens, and what should.", maxLength=LONG_TEXT_LENGTH),
+]
 """Up to 1,000,000 characters."""
 
 Fingerprint = Annotated[str, Strict(), _text(128, min_length=1, max_length=128), AfterValidator(check_text)]
@@ -137,6 +153,13 @@ Slug = Annotated[
     Strict(),
     AfterValidator(_slug),
     stored(sa.Text, "{0} ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND char_length({0}) <= 63"),
+    described(
+        "A name in URLs: 1 to 63 of a-z, 0-9 and single inner hyphens.",
+        "acme",
+        pattern="^[a-z0-9]+(-[a-z0-9]+)*$",
+        minLength=1,
+        maxLength=63,
+    ),
 ]
 
 Classification = Annotated[
@@ -144,6 +167,7 @@ Classification = Annotated[
     Strict(),
     _matching(_CLASSIFICATION, "A classification has 1 to 64 of a-z, 0-9 and underscore"),
     stored(sa.Text, "{0} ~ '^[a-z0-9_]+$' AND char_length({0}) <= 64"),
+    described("What kind of bug it is, in 1 to 64 of a-z, 0-9 and underscore.", "calculation", pattern="^[a-z0-9_]{1,64}$"),
 ]
 """`ui_bug`, `data_integrity`, ..."""
 
@@ -152,6 +176,7 @@ Sha256 = Annotated[
     Strict(),
     _matching(_SHA256, "A SHA-256 digest has 64 lower-case hexadecimal digits"),
     stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
+    described("A SHA-256 digest, 64 lower-case hexadecimal digits.", "0" * 64, pattern="^[0-9a-f]{64}$"),
 ]
 
 
@@ -187,10 +212,26 @@ def _any_uri(value: str) -> str:
     return _address(value, schemes=None, forbidden=frozenset({"javascript", "data", "file"}))
 
 
-WebUrl = Annotated[str, Strict(), AfterValidator(_web_url), _text(SHORT_TEXT_LENGTH)]
+def _described_address(description: str, example: str) -> WithJsonSchema:
+    return described(description, example, format="uri", minLength=1, maxLength=SHORT_TEXT_LENGTH)
+
+
+WebUrl = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_web_url),
+    _text(SHORT_TEXT_LENGTH),
+    _described_address("A URL with http or https, without credentials.", "https://example.com/acme"),
+]
 """http or https, a host, no credentials, up to 500 characters."""
 
-AnyUri = Annotated[str, Strict(), AfterValidator(_any_uri), _text(SHORT_TEXT_LENGTH)]
+AnyUri = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_any_uri),
+    _text(SHORT_TEXT_LENGTH),
+    _described_address("A URI of any scheme but javascript, data and file, without credentials.", "s3://evidence/17.png"),
+]
 """Any scheme but javascript, data and file; no credentials, up to 500 characters."""
 
 
@@ -211,13 +252,13 @@ def _number(value: object) -> float:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_integer), stored(sa.Integer, "{0} >= 0", ge=0, le=INT4_MAX)]
+Count = Annotated[int, stored(sa.Integer, "{0} >= 0", ge=0, le=INT4_MAX), BeforeValidator(_integer)]
 """0 to 2^31 - 1."""
 
-ByteSize = Annotated[int, BeforeValidator(_integer), stored(sa.BigInteger, "{0} >= 0", ge=0, le=INT8_MAX)]
+ByteSize = Annotated[int, stored(sa.BigInteger, "{0} >= 0", ge=0, le=INT8_MAX), BeforeValidator(_integer)]
 """0 to 2^63 - 1."""
 
-Score = Annotated[float, BeforeValidator(_number), stored(sa.Double, "{0} >= 0 AND {0} <= 1", ge=0, le=1)]
+Score = Annotated[float, stored(sa.Double, "{0} >= 0 AND {0} <= 1", ge=0, le=1), BeforeValidator(_number)]
 """0 to 1. NaN sorts above every number in PostgreSQL, so the upper bound refuses it too."""
 
 
@@ -249,7 +290,12 @@ def _timestamp(value: object) -> datetime:
     return moment
 
 
-Timestamp = Annotated[datetime, BeforeValidator(_timestamp), Field(sa_type=sa.DateTime(timezone=True))]
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(_timestamp),
+    Field(sa_type=sa.DateTime(timezone=True)),
+    described("A time with an offset from UTC, at most to the microsecond.", "2026-11-23T09:30:00Z", format="date-time"),
+]
 """A point in time, kept in UTC. A naive time is refused."""
 
 

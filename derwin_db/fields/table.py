@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import ValidationError, core_schema, from_json
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
@@ -22,6 +23,7 @@ from sqlmodel import Field, SQLModel
 from sqlmodel._compat import SQLModelConfig
 
 from derwin_db.fields.columns import timestamp_now
+from derwin_db.fields.reading import read_model
 from derwin_db.fields.scalars import new_id
 from derwin_db.sql import PROJECT_TABLES
 
@@ -133,6 +135,37 @@ class Table(SQLModel, registry=OWN):
         """Have the ORM of `session.sql` raise and compare versions, and read what the database computed."""
         versioned = {"version_id_col": cls.version} if cls.__tablename__ in VERSIONED else {}  # type: ignore[attr-defined]
         return {"eager_defaults": True, **versioned}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        """Have what is no row yet (a dict, JSON) checked like an input, wherever a row is wanted in another model."""
+        schema = handler(source)
+        if not cls.model_config.get("table"):
+            return schema
+        name = f"{cls.__module__}.{cls.__qualname__}:{id(cls)}"  # one description of it, however often it is used
+        return core_schema.no_info_wrap_validator_function(lambda value, _: cls._checked(value), schema, ref=name)
+
+    @classmethod
+    def _checked(cls, value: Any) -> Self:
+        """Return the row itself, or one made of checked values."""
+        return value if isinstance(value, cls) else cls(**dict(read_model(cls).model_validate(value)))
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Return a row of this JSON, all its values checked."""
+        if not cls.model_config.get("table"):
+            return super().model_validate_json(json_data, **options)
+        return cls._checked(from_json(json_data))
+
+    @classmethod
+    def model_validate(cls, obj: Any, *, update: dict[str, Any] | None = None, **options: Any) -> Self:
+        """Return a row with these values, all of them checked."""
+        if not cls.model_config.get("table"):
+            return super().model_validate(obj, update=update, **options)
+        if update is None:
+            return cls._checked(obj)
+        present = obj if isinstance(obj, dict) else {name: getattr(obj, name) for name in cls.model_fields}
+        return cls._checked({**present, **update})
 
     def __copy__(self) -> Self:
         """Return a twin with a state of its own: one that is shared dies with the first of both."""

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.dialects.postgresql import ARRAY, REAL
 from sqlalchemy.engine import Dialect
 
-from derwin_db.fields.scalars import refuse
+from derwin_db.fields.scalars import described, refuse
 
 VECTOR_SIZE = 1536
 """Dimensions of a stored embedding."""
@@ -45,7 +45,17 @@ def _embedding(value: object) -> list[float]:
     return list(stored)
 
 
-Embedding = Annotated[list[float], BeforeValidator(_embedding)]
+Embedding = Annotated[
+    list[float],
+    BeforeValidator(_embedding),
+    described(
+        "The embedding: 1,536 finite numbers, not all zero.",
+        type="array",
+        items={"type": "number"},
+        minItems=VECTOR_SIZE,
+        maxItems=VECTOR_SIZE,
+    ),
+]
 """1,536 finite numbers that are not all zero, kept as 32-bit floats (so that what is read equals what was accepted)."""
 
 

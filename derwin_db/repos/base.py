@@ -286,9 +286,11 @@ class WritableRepository(Repository[M]):
             InvalidInput for what is not the input.
         """
         source = iterated(rows, field)
+        start = 0
         while batch := list(islice(source, size)):
-            for row in batch:
-                check_input(row, self.create_model, field)
+            for number, row in enumerate(batch, start):
+                check_input(row, self.create_model, field, number)
+            start += len(batch)
             yield batch
 
     def _insert_statement(self, names: tuple[str, ...]) -> Statement[M]:

@@ -21,7 +21,7 @@ from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.rules import duplicates, trust
-from derwin_db.repos.validation import check_id, check_version, checked
+from derwin_db.repos.validation import check_id, check_version, checked, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _TICKETS = table_of(QATicket)
@@ -100,7 +100,8 @@ class QATickets(WritableRepository[QATicket]):
         names = tuple(QATicketCreate.model_fields)
         total = 0
         for batch in self._batches(rows, _BATCH):
-            await session.execute(_create_many_statement(), {**columnwise(batch, names), "id": [new_id() for _ in batch]})
+            with naming_rows(batch, "rows", total):
+                await session.execute(_create_many_statement(), {**columnwise(batch, names), "id": [new_id() for _ in batch]})
             total += len(batch)
         return total
 

@@ -18,7 +18,7 @@ from derwin_db.query.builders import param, scoped, scoped_update, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, hydrator, scalars
 from derwin_db.repos.base import Reads, TimeFilters, WritableRepository
-from derwin_db.repos.validation import check_flag, check_id, checked
+from derwin_db.repos.validation import check_flag, check_id, checked, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _CORPUS = table_of(RAGCorpus)
@@ -147,7 +147,8 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         session = project_session(session)
         total = 0
         for batch in self._batches(rows, _BATCH):
-            await session.execute_many(_add_statement(), [{**row.__dict__, "id": new_id()} for row in batch])
+            with naming_rows(batch, "rows", total):
+                await session.execute_many(_add_statement(), [{**row.__dict__, "id": new_id()} for row in batch])
             total += len(batch)
         return total
 

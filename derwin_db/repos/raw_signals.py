@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from derwin_db.errors import InvalidInput, InvalidReference, NotFound
+from derwin_db.errors import InvalidReference, NotFound
 from derwin_db.fields.scalars import Fingerprint, Id, new_id
 from derwin_db.models.enums import DiscoveryRoute, Severity
 from derwin_db.models.qa_run import QARun
@@ -18,7 +18,7 @@ from derwin_db.paging import Page, check_limit
 from derwin_db.query.builders import array_param, columnwise, param, scoped, scoped_update, table_of, unnested
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import check_id, check_ids, iterated
+from derwin_db.repos.validation import check_id, check_ids, check_input, iterated, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _SIGNALS = table_of(RawSignal)
@@ -85,13 +85,16 @@ class RawSignals(WritableRepository[RawSignal]):
         run = check_id(run_id, "run_id")
         ordered, size = iterated(signals, "signals"), _BATCH
         if isinstance(signals, Sequence):
+            for number, signal in enumerate(signals):
+                check_input(signal, RawSignalCreate, "signals", number)
             ordered, size = iter(sorted(signals, key=_fingerprint_of)), _ONCE if len(signals) <= _ONCE else _BATCH
         given = inserted = 0
         for batch in self._batches(ordered, size, "signals"):
             values = columnwise(batch, _NAMES)
             values.update(run_id=run, id=[new_id() for _ in batch])
+            with naming_rows(*((signals, "signals") if isinstance(signals, Sequence) else (batch, "signals", given))):
+                inserted += await session.execute(_ingest_statement(), values)
             given += len(batch)
-            inserted += await session.execute(_ingest_statement(), values)
         if inserted == 0 and not await session.fetch(_run_exists_statement(), {"run_id": run}):
             raise NotFound("No such run in this project.")
         return IngestResult(inserted, given - inserted)
@@ -160,8 +163,6 @@ class RawSignals(WritableRepository[RawSignal]):
 
 
 def _fingerprint_of(signal: RawSignalCreate) -> str:
-    if type(signal) is not RawSignalCreate:
-        raise InvalidInput("signals: each a RawSignalCreate.")
     return signal.fingerprint
 
 

@@ -23,13 +23,15 @@ from derwin_db.query.builders import ago, array_param, columnwise, param, scoped
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import checked
+from derwin_db.repos.validation import checked, naming_rows
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 
 _LEDGER = table_of(SpendLedger)
 _PROJECTS = table_of(Project)
 _NAMES = tuple(SpendLedgerCreate.model_fields)
 _BATCH = 5000
+_IDENTITY = tuple(name for name in _NAMES if name != "occurred_at")
+"""What makes two entries of one key the same: all but the time, which a caller that tries again takes anew. The first stays."""
 _OTHER_CONTENT = "An entry with this idempotency key and other content is on the books. Nothing was written."
 
 _TIME: TypeAdapter[datetime] = TypeAdapter(Timestamp)
@@ -75,7 +77,9 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         return await self._count(session, filters)
 
     async def append(self, session: ProjectSession, data: SpendLedgerCreate, *, cap: SpendCap | None = None) -> SpendLedger:
-        """Write the entry, or return the one that has its key and the same content, every field.
+        """Write the entry, or return the one that has its key and the same content: every field but `occurred_at`.
+
+        So a retry may take the time anew: `occurred_at=datetime.now(UTC)`. The first time stays on the books.
 
         With a cap, the spending within its window stays at or below it, in any interleaving; credits always pass.
 
@@ -120,8 +124,11 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         if first is None:
             return 0
         async with session.savepoint():
+            given = 0
             for batch in chain([first], batches):
-                written += await self._append_batch(session, batch)
+                with naming_rows(batch, "rows", given):
+                    written += await self._append_batch(session, batch)
+                given += len(batch)
         return written
 
     async def total(self, session: ProjectSession, *, since: datetime | None = None, until: datetime | None = None) -> Decimal:
@@ -189,7 +196,7 @@ def _same(stored: SpendLedger, data: SpendLedgerCreate) -> SpendLedger:
 
 
 def _equal(one: SpendLedger | SpendLedgerCreate, other: SpendLedgerCreate) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in _NAMES) and _same_json(one.details, other.details)
+    return all(getattr(one, name) == getattr(other, name) for name in _IDENTITY) and _same_json(one.details, other.details)
 
 
 def _same_json(one: Any, other: Any) -> bool:

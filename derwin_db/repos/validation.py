@@ -1,6 +1,7 @@
 """Checks of what callers hand in, before a connection is taken: the field and the rule are named, never the value."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -74,14 +75,32 @@ def invalid(error: ValidationError, field: str = "") -> InvalidInput:
     return (TooLarge if is_large else InvalidInput)("; ".join(parts))
 
 
-def check_input(data: object, kind: type[BaseModel], field: str = "data") -> None:
-    """Check that an input is what the verb takes.
+def check_input(data: object, kind: type[BaseModel], field: str = "data", row: int | None = None) -> None:
+    """Check that an input, or one of many (`row`), is what the verb takes.
 
     Errors:
         InvalidInput unless this is an instance of the class itself, with its fields and none that were slipped in.
     """
     if type(data) is not kind or data.__dict__.keys() != kind.model_fields.keys():
-        raise InvalidInput(f"{field}: a {kind.__name__} is wanted here.")
+        raise InvalidInput(f"{field if row is None else f'{field}[{row}]'}: a {kind.__name__} is wanted here.")
+
+
+@contextmanager
+def naming_rows(rows: Iterable[BaseModel], field: str, start: int = 0) -> Iterator[None]:
+    """Name the row that the database refused: inputs were checked when they were made, unless they were changed past that.
+
+    Errors:
+        InvalidInput.
+    """
+    try:
+        yield
+    except InvalidInput as refused:
+        for number, row in enumerate(rows, start):
+            try:
+                type(row).model_validate(dict(row.__dict__))
+            except ValidationError as error:
+                raise invalid(error, f"{field}[{number}]") from None
+        raise refused from None
 
 
 def check_version(value: object, field: str = "expected_version") -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 
 from derwin_db.errors import ScopeError
-from derwin_db.fastapi.scope import ScopedUnit
+from derwin_db.fastapi.scope import ScopedUnit, ScopedUnits
 from derwin_db.session import ProjectSession
 
 _OTHER_LOOP = (
@@ -36,7 +37,9 @@ class Override:
         self._undo: list[tuple[dict[Any, Any], ScopedUnit]] = []
         loop = _loop_of_the_fixture()
         for overrides, unit in _units(app):
-            overrides[unit] = _request_of(session, loop, is_read_only=unit.is_read_only)
+            many = isinstance(unit, ScopedUnits)
+            make = _requests_of if many else _request_of
+            overrides[unit] = make(session, loop, is_read_only=unit.is_read_only)
             self._undo.append((overrides, unit))
 
     def undo(self) -> None:
@@ -70,6 +73,14 @@ def _request_of(
             yield session
 
     return request
+
+
+def _requests_of(
+    session: ProjectSession, loop: asyncio.AbstractEventLoop | None, *, is_read_only: bool
+) -> Callable[[], Callable[[], Any]]:
+    """Return what stands in for `scoped_units`: each unit that it opens is a savepoint."""
+    request = _request_of(session, loop, is_read_only=is_read_only)
+    return lambda: asynccontextmanager(request)
 
 
 def _units(app: FastAPI) -> Iterator[tuple[dict[Any, Any], ScopedUnit]]:

@@ -226,7 +226,7 @@ def _from_builtin(error: BaseException) -> DerwinError | None:
     if isinstance(error, ssl.SSLError):
         return _from_tls(error)
     if isinstance(error, TimeoutError):
-        return DatabaseTimeout("The database did not answer within DERWIN_COMMAND_TIMEOUT.")
+        return DatabaseTimeout("The database did not answer within DERWIN_COMMAND_TIMEOUT. Ask for less at once, or raise it.")
     if type(error) is ConnectionError and _NO_TLS in str(error):
         return ConfigurationError(
             "The server offers no TLS. Turn TLS on there, or set sslmode=disable in the connection URL on purpose."

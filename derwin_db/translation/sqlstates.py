@@ -204,7 +204,9 @@ EXACT: dict[str, Meaning] = {
     ),
     "55P04": Meaning(InvalidStatement, "The statement uses a value of an enumeration in the unit that added it", _WRITTEN),
     "57014": Meaning(
-        DatabaseTimeout, "The statement was cancelled: it took longer than DERWIN_STATEMENT_TIMEOUT, or somebody cancelled it"
+        DatabaseTimeout,
+        "The statement was cancelled: it took longer than DERWIN_STATEMENT_TIMEOUT, or somebody cancelled it",
+        "Ask for less at once, or raise the limit.",
     ),
     "57P01": Meaning(DatabaseUnavailable, "The server ended the connection: an administrator did, or it shuts down", _AGAIN),
     "57P02": Meaning(DatabaseUnavailable, "The server ended the connection: another one crashed", _AGAIN),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
-from fastapi import Depends, HTTPException
+from fastapi import Depends, HTTPException, WebSocketException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from derwin_db import Database, ProjectSession
@@ -26,6 +26,12 @@ class User:
     projects: frozenset[str] = frozenset()
     may_write: bool = False
     is_operator: bool = False
+
+    def project_to_write(self, project: str) -> str:
+        """Return the project, where this user may change it."""
+        if project not in self.projects or not self.may_write:
+            raise ProjectNotFound
+        return project
 
 
 DEMO_USERS = {
@@ -50,6 +56,14 @@ def current_user(given: Annotated[HTTPAuthorizationCredentials | None, Depends(b
 
 
 CurrentUser = Annotated[User, Depends(current_user)]
+
+
+def user_of(token: str = "") -> User:
+    """Return who opens a web socket. Browsers send no header with one, so the token is in its address; refused without."""
+    user = _USERS.get(sha256(token.encode("utf-8", "replace")).digest())
+    if user is None:
+        raise WebSocketException(1008, "A valid token is needed.")
+    return user
 
 
 def may_read(project: str, user: CurrentUser) -> str:

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from derwin_db.fastapi import health_router, install_error_handlers, lifespan
 from examples.service.access import db
-from examples.service.routers import events, fixes, projects, runs, spend, tickets
+from examples.service.routers import events, fixes, live, projects, runs, spend, tickets
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
@@ -16,5 +16,5 @@ app = FastAPI(
 )
 install_error_handlers(app)
 app.include_router(health_router(db))
-for part in (projects, events, tickets, runs, fixes, spend):
+for part in (projects, events, live, tickets, runs, fixes, spend):
     app.include_router(part.router)

@@ -20,7 +20,7 @@ from derwin_db.models import Project, ProjectProfileCreate, QATicketCreate, Spen
 
 ROOT = Path(__file__).parents[2]
 STATUSES = {
-    500: "DerwinError ScopeError ConcurrentUse",
+    500: "InvalidStatement DerwinError ScopeError ConcurrentUse",
     422: "InvalidInput InvalidReference",
     413: "TooLarge",
     400: "InvalidCursor",

@@ -1,5 +1,6 @@
 """raw_signals: bulk ingestion, each finding once a run, and triage of all or none."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,22 @@ async def three(session: ProjectSession, run: QARun) -> list[RawSignal]:
 
 
 class TestIngest:
+    @pytest.mark.parametrize("how", [list, iter])
+    async def test_names_the_row_that_can_not_be(self, db: Database, project: Project, how: Any) -> None:
+        """Inputs are checked when they are made; these were changed past that."""
+        good = signals(*map(str, range(40)))
+        bad = {
+            "signals[30]: a RawSignalCreate": "canary",
+            "signals[30].title": good[30].model_copy(update={"title": "canary" * 100}),
+            "signals[30].payload": good[30].model_copy(update={"payload": {"canary": "\0"}}),
+        }
+        for said, row in bad.items():
+            with pytest.raises(InvalidInput, match=re.escape(said)) as caught:
+                async with db.project(project.id) as unit:
+                    run = await repos.qa_runs.enqueue(unit, a_run())
+                    await repos.raw_signals.ingest(unit, run.id, how([*good[:30], row, *good[31:]]))
+            assert "canary" not in str(caught.value)
+
     async def test_writes_the_rows(self, session: ProjectSession, run: QARun) -> None:
         data = a_signal(payload={"deep": [{"a": None}, 1.5, True]}, severity_hint="LOW", confidence=1)
         assert await repos.raw_signals.ingest(session, run.id, [data]) == IngestResult(1, 0)

@@ -30,7 +30,6 @@ OTHER_CONTENT = {
     **dict.fromkeys(("model", "input_tokens", "output_tokens", "run_id", "ticket_id", "fix_attempt_id")),
     "source": SpendSource.OTHER,
     "amount_usd": "1.500001",
-    "occurred_at": NOW + timedelta(microseconds=1),
     "details": {"gpu": [1, None, {"hours": 0.5}]},
 }
 
@@ -59,6 +58,13 @@ class TestAppend:
         same = a_charge(**{**EVERY_FIELD, "amount_usd": "1.500000", "occurred_at": NOW.astimezone(None)})
         assert await repos.spend_ledger.append(session, same) == row
         assert len(await stored(session)) == 1
+
+    async def test_a_retry_that_takes_the_time_anew_is_a_repetition(self, session: ProjectSession) -> None:
+        row = await repos.spend_ledger.append(session, a_charge(**EVERY_FIELD))
+        later = a_charge(**{**EVERY_FIELD, "occurred_at": NOW + timedelta(seconds=3)})
+        assert await repos.spend_ledger.append(session, later) == row  # the first time stays
+        assert await repos.spend_ledger.append_many(session, [later, a_charge(**EVERY_FIELD)]) == 0
+        assert await stored(session) == [row]
 
     @pytest.mark.parametrize("field", OTHER_CONTENT)
     async def test_other_content_under_the_same_key_conflicts(self, session: ProjectSession, field: str) -> None:

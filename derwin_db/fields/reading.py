@@ -1,0 +1,32 @@
+"""What a row looks like to whoever reads it as JSON: a plain Pydantic model for each table, made from its columns.
+
+A table class validates nothing that it is given. Its read model does: it is what a row is read back through from a cache or a
+queue, and what a response that says more, or less, is derived from.
+"""
+
+from functools import cache
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, create_model
+from sqlmodel import SQLModel
+
+
+class Read(BaseModel):
+    """Base of the read models: made from a row or from JSON, with no values in errors."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True, hide_input_in_errors=True)
+
+
+@cache
+def read_model(table: type[SQLModel]) -> type[Read]:
+    """Return the read model of a table class: all its columns, each required, for a row has them all."""
+    fields: dict[str, Any] = {
+        name: (_annotation(field.annotation, field.metadata), ...) for name, field in table.model_fields.items()
+    }
+    return create_model(f"{table.__name__}Read", __base__=Read, __module__=table.__module__, __doc__=table.__doc__, **fields)
+
+
+def _annotation(kind: Any, metadata: list[Any]) -> Any:
+    """Return the type with the rules of its values, and without what SQLModel keeps there for the column."""
+    rules = tuple(rule for rule in metadata if not type(rule).__module__.startswith("sqlmodel"))
+    return Annotated[(kind, *rules)] if rules else kind

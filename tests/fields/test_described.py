@@ -1,0 +1,97 @@
+"""What a client is told of a model: every bound, pattern and size in JSON Schema's words, and how rows are read back."""
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from derwin_db import Database, models, repos
+from derwin_db.fields.table import OWN
+from derwin_db.models import Project, QATicket, QATicketRead, SpendLedgerCreate
+from derwin_db.testing import factories
+
+INPUTS = sorted(
+    (kind for name in models.__all__ if isinstance(kind := getattr(models, name), type) and issubclass(kind, BaseModel)),
+    key=lambda kind: kind.__name__,
+)
+TABLES = sorted((mapper.class_ for mapper in OWN.mappers), key=lambda kind: kind.__name__)
+
+
+def places(schema: Any) -> list[dict[str, Any]]:
+    """Every object inside a JSON Schema."""
+    if isinstance(schema, dict):
+        return [schema, *(place for value in schema.values() for place in places(value))]
+    return [place for item in schema for place in places(item)] if isinstance(schema, list) else []
+
+
+class TestSchemas:
+    @pytest.mark.parametrize("mode", ["validation", "serialization"])
+    @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
+    def test_speak_json_schema(self, kind: type[BaseModel], mode: Any) -> None:
+        for place in places(kind.model_json_schema(mode=mode)):
+            assert not {"ge", "gt", "le", "lt", "max_digits", "decimal_places"} & place.keys(), place
+
+    def test_have_bounds_patterns_and_examples(self) -> None:
+        ticket = models.QATicketCreate.model_json_schema()["properties"]
+        assert (ticket["confidence"]["minimum"], ticket["confidence"]["maximum"]) == (0, 1)
+        assert ticket["title"]["maxLength"] == 500
+        assert ticket["description"]["maxLength"] == 1_000_000
+        assert re.fullmatch(ticket["classification"]["pattern"], ticket["classification"]["examples"][0])
+        entry = SpendLedgerCreate.model_json_schema()["properties"]
+        assert entry["amount_usd"]["type"] == "string"
+        for amount in ("0.42", "-7", "99999999.999999"):
+            assert re.search(entry["amount_usd"]["pattern"], amount)
+        assert entry["occurred_at"]["format"] == "date-time"
+        past = models.RAGCorpusCreate.model_json_schema()["properties"]["embedding"]["anyOf"][0]
+        assert (past["minItems"], past["maxItems"]) == (1536, 1536)
+
+
+class TestRows:
+    @pytest.fixture
+    async def ticket(self, db: Database, project: Project) -> QATicket:
+        """A stored ticket."""
+        async with db.project(project.id) as session:
+            return await factories.create_ticket(session)
+
+    def test_of_every_table_have_a_read_model(self) -> None:
+        for table in TABLES:
+            kind = getattr(models, f"{table.__name__}Read")
+            assert set(kind.model_fields) == set(table.model_fields)
+
+    async def test_go_to_json_and_back_equal(self, db: Database, project: Project, ticket: QATicket) -> None:
+        class Envelope(BaseModel):
+            ticket: QATicket
+
+        many = TypeAdapter(list[QATicket])
+        backs = [
+            QATicket.model_validate_json(ticket.model_dump_json()),
+            QATicket.model_validate(ticket.model_dump(mode="json")),
+            *many.validate_json(many.dump_json([ticket])),
+            Envelope.model_validate_json(Envelope(ticket=ticket).model_dump_json()).ticket,
+        ]
+        for back in backs:
+            assert back == ticket
+            assert [type(getattr(back, name)) for name in ("severity", "created_at")] == [
+                type(getattr(ticket, name)) for name in ("severity", "created_at")
+            ]
+        async with db.project(project.id) as session:
+            for row in (await repos.projects.current(session), await factories.create_run(session)):
+                assert type(row).model_validate_json(row.model_dump_json()) == row
+
+    def test_of_bad_json_are_refused_without_its_values(self, ticket: QATicket) -> None:
+        for change in ({"severity": "canary"}, {"title": 5}, {"confidence": 7.5}):
+            text = {**ticket.model_dump(mode="json"), **change}
+            with pytest.raises(ValidationError) as caught:
+                QATicket.model_validate(text)
+            assert "canary" not in str(caught.value)
+
+    def test_become_a_response_that_says_more(self, ticket: QATicket) -> None:
+        class TicketWithAge(QATicketRead):
+            age_days: int = 0
+
+        shown = TicketWithAge.model_validate({**ticket.model_dump(), "age_days": 3})
+        assert (shown.id, shown.severity, shown.age_days) == (ticket.id, ticket.severity, 3)
+        assert TicketWithAge.model_validate(ticket).title == ticket.title
+        assert QATicketRead.model_validate_json(QATicketRead.model_validate(ticket).model_dump_json()).id == ticket.id
+        assert ticket.model_validate(ticket, update={"title": "changed"}).title == "changed"
