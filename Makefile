@@ -1,13 +1,16 @@
 # `make help` lists the targets. Each sets up what it needs: Python 3.11 or newer and make are enough.
 PYTHON ?= python3
 MINUTES ?= 60
-VENV := .venv
+RUNS ?= 20
+SLICE := tests/settings tests/fields tests/query tests/translation tests/unit tests/fastapi tests/contract/test_examples.py
+VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
+MEASURE_STAMP := $(VENV)/installed-measure
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test test-pooled check lint types docs attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test pythons long test-pooled flaky coverage mutate check lint types docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
+
+$(MEASURE_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt --group measure && touch $@
 
 migrate: $(STAMP) ## bring the database to the newest revision
 	$(BIN)/derwin-db migrate
@@ -40,11 +46,41 @@ up: ## start PostgreSQL in Docker (compose.yaml)
 down: ## stop it; its volume stays
 	docker compose down
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto
+test: $(STAMP) ## run the tests; with another Python: PYTHON=python3.13, in an environment of its own
+	$(BIN)/python -m pytest -n auto $(TESTS)
+
+pythons: $(STAMP) ## run a slice of the tests on each newer Python that is installed
+	@for version in 3.12 3.13; do found=; \
+	for python in python$$version $(wildcard $(HOME)/.pyenv/versions/*/bin/python3.1[23]); do \
+	    if [ "$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = $$version ]; then found=$$python; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "NOT RUN: Python $$version is not installed"; \
+	else $(MAKE) test PYTHON=$$found TESTS="$(SLICE)" || exit 1; fi; done
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
 	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
+
+# Tests that the default run leaves out: what is long, with a short version of it in there.
+#   python -m pytest -m long                   all of them (an hour)
+#   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
+#   ... tests/isolation/test_published.py      the published attacks, whole
+#   ... tests/repos/test_state_machine.py      the state machine, longer
+#   ... tests/examples/test_fuzz.py            the example service, fuzzed
+#   ... tests/testing/test_installed.py        the wheel in an environment of its own
+#   ... tests/studio/test_speed.py             the studio on a large project
+long: $(STAMP) ## run the tests that the default run leaves out (an hour); listed in the Makefile
+	$(BIN)/python -m pytest -m long
+
+flaky: $(STAMP) ## run the tests RUNS times (20) in random order, under load, and count (hours)
+	$(BIN)/python -m tests.flaky --runs $(RUNS)
+
+coverage: $(MEASURE_STAMP) ## run the tests, and show which lines and branches none of them takes (15 min)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage combine -q && $(BIN)/coverage report
+
+mutate: $(MEASURE_STAMP) ## change the code in small ways, MINUTES (60) long, and see which change no test notices
+	$(BIN)/python -m tests.mutation --minutes $(MINUTES)
 
 check: lint types ## lint, types and import contracts
 

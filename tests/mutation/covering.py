@@ -1,0 +1,67 @@
+"""Which tests run a line: measured once, by running the default suite with a context for each test."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from coverage import CoverageData
+
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+class Covering:
+    """The tests of each line. Tests that fail by themselves are none."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder, self._data = root, folder, folder / "coverage"
+        self._lines: dict[Path, dict[int, list[str]]] = {}
+        self._failing: set[str] = set()
+
+    def measure(self, tests: list[str], *, anew: bool) -> None:
+        """Run the suite, unless it was run before, and remember what ran what."""
+        failing = self._folder / "failing"
+        if anew or not (self._data.exists() and failing.exists()):
+            options = ["--cov=derwin_db", "--cov-branch", "--cov-context=test", "--cov-report=", "-q", "-rfE", "-n", "auto"]
+            command = [sys.executable, "-m", "pytest", *options, *tests]
+            environment = {**os.environ, "COVERAGE_FILE": str(self._data)}
+            done = subprocess.run(command, cwd=self._root, env=environment, text=True, check=False, capture_output=True)
+            failing.write_text("\n".join(_FAILED.findall(done.stdout)))
+            if not self._data.exists():
+                raise SystemExit(done.stdout + done.stderr)
+        self._failing = set(failing.read_text().split())
+        self._read()
+
+    def _read(self) -> None:
+        data = CoverageData(str(self._data))
+        data.read()
+        for file in data.measured_files():
+            lines: dict[int, list[str]] = defaultdict(list)
+            for line, contexts in data.contexts_by_lineno(file).items():
+                names = {context.partition("|")[0] for context in contexts if context}
+                lines[line] = sorted(names - self._failing)
+            self._lines[Path(file).relative_to(self._root)] = lines
+
+    def tests_of(self, file: Path, line: int) -> list[str]:
+        """Return the tests that run the line: those of its own folder first, then from as many files as there are.
+
+        What runs at import, or in a process of its own, is run by no test in particular: then it is the folder's tests.
+        """
+        own = Path("tests", *file.parts[1:2]).with_suffix("")
+        names = self._lines.get(file, {}).get(line, [])
+        if not names:
+            folder = own if (self._root / own).exists() else Path("tests", "contract")
+            return [str(folder)]
+        first = [name for name in names if name.startswith(f"{own}/")]
+        return [*_spread(first), *_spread([name for name in names if name not in set(first)])]
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Take by turns from each file."""
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_file[name.partition("::")[0]].append(name)
+    turns = max(map(len, by_file.values()), default=0)
+    return [queue[turn] for turn in range(turns) for queue in by_file.values() if turn < len(queue)]
