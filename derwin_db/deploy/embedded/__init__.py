@@ -84,9 +84,10 @@ def start(data_dir: Path | None = None, *, postgres_version: int | None = None) 
 def _run(programs: Path, pgdata: Path, account: Account) -> Path:
     """See that the server runs, for its own user alone. Returns the folder of its socket."""
     write_rules(pgdata, account)
-    process = postmaster.settle(pgdata)
+    own_socket = socket_folder(pgdata, account)
+    process = postmaster.settle(pgdata, own_socket)
     if process is None:
-        process = postmaster.launch(programs / "postgres", pgdata, socket_folder(pgdata, account), account)
+        postmaster.launch(programs / "postgres", pgdata, own_socket, account)
     else:
         postmaster.wait_until_ready(process.pid, pgdata)
     seen = postmaster.PidFile.read(pgdata)

@@ -60,7 +60,7 @@ def find_postmaster(pgdata: Path) -> psutil.Process | None:
 
 
 def _is_postmaster(process: psutil.Process, pgdata: Path) -> bool:
-    """Tell whether this is the first process of the server: the others name what they do instead of their arguments."""
+    """Tell whether this is the first process of the server: it keeps the arguments that it was started with."""
     with contextlib.suppress(psutil.Error, OSError):
         arguments = process.cmdline()
         folder = arguments[arguments.index("-D") + 1] if "-D" in arguments[:-1] else None
@@ -68,14 +68,22 @@ def _is_postmaster(process: psutil.Process, pgdata: Path) -> bool:
     return False
 
 
+def _is_of_server(process: psutil.Process, pgdata: Path) -> bool:
+    """Tell whether this is a process of the server: the first one, or one that shows what it does instead of arguments."""
+    with contextlib.suppress(psutil.Error, OSError):
+        if "".join(process.cmdline()[:1]).startswith(f"{_PROGRAM}: "):
+            return _works_in(process, pgdata)
+    return _is_postmaster(process, pgdata)
+
+
 def _works_in(process: psutil.Process, pgdata: Path) -> bool:
-    """Tell whether this is a process of the server of this data folder."""
+    """Tell whether this is a PostgreSQL server's process whose working folder is the data folder."""
     with contextlib.suppress(psutil.Error, OSError):
         return process.name() == _PROGRAM and pgdata.samefile(process.cwd())
     return False
 
 
-def settle(pgdata: Path) -> psutil.Process | None:
+def settle(pgdata: Path, socket_folder: Path) -> psutil.Process | None:
     """Return the first process where the server runs, ready or not; else see that nothing of a former one is in the way.
 
     Processes of a server that was killed leave by themselves once they notice; those that don't are ended.
@@ -88,9 +96,9 @@ def settle(pgdata: Path) -> psutil.Process | None:
     while time.monotonic() < begin + _LEAVE_SECONDS + _END_SECONDS:
         if (postmaster := find_postmaster(pgdata)) is not None:
             return postmaster
-        left = [process for process in psutil.process_iter(["name"]) if _works_in(process, pgdata)]
+        left = [process for process in psutil.process_iter() if _is_of_server(process, pgdata)]
         if not left:
-            _remove_stale_file(pgdata)
+            _remove_stale_files(pgdata, socket_folder)
             return None
         if not is_told and time.monotonic() > begin + _LEAVE_SECONDS:
             is_told = True
@@ -101,10 +109,10 @@ def settle(pgdata: Path) -> psutil.Process | None:
     raise DatabaseUnavailable(f"Processes of a server that was killed still work in {pgdata}. End them, then start again.")
 
 
-def _remove_stale_file(pgdata: Path) -> None:
-    """Remove a postmaster.pid whose number another process has: PostgreSQL would take that one for a server and refuse."""
-    seen = PidFile.read(pgdata)
-    if seen is not None and psutil.pid_exists(seen.pid) and find_postmaster(pgdata) is None:
+def _remove_stale_files(pgdata: Path, socket_folder: Path) -> None:
+    """Remove what names a server that is gone: another process may have its number, and PostgreSQL would refuse to start."""
+    if find_postmaster(pgdata) is None:
+        (socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         (pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 
