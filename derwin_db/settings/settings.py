@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Longest deletion of a whole project."""
     cleanup_timeout: float = _seconds(2.0)
     """How long a cancelled or failed unit of work may take to roll back before its connection is dropped."""
+    import_memory_mib: int = Field(default=256, ge=64, le=65536)
+    """Most memory that an import takes, beside that of the process. The longest line that it takes is a 16th of it."""
     slow_query_seconds: float | None = Field(default=None, ge=0, le=_LONGEST_SECONDS, allow_inf_nan=False)
     """From how long on a statement is named on the logger `derwin_db.slow`; unset, nothing is timed."""
 

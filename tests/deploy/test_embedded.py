@@ -122,10 +122,20 @@ class TestPrivate:
                 host.chmod(0o755)
                 (host / ".s.PGSQL.5432").chmod(0o777)  # even so: who may log in is asked too
                 assert as_nobody(str(embedded.client_program("psql")), "-h", str(host), "-U", "postgres", "-c", "") != 0
-                with pytest.raises(ConfigurationError, match="other users of this machine"):
-                    embedded.start(chosen)
+                embedded.start(chosen)
+                assert stat.S_IMODE(host.stat().st_mode) == 0o700
         finally:
             embedded.stop(chosen)
+
+    def test_a_server_whose_socket_others_reach_is_to_be_started_again(self, folder: Path, tmp_path: Path) -> None:
+        """Where a former version started it, for a path that was too long."""
+        embedded.start(folder)
+        file = folder / "postgres" / "postmaster.pid"
+        tmp_path.chmod(0o777)
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join([*lines[:4], str(tmp_path), *lines[5:]]) + "\n")
+        with pytest.raises(ConfigurationError, match="other users of this machine"):
+            embedded.start(folder)
 
     def test_a_folder_that_somebody_made_before_holds_no_socket(self, tmp_path: Path, monkeypatch) -> None:
         account = choose_account(None)

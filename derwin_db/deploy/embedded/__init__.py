@@ -19,7 +19,7 @@ from derwin_db.deploy.blocking import run
 from derwin_db.deploy.embedded import postmaster
 from derwin_db.deploy.embedded.account import Account, choose_account, let_through
 from derwin_db.deploy.embedded.cluster import OWNER, is_whole, make_data, version_of, write_rules
-from derwin_db.deploy.embedded.folder import claim, is_claimed, is_private, locked, socket_folder
+from derwin_db.deploy.embedded.folder import claim, is_claimed, is_private, locked, make_private, socket_folder
 from derwin_db.deploy.logins import OPERATOR_LOGIN, SERVICE_LOGIN, create_logins
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError
 from derwin_db.settings import ConnectionInfo
@@ -83,6 +83,7 @@ def start(data_dir: Path | None = None, *, postgres_version: int | None = None) 
 
 def _run(programs: Path, pgdata: Path, account: Account) -> Path:
     """See that the server runs, for its own user alone. Returns the folder of its socket."""
+    make_private(pgdata, account)
     write_rules(pgdata, account)
     own_socket = socket_folder(pgdata, account)
     process = postmaster.settle(pgdata, own_socket)
