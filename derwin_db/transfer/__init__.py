@@ -129,7 +129,7 @@ class _Twice:
         if can_seek is not None and can_seek():
             self._begin = source.tell()
         else:
-            self._copy = stack.enter_context(tempfile.TemporaryFile())
+            self._copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
             self.first = self
 
     def read(self, size: int = -1) -> bytes:

@@ -130,18 +130,23 @@ class Lines:
         self.counts: dict[str, int] = dict.fromkeys(TABLES, 0)
 
     def _read(self, source: IO[bytes]) -> Iterator[bytes]:
-        pending = b""
+        parts: list[bytes] = []
+        size = 0
         try:
             decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
             with decompressor.stream_reader(source, read_across_frames=False, closefd=False) as reader:
                 while chunk := reader.read(_CHUNK):
-                    *whole, pending = (pending + chunk).split(b"\n")
-                    yield from whole
-                    if len(pending) > self._limits.line_bytes:
+                    first, *rest = chunk.split(b"\n")
+                    parts.append(first)
+                    size += len(first)
+                    for begin in rest:
+                        yield b"".join(parts)
+                        parts, size = [begin], len(begin)
+                    if size > self._limits.line_bytes:
                         raise _too_long()
         except zstandard.ZstdError:
             raise InvalidInput(_NOT_AN_EXPORT) from None
-        if pending:
+        if size:
             raise InvalidInput("The file was truncated. Nothing was imported.")
 
     def _next(self) -> str | None:
