@@ -23,7 +23,7 @@ from derwin_db.models import PruneResult
 from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
 from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.session import AdminSession, ProbeSession, ProjectSession, check_reason, parse_project
+from derwin_db.session import AdminSession, ImportSession, ProbeSession, ProjectSession, check_reason, parse_project
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation.debug import show_causes
 from derwin_db.unit.backend import Backend, Limits, Route
@@ -84,6 +84,8 @@ class Database:
         self._admin: DataSource | None = None
         self._admin_refusal: DerwinError | None = None
         self._operator: ConnectionInfo | None = None
+        self._owner: DataSource | None = None
+        self._owner_login: ConnectionInfo | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     # --- start and close ----------------------------------------------------------------------------------------------
@@ -142,14 +144,14 @@ class Database:
             self._starting = None
 
     def pools(self) -> list[Pool]:
-        """Return the pools that were made: the service's, the replica's, the operator's."""
+        """Return the pools that were made: the service's, the replica's, the operator's, the owner's."""
         read = None if self._replica is None else self._replica.opened
-        return [source.pool for source in filter(None, (self._app, read, self._admin))]
+        return [source.pool for source in filter(None, (self._app, read, self._admin, self._owner))]
 
     def _forget_pools(self) -> None:
         for pool in self.pools():
             pool.abandon()
-        self._app = self._replica = self._admin = self._admin_refusal = None
+        self._app = self._replica = self._admin = self._admin_refusal = self._owner = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -167,6 +169,7 @@ class Database:
             self._replica = Replica(urls.read, self.settings, seal, self.observers)
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
+        self._owner_login = urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
         self._app = open_pool(urls.service, self.settings, server, seal, self.observers, role=APP_ROLE)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
@@ -222,6 +225,14 @@ class Database:
             ScopeError without a reason; ConfigurationError at the first statement where no login may open it.
         """
         return AdminSession(self.backend, self._to_operator, check_reason(reason))
+
+    def importing(self, project_id: UUID, *, reason: str) -> ImportSession:
+        """Return the unit of work that `derwin_db.transfer.import_project` makes a project in. It takes the owner's login.
+
+        Errors:
+            ScopeError without a reason; ConfigurationError at the first statement where no login may do it.
+        """
+        return ImportSession(self.backend, Route(self._owner_pool), project_id, check_reason(reason))
 
     def probe(self) -> ProbeSession:
         """Return a unit of work without a project, which only reads and sees no row of any. For health checks."""
@@ -306,6 +317,23 @@ class Database:
         read = None if self._replica is None else self._replica.opened
         for source in filter(None, (self._app, read)):
             source.preamble.known_projects.discard(project_id)
+
+    async def _owner_pool(self) -> DataSource:
+        """Return a pool of the owner's login, made at the first import.
+
+        Errors:
+            ConfigurationError for a login that may not become both roles.
+        """
+        service = await self.app_pool(read_only=False)
+        if self._owner is None:
+            assert self._owner_login is not None
+            server = await probe_server(self._owner_login, self.settings, APP_ROLE)
+            if not server.may_become_admin:
+                raise ConfigurationError(
+                    "An import makes a project and its rows in one transaction, which takes the owner's login: set DIRECT_URL."
+                )
+            self._owner = open_pool(self._owner_login, self.settings, server, service.preamble.seal, self.observers)
+        return self._owner
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Run clean-up in a task of its own, which `close` waits for."""

@@ -16,6 +16,7 @@ from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.fields.scalars import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 from derwin_db.isolation.preamble import Preamble, TransactionMode
 from derwin_db.observe.events import Watch
+from derwin_db.observe.text import one_line
 from derwin_db.query.statement import Statement
 from derwin_db.translation.driver_errors import is_of_the_driver, raise_translated, sqlstate_of, translate_any
 from derwin_db.translation.sqlstates import EXACT
@@ -287,19 +288,75 @@ class AdminSession(UnitOfWork):
         try:
             await super().__aexit__(kind, error, traceback)
         finally:
-            admin_log.info(
-                "admin door: %s (%s, as %s): %s",
-                self.__reason,
-                self._outcome,
-                self._login or "nobody",
-                ", ".join(self._operations) or "nothing done",
-                extra={
-                    "reason": self.__reason,
-                    "outcome": self._outcome,
-                    "login": self._login,
-                    "operations": tuple(self._operations),
-                },
-            )
+            _log_use(self.__reason, self._outcome, self._login, self._operations)
+
+
+@final
+class ImportSession(UnitOfWork):
+    """One transaction of the owner's login that makes a project with all its rows. Made by `Database.importing`.
+
+    It begins as the admin door, which may add a project, and goes on as a session of that project: each step under the policies
+    of its role. Until its commit nobody else sees anything of it. Leaves one record of the admin door.
+    """
+
+    _expects_scope = False
+
+    def __init__(self, backend: Backend, route: Route, project_id: UUID, reason: str) -> None:
+        super().__init__(backend, route)
+        self.__project_id = project_id
+        self.__reason = reason
+        self.__preamble: Preamble | None = None
+        self._login: str | None = None
+
+    @property
+    def _project(self) -> UUID:
+        return self.__project_id
+
+    async def _choose(self) -> DataSource:
+        source = await super()._choose()
+        self._login = source.pool.server.login
+        return source
+
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
+        self.__preamble = preamble
+        await preamble.for_import(connection)
+
+    async def enter_project(self) -> None:
+        """Go on as a session of the project, which this transaction has made."""
+        connection = await self._connected()
+        assert self.__preamble is not None
+        await self._guarded(self.__preamble.enter_project(connection, self.__project_id))
+        self._expects_scope = True
+
+    async def leave_project(self) -> None:
+        """Go on as the admin door again."""
+        connection = await self._connected()
+        assert self.__preamble is not None
+        await self._guarded(self.__preamble.leave_project(connection))
+        self._expects_scope = False
+
+    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
+        return super()._arguments(statement, {**values, "project_id": self.__project_id} if self._expects_scope else values)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, traceback)
+        finally:
+            _log_use(self.__reason, self._outcome, self._login, ["import"])
+
+
+def _log_use(reason: str, outcome: str, login: str | None, operations: Sequence[str]) -> None:
+    """Leave the one record of a use of the admin door. Whatever a reason or a login holds, it is one line."""
+    admin_log.info(
+        "admin door: %s (%s, as %s): %s",
+        one_line(reason),
+        outcome,
+        one_line(login or "nobody"),
+        ", ".join(operations) or "nothing done",
+        extra={"reason": reason, "outcome": outcome, "login": login, "operations": tuple(operations)},
+    )
 
 
 @final
@@ -364,8 +421,8 @@ def check_reason(reason: object) -> str:
     """Return the reason for the admin door.
 
     Errors:
-        ScopeError unless it is text of 1 to 500 characters.
+        ScopeError unless it is one line of text, of 1 to 500 characters.
     """
-    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and "\0" not in reason:
+    if isinstance(reason, str) and reason.strip() and len(reason) <= SHORT_TEXT_LENGTH and reason.isprintable():
         return reason
-    raise ScopeError("The admin door wants a reason of 1 to 500 characters: db.admin(reason='...').")
+    raise ScopeError("The admin door wants a reason: one line of 1 to 500 characters, db.admin(reason='...').")

@@ -7,7 +7,7 @@ from typing import IO
 
 import click
 
-from derwin_db.cli.output import command, json_option, progress, show
+from derwin_db.cli.output import command, json_option, progress, replacing, show
 
 
 @click.command()
@@ -18,6 +18,8 @@ from derwin_db.cli.output import command, json_option, progress, show
 async def export(project: str, output: Path | None, as_json: bool) -> None:
     """Write one project (slug or id) as compressed JSON Lines.
 
+    A file that --output names is replaced when the new one is whole; its owner alone may read it.
+
     derwin-db export acme > acme.jsonl.zst
     """
     from derwin_db.database import Database
@@ -26,7 +28,7 @@ async def export(project: str, output: Path | None, as_json: bool) -> None:
     if output is None and sys.stdout.isatty():
         raise click.UsageError("An export is binary: say --output, or send it into a file or pipe.")
     with contextlib.ExitStack() as stack:
-        sink: IO[bytes] = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+        sink: IO[bytes] = sys.stdout.buffer if output is None else stack.enter_context(replacing(output))
         async with Database() as db:
             bar = stack.enter_context(progress("export", as_json=as_json or output is None))
             report = await export_project(db, project, sink, progress=bar)

@@ -1,20 +1,23 @@
-"""What commands share: results as text or JSON, errors with exit codes, progress bars, questions."""
+"""What commands share: results as text or JSON, files, errors with exit codes, progress bars, questions."""
 
+import errno
 import json
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from pathlib import Path
+from typing import IO, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
 from derwin_db.deploy.blocking import run as run_to_end
-from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, StorageFull
 from derwin_db.settings import ConnectionInfo
 from derwin_db.translation.debug import show_causes, shows_causes
 from derwin_db.translation.driver_errors import translate
@@ -125,6 +128,38 @@ def confirm(action: str, connection: ConnectionInfo, *, yes: bool) -> None:
     if not click.confirm(f"{place}. Sure?", default=False):
         click.echo("Nothing was done.")
         sys.exit(REFUSED)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of the one at this path when the block ends well: whole, and its owner's alone.
+
+    A device or a pipe is written to as it is.
+
+    Errors:
+        ConfigurationError for a place that can't be written; StorageFull.
+    """
+    target = path.resolve()
+    aside: Path | None = None
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as device:
+                yield device
+            return
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # mode 0600
+        aside = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        aside.replace(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"There is no room for {path}. What was there is untouched.") from None
+        raise ConfigurationError(f"{path} can't be written. What was there is untouched.") from None
+    finally:
+        if aside is not None:
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager

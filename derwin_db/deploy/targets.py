@@ -57,19 +57,32 @@ class Urls:
         if self._service is not None:
             return self
         if self.admin or self.direct or self.read:
-            raise ConfigurationError("DATABASE_URL is not set, while another URL is. Set it, or unset them all.")
+            raise _services_is_missing(settings)
         from derwin_db.deploy import embedded  # not at import: its package is an extra
 
         logins = await asyncio.to_thread(embedded.start, settings.data_dir)
         return Urls(logins.service, logins.operator, logins.owner, None)
 
 
+def _services_is_missing(settings: Settings) -> ConfigurationError:
+    other = " .env adds none to those of the environment." if settings.url_source == "the environment" else ""
+    return ConfigurationError(
+        f"DATABASE_URL is not set, while {settings.url_source} names another URL: set it there too, or unset them all.{other}"
+    )
+
+
 def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
-    """Return the login that owns the database: DIRECT_URL, else DATABASE_URL, else the embedded server (started)."""
+    """Return the login that owns the database: DIRECT_URL, else DATABASE_URL, else the embedded server (started).
+
+    Errors:
+        ConfigurationError where only another URL is set.
+    """
     settings = settings or Settings.load()
     connection = settings.connection("direct_url") or settings.connection("database_url")
     if connection is not None:
         return connection
+    if settings.connection("admin_url") or settings.connection("read_url"):
+        raise _services_is_missing(settings)
     from derwin_db.deploy import embedded  # not at import: its package is an extra
 
     return embedded.start(settings.data_dir).owner

@@ -9,6 +9,7 @@ It changes nothing and needs no privilege: what the service's login can see is e
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from typing import cast
 
 from derwin_db.connection.driver import Connection, DriverOrNetworkError
 from derwin_db.connection.facts import connect_once
@@ -18,6 +19,7 @@ from derwin_db.doctor.report import Check, Report
 from derwin_db.doctor.server import check_distribution, check_poolers, check_schema, check_server
 from derwin_db.errors import DerwinError
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.settings.settings import URL_NAMES, UrlName
 from derwin_db.translation.driver_errors import translate
 
 __all__ = ["Check", "Report", "examine"]
@@ -34,10 +36,11 @@ async def examine(
         ConfigurationError for URLs that can't be understood; what is wrong with the database itself is in the report.
     """
     settings = settings or Settings.load()
+    checks: list[Check] = []
     if service is None:
         urls = await Urls.choose(settings, None, None, None, None).resolved(settings)
         service, owner = urls.service, urls.direct
-    checks: list[Check] = []
+        checks.append(Check("urls", ok=True, detail=_source_of(settings)))
     try:
         async with _connected(service, settings) as opened:
             checks += await check_server(opened, service)
@@ -50,6 +53,14 @@ async def examine(
     except DerwinError as error:
         checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))
     return Report(all(check.ok for check in checks), tuple(checks))
+
+
+def _source_of(settings: Settings) -> str:
+    """Say where the URLs come from, and which they are. Their values are not shown."""
+    if settings.database_url is None:
+        return "none is set: the embedded server"
+    names = [name for name in sorted(URL_NAMES) if settings.connection(cast("UrlName", name.lower())) is not None]
+    return f"from {settings.url_source}: {', '.join(names)}"
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from derwin_db.errors import ProjectNotFound
+from derwin_db.errors import ConfigurationError, ProjectNotFound
 from derwin_db.isolation.seal import Kind, Seal
 
 if TYPE_CHECKING:
@@ -97,6 +97,32 @@ class Preamble:
     async def for_admin(self, connection: "PooledConnection") -> None:
         """Open a transaction of the admin door. One round trip."""
         await connection.execute(self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE))
+
+    async def for_import(self, connection: "PooledConnection") -> None:
+        """Open a transaction of the owner's login that makes a project, as the admin door. It may take its time.
+
+        Errors:
+            ConfigurationError on Citus: there the rows' connection to a worker would not see the project before its commit.
+        """
+        if self.is_distributed:
+            raise ConfigurationError("Citus can't take an import whole or not at all. Import before `derwin-db distribute`.")
+        begin = self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE)
+        await connection.execute(begin + ("; SET LOCAL transaction_timeout = 0" if self.server_version >= 170000 else ""))
+
+    async def enter_project(self, connection: "PooledConnection", project_id: UUID) -> None:
+        """Go on with a transaction of the owner's login, just begun, as one of this project. Three round trips."""
+        await connection.execute(f"SET LOCAL ROLE {APP_ROLE}")
+        if self.seal is None:
+            await connection.execute(f"SET LOCAL derwin.project_id = '{project_id}'")
+            return
+        begun = "SELECT pg_backend_pid(), (extract(epoch FROM now()) * 1000000)::bigint"
+        row = await connection.fetchrow(begun)
+        assert row is not None
+        await connection.execute("SELECT public.derwin_open($1)", self.seal.token(Kind.OPENS, project_id, row[1], row[0]))
+
+    async def leave_project(self, connection: "PooledConnection") -> None:
+        """Go on as the admin door again."""
+        await connection.execute(f"SET LOCAL ROLE {ADMIN_ROLE}")
 
     @cached_property
     def _begin_app(self) -> dict[TransactionMode, str]:

@@ -1,5 +1,6 @@
 """project_profiles: what is known of the product, and its history by replay of the evolution log."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
@@ -18,6 +19,7 @@ from derwin_db.query.builders import next_timestamp, param, scoped, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.rules.patching import Replay, make_patch, refused_log
 from derwin_db.repos.validation import check_id, check_input, check_version, checked
 from derwin_db.session import ProjectSession, project_session
 
@@ -27,7 +29,10 @@ _CONTENT = tuple(ProjectProfileFields.model_fields)
 
 _SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
 _CHANGE: TypeAdapter[ProfileChange] = TypeAdapter(ProfileChange)
-_PATCH: TypeAdapter[list[PatchOperation]] = TypeAdapter(list[PatchOperation])
+
+_HISTORY_ENTRIES = 500
+_HISTORY_BYTES = 16 * 1024 * 1024
+"""What is read of the log at once. No change that this package writes is larger."""
 
 
 class ProjectProfileFilters(TimeFilters, total=False):
@@ -72,7 +77,8 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         """
         who = _who(actor, reason)
         row = await self._insert(session, data, version=1)
-        await _log(session, row.id, ProfileChange.CREATED, {}, _content(row), to_version=1, who=who)
+        patch = await asyncio.to_thread(lambda: make_patch({}, _content(row)))
+        await _log(session, row.id, ProfileChange.CREATED, patch, to_version=1, who=who)
         return row
 
     async def current(self, session: ProjectSession) -> ProjectProfile:
@@ -141,25 +147,26 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         """Return the profile as it was at a version, replayed from the log.
 
         Errors:
-            NotFound.
+            NotFound; DerwinError for a log that holds what this package does not write.
 
         Cost:
-            Two statements, and the log up to that version.
+            Two statements, one more for every 500 versions or 16 MB of changes, and the log up to that version.
         """
-        import jsonpatch
-
         wanted = check_version(version, "version")
         row = await self.current(session)
-        entries = await project_session(session).fetch(_history_statement(), {"version": wanted})
-        if not entries or entries[-1][0] != wanted:
+        if wanted > row.version:
             raise NotFound("The profile has no such version.")
-        content: Any = {}
-        for _, patch, _ in entries:
-            content = jsonpatch.apply_patch(content, _PATCH.dump_python(patch, mode="json"), in_place=True)
-        fields = ProjectProfileCreate.model_validate(content)
+        replay, reached = Replay(), 0
+        while reached < wanted:
+            entries = await project_session(session).fetch(_history_statement(), {"after": reached, "version": wanted})
+            if not entries:
+                raise refused_log()
+            await asyncio.to_thread(replay.apply_texts, [patch for _, patch, _ in entries])
+            reached, _, row.updated_at = entries[-1]
+        fields = await asyncio.to_thread(_fields_of, replay.content)
         for name in _CONTENT:
             setattr(row, name, getattr(fields, name))
-        row.version, row.updated_at = wanted, entries[-1][2]
+        row.version = wanted
         return row
 
     async def _locked(self, session: ProjectSession, expected_version: int) -> ProjectProfile:
@@ -180,16 +187,36 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
         who: dict[str, str],
         doc_id: UUID | None,
     ) -> ProjectProfile:
-        before = _content(row)
-        after = {**before, **_content(ProjectProfileUpdate(**changed), changed)}
-        if before == after and json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
+        patch = await asyncio.to_thread(_difference, row, changed)
+        if patch is None:
             return row
         written = await project_session(session).fetch(
             self._update_statement(frozenset(changed), guarded=True),
             {**changed, "id": row.id, "expected_version": row.version},
         )
-        await _log(session, row.id, why, before, after, to_version=row.version + 1, doc_id=doc_id, who=who)
+        await _log(session, row.id, why, patch, to_version=row.version + 1, doc_id=doc_id, who=who)
         return written[0]
+
+
+def _difference(row: ProjectProfile, changed: dict[str, Any]) -> Sequence[PatchOperation] | None:
+    """Return the patch that the changed fields make, or None where they change nothing. Long for a large profile."""
+    before = _content(row)
+    after = {**before, **_content(ProjectProfileUpdate(**changed), changed)}
+    if before == after and json.dumps(before, sort_keys=True) == json.dumps(after, sort_keys=True):
+        return None
+    return make_patch(before, after)
+
+
+def _fields_of(content: Any) -> ProjectProfileCreate:
+    """Return what a replayed content says.
+
+    Errors:
+        DerwinError.
+    """
+    try:
+        return ProjectProfileCreate.model_validate(content)
+    except ValueError:
+        raise refused_log() from None
 
 
 def _who(actor: str, reason: str) -> dict[str, str]:
@@ -205,19 +232,11 @@ def _content(row: Any, names: Any = _CONTENT) -> dict[str, Any]:
     }
 
 
-def make_patch(before: dict[str, Any], after: dict[str, Any]) -> Sequence[PatchOperation]:
-    """Return the JSON Patch (RFC 6902) that leads from one content to the other."""
-    import jsonpatch
-
-    return _PATCH.validate_python(list(jsonpatch.make_patch(before, after)))
-
-
 async def _log(
     session: ProjectSession,
     profile_id: UUID,
     change: ProfileChange,
-    before: dict[str, Any],
-    after: dict[str, Any],
+    patch: Sequence[PatchOperation],
     *,
     to_version: int,
     who: dict[str, str],
@@ -230,7 +249,7 @@ async def _log(
         "to_version": to_version,
         "change": change,
         **who,
-        "patch": make_patch(before, after),
+        "patch": patch,
         "doc_id": doc_id,
     }
     await project_session(session).execute(_log_statement(), values)
@@ -248,9 +267,17 @@ def _lock_statement() -> Statement[ProjectProfile]:
 
 @cache
 def _history_statement() -> Statement[tuple[Any, ...]]:
-    query = scoped(ProfileEvolutionLog, _LOG.c.to_version, _LOG.c.patch, _LOG.c.created_at)
-    query = query.where(_LOG.c.to_version <= param("version", _LOG.c.to_version)).order_by(_LOG.c.to_version)
-    return tuples("project_profiles.at_version", query)
+    """Select the next entries of the log, as text, as many as fit into what one call may take."""
+    text = sa.cast(_LOG.c.patch, sa.Text)
+    page = scoped(ProfileEvolutionLog, _LOG.c.to_version, text.label("patch"), _LOG.c.created_at)
+    page = page.where(
+        _LOG.c.to_version > param("after", _LOG.c.to_version), _LOG.c.to_version <= param("version", _LOG.c.to_version)
+    )
+    entries = page.order_by(_LOG.c.to_version).limit(_HISTORY_ENTRIES).subquery("entries")
+    size = sa.func.sum(sa.func.octet_length(entries.c.patch)).over(order_by=entries.c.to_version)
+    sized = sa.select(entries, size.label("size")).subquery("sized")
+    query = sa.select(sized.c.to_version, sized.c.patch, sized.c.created_at).where(sized.c.size <= _HISTORY_BYTES)
+    return tuples("project_profiles.at_version", query.order_by(sized.c.to_version))
 
 
 @cache

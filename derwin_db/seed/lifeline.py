@@ -1,10 +1,11 @@
 """Lifeline: the project that `make seed` leaves, an ERP in mode AUTHOR, with a profile and a policy. Idempotent."""
 
+import contextlib
 from decimal import Decimal
 
 from derwin_db import repos
 from derwin_db.database import Database
-from derwin_db.errors import NotFound
+from derwin_db.errors import Conflict, NotFound
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import (
     CriticalFlow,
@@ -20,9 +21,12 @@ from derwin_db.models import (
     RiskTierRule,
 )
 from derwin_db.models.enums import Bucket, ProjectMode
+from derwin_db.session import ProjectSession
 
 LIFELINE = "lifeline"
 _ACTOR = "seed"
+_PATIENCE = "20s"
+"""How long a starter waits for another one that writes the same."""
 
 PROFILE = ProjectProfileCreate(
     summary=(
@@ -117,18 +121,30 @@ POLICY = PolicyCreate(
 
 
 async def seed_lifeline(db: Database) -> Project:
-    """Leave the project `lifeline` (type ERP, mode AUTHOR) with a profile, a policy and the logs of both. Idempotent."""
+    """Leave the project `lifeline` (type ERP, mode AUTHOR) with a profile, a policy and the logs of both. Idempotent.
+
+    Several starters at once leave one of each: the first locks the project's row, the others wait and find what it left.
+    """
     async with db.admin(reason="seed Lifeline") as admin:
-        if not await repos.projects.exists(admin, project_id_of(LIFELINE)):
-            await repos.projects.create(admin, ProjectCreate(slug=LIFELINE, name="Lifeline", type=ProjectType.ERP))
-    async with db.project(LIFELINE) as session:
-        try:
-            await repos.project_profiles.current(session)
-        except NotFound:
-            await repos.project_profiles.create(session, PROFILE, actor=_ACTOR, reason="What the documents of Lifeline say")
-        try:
-            await repos.policies.active(session)
-        except NotFound:
-            await repos.policies.activate(session, POLICY)
-        reason = "The first weeks of triage were right: fixes may be written for people to review"
-        return await repos.projects.set_mode(session, ProjectMode.AUTHOR, actor=_ACTOR, reason=reason)
+        is_there = await repos.projects.exists(admin, project_id_of(LIFELINE))
+    if not is_there:
+        with contextlib.suppress(Conflict):  # somebody was faster
+            async with db.admin(reason="seed Lifeline") as admin:
+                await repos.projects.create(admin, ProjectCreate(slug=LIFELINE, name="Lifeline", type=ProjectType.ERP))
+    return await db.run(LIFELINE, _complete)
+
+
+async def _complete(session: ProjectSession) -> Project:
+    """Write what is missing. The mode comes first: changing it locks the project's row, also where it is that already."""
+    await session.set_for_unit(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+    reason = "The first weeks of triage were right: fixes may be written for people to review"
+    project = await repos.projects.set_mode(session, ProjectMode.AUTHOR, actor=_ACTOR, reason=reason)
+    try:
+        await repos.project_profiles.current(session)
+    except NotFound:
+        await repos.project_profiles.create(session, PROFILE, actor=_ACTOR, reason="What the documents of Lifeline say")
+    try:
+        await repos.policies.active(session)
+    except NotFound:
+        await repos.policies.activate(session, POLICY)
+    return project

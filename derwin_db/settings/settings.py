@@ -1,4 +1,8 @@
-"""Settings, each by its environment variable or in `.env`. They are read when a `Database` is made, not at import."""
+"""Settings, each by its environment variable or in `.env`. They are read when a `Database` is made, not at import.
+
+The four URLs lead to one database, so they come from one source: the code that names one, else the environment that names one,
+else `.env`. A URL of another source is never added.
+"""
 
 import os
 from difflib import SequenceMatcher
@@ -7,12 +11,17 @@ from typing import Any, ClassVar, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings.url import ConnectionInfo
 
 _LONGEST_SECONDS = 1_000_000
+
+UrlName = Literal["database_url", "admin_url", "direct_url", "read_url"]
+UrlSource = Literal["code", "the environment", ".env"]
+
+URL_NAMES = frozenset({"DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL"})
 
 
 def _seconds(default: float) -> Any:
@@ -31,6 +40,8 @@ class Settings(BaseSettings):
     admin_url: SecretStr | None = Field(default=None, alias="ADMIN_URL")
     direct_url: SecretStr | None = Field(default=None, alias="DIRECT_URL")
     read_url: SecretStr | None = Field(default=None, alias="READ_URL")
+    url_source: UrlSource | None = None
+    """Where the four URLs come from. It is found out, not set."""
     scope_key: SecretStr | None = None
     """The seal's key as `derwin-db roles key` prints it, for a service that has neither owner's nor operator's URL."""
 
@@ -57,8 +68,23 @@ class Settings(BaseSettings):
     """Longest deletion of a whole project."""
     cleanup_timeout: float = _seconds(2.0)
     """How long a cancelled or failed unit of work may take to roll back before its connection is dropped."""
+    import_memory_mib: int = Field(default=256, ge=64, le=65536)
+    """Most memory that an import takes, beside that of the process. The longest line that it takes is a 16th of it."""
     slow_query_seconds: float | None = Field(default=None, ge=0, le=_LONGEST_SECONDS, allow_inf_nan=False)
     """From how long on a statement is named on the logger `derwin_db.slow`; unset, nothing is timed."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # there are none
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the source that decides about the URLs in front of the others."""
+        sources = {"code": init_settings, "the environment": env_settings, ".env": dotenv_settings}
+        return _OneSourceOfUrls(settings_cls, sources), *sources.values()
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +112,7 @@ class Settings(BaseSettings):
             names = sorted(name if name.isupper() else f"DERWIN_{name.upper()}" for name in fields)
             raise ConfigurationError(f"A setting can't be used: {', '.join(names) or 'see .env'}.") from None
 
-    def connection(self, field_name: Literal["database_url", "admin_url", "direct_url", "read_url"]) -> ConnectionInfo | None:
+    def connection(self, field_name: UrlName) -> ConnectionInfo | None:
         """Return the parsed URL of this setting, or None where it is not set.
 
         Errors:
@@ -97,6 +123,7 @@ class Settings(BaseSettings):
 
 
 _PREFIX = "DERWIN_"
+_FOUND_OUT = "DERWIN_URL_SOURCE"
 _ALIKE = 0.87
 """How alike two names have to be for one to be a mistake for the other: a letter or two, or an underscore."""
 
@@ -109,7 +136,7 @@ def _refuse_mistyped(settings: type[Settings]) -> None:
     Errors:
         ConfigurationError.
     """
-    known = {f"{_PREFIX}{name.upper()}" for name, field in settings.model_fields.items() if field.alias is None}
+    known = {f"{_PREFIX}{name.upper()}" for name, field in settings.model_fields.items() if field.alias is None} - {_FOUND_OUT}
     given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
     for name in sorted(given - known):
         if name.startswith(_PREFIX) and not name.startswith(_NOT_OURS):
@@ -125,3 +152,23 @@ _NOT_OURS = f"{_PREFIX}TEST_"
 def _likeness(one: str, other: str) -> float:
     short = [name.removeprefix(_PREFIX).replace("_", "") for name in (one, other)]
     return SequenceMatcher(None, short[0], short[1]).ratio()
+
+
+class _OneSourceOfUrls(PydanticBaseSettingsSource):
+    """Gives all four URLs of the first source that names one, also as blank, and none of the others."""
+
+    def __init__(self, settings_cls: type[BaseSettings], sources: dict[str, PydanticBaseSettingsSource]) -> None:
+        super().__init__(settings_cls)
+        self._sources = sources
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # pydantic-settings sets it
+        """Give no field alone: it is their source that counts."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the URLs, those that are not named as None, and their source."""
+        for name, source in self._sources.items():
+            given = {key: value for key, value in source().items() if key in URL_NAMES}
+            if given:
+                return {**dict.fromkeys(URL_NAMES), **given, "url_source": name}
+        return {**dict.fromkeys(URL_NAMES), "url_source": None}

@@ -1,5 +1,7 @@
 """The profile, and its history as diffs between versions."""
 
+import asyncio
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +9,13 @@ from difflib import unified_diff
 from itertools import islice
 from typing import Any
 
-import jsonpatch
 from starlette.requests import Request
 from starlette.responses import Response
 
 from derwin_db import repos
 from derwin_db.errors import NotFound
 from derwin_db.models import ProfileEvolutionLog, ProjectProfile, ProjectProfileCreate
+from derwin_db.repos.rules.patching import Replay
 from derwin_db.session import ProjectSession
 from derwin_db.studio.rendering import render
 from derwin_db.studio.request_params import listing, unit
@@ -77,12 +79,15 @@ async def _changes(session: ProjectSession, entries: Sequence[ProfileEvolutionLo
         return []
     before = entries[-1].from_version
     content = _content(await repos.project_profiles.at_version(session, before)) if before else {}
-    changes = []
+    return await asyncio.to_thread(_replayed, content, entries)
+
+
+def _replayed(content: dict[str, Any], entries: Sequence[ProfileEvolutionLog]) -> list[Change]:
+    changes, replay = [], Replay(content)
     for entry in reversed(entries):
-        patch = [operation.model_dump(mode="json") for operation in entry.patch]
-        after = jsonpatch.apply_patch(content, patch)
-        changes.append(_change(entry, content, after))
-        content = after
+        before = copy.deepcopy(replay.content)
+        replay.apply([operation.model_dump(mode="json") for operation in entry.patch])
+        changes.append(_change(entry, before, replay.content))
     return changes[::-1]
 
 

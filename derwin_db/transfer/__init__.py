@@ -1,26 +1,33 @@
 """Export and import of one project: JSON Lines, compressed, checksummed, identical after a round trip.
 
 The rows travel as the database writes them (`to_jsonb`) and reads them (`jsonb_populate_recordset`): no value passes through a
-type that could change it. The first line says what the file is, the last one how many rows it holds and their digest; a file
-that is truncated, altered, or of another schema revision is refused, and nothing of it stays.
+type that could change it. The first line says what the file is, the last one how many rows it holds and their digest.
+
+An import looks at the whole file before it writes the first row, and writes all of it in one transaction of the owner's login:
+nobody sees the project before it is whole, and whatever ends the import earlier, a kill included, leaves nothing of it.
 """
 
+import asyncio
 import json
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, Protocol
+from itertools import islice
+from typing import IO, Any, Protocol
 from uuid import UUID
 
 import zstandard
 
 from derwin_db import repos
-from derwin_db.errors import Conflict
+from derwin_db.errors import Conflict, InvalidInput
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.repos.rules.history import close_history, open_history
-from derwin_db.session import AdminSession, ProjectSession
+from derwin_db.session import ImportSession, ProjectSession
+from derwin_db.settings import Settings
 from derwin_db.sql import HEAD_REVISION
-from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Lines, Writer, row_line
+from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Header, Limits, Lines, Writer, row_line
 from derwin_db.transfer.statements import (
     count_statement,
     duplicates_statement,
@@ -37,9 +44,11 @@ Progress = Callable[[str, int, int], None]
 class Opener(Protocol):
     """What opens units of work: a `Database`."""
 
+    settings: Settings
+
     def project(self, project: str | UUID, *, read_only: bool = False, snapshot: bool = False) -> ProjectSession: ...
 
-    def admin(self, *, reason: str) -> AdminSession: ...
+    def importing(self, project_id: UUID, *, reason: str) -> ImportSession: ...
 
 
 @dataclass
@@ -85,57 +94,102 @@ async def export_project(
 async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | None = None) -> Report:
     """Read one project back, whole or not at all, with its ids, times and logs.
 
-    Its own ledger may still be on the books: rows that are there and equal stay.
+    Takes the owner's login. The project's own ledger may still be on the books, whole and as the file has it: then it stays. A
+    source that can't be read twice is kept in a temporary file meanwhile.
 
     Errors:
-        InvalidInput for a file that is no export, truncated, altered or of another revision; Conflict where the project exists,
-        or its ledger says otherwise.
+        InvalidInput for a file that is no export, truncated, altered or of another revision; TooLarge for one that takes more
+        memory than DERWIN_IMPORT_MEMORY_MIB; Conflict where the project exists, or its ledger says otherwise;
+        ConfigurationError without the owner's login, and on Citus.
     """
-    lines = Lines(source)
-    header = lines.header()
-    slug = str(header["slug"])
-    report = Report(slug, project_id_of(slug))
-    async with db.admin(reason=f"import of {slug}") as admin:
-        await _create_root(admin, report, lines.root(report.project_id, slug))
-    try:
-        async with db.project(report.project_id) as session:
-            await _write_rows(session, lines, report, header["rows"], progress)
-    except BaseException:
-        async with db.admin(reason=f"undo the import of {slug}") as admin:
-            await repos.projects.delete(admin, report.project_id, despite_retention=True)
-        raise
-    async with db.admin(reason=f"end of the import of {slug}") as admin:
-        await close_history(admin, report.project_id)
+    limits = Limits(db.settings.import_memory_mib)
+    with ExitStack() as stack:
+        twice = _Twice(source, stack)
+        header, digest = await _prove(Lines(twice.first, limits))
+        lines = Lines(await asyncio.to_thread(twice.again), limits)
+        report = Report(header.slug, project_id_of(header.slug))
+        async with db.importing(report.project_id, reason=f"import of {header.slug}") as session:
+            await _write_root(session, lines, report.project_id)
+            await _write_rows(session, lines, report, header.rows, progress)
+            if lines.digest() != digest:
+                raise InvalidInput("The file was changed while it was imported. Nothing was imported.")
+            await session.leave_project()
+            await close_history(session, report.project_id)
     return report
 
 
-async def _create_root(admin: AdminSession, report: Report, row: str) -> None:
-    admin.note("import")
-    if await repos.projects.exists(admin, report.project_id):
-        raise Conflict("A project of this slug exists already. Erase it first, or import elsewhere.")
-    await admin.execute(import_root_statement(), {"rows": f"[{row}]"})
-    await open_history(admin, report.project_id)
+class _Twice:
+    """A source that is read twice: by seeking, or by a private copy where it can't seek."""
+
+    def __init__(self, source: IO[bytes], stack: ExitStack) -> None:
+        can_seek = getattr(source, "seekable", None)
+        self._source = self._copy = source
+        self._begin = 0
+        self.first: Any = source
+        if can_seek is not None and can_seek():
+            self._begin = source.tell()
+        else:
+            self._copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
+            self.first = self
+
+    def read(self, size: int = -1) -> bytes:
+        """Read of the source, and keep what was read."""
+        data = self._source.read(size)
+        self._copy.write(data)
+        return data
+
+    def again(self) -> IO[bytes]:
+        """Return what is read the second time."""
+        self._copy.seek(self._begin)
+        return self._copy
+
+
+async def _prove(lines: Lines) -> tuple[Header, str]:
+    """Read the whole file, a batch at a time off the event loop. Returns its head and its digest.
+
+    Errors:
+        InvalidInput, TooLarge.
+    """
+    header = await asyncio.to_thread(lines.header)
+    await asyncio.to_thread(lines.root)
+    while await asyncio.to_thread(lines.batch) is not None:
+        pass
+    lines.check_counts(header)
+    return header, lines.digest()
+
+
+async def _write_root(session: ImportSession, lines: Lines, project_id: UUID) -> None:
+    await asyncio.to_thread(lines.header)
+    row = await asyncio.to_thread(lines.root)
+    try:
+        await session.execute(import_root_statement(), {"rows": f"[{row}]"})
+    except Conflict:
+        raise Conflict("A project of this slug exists already. Erase it first, or import elsewhere.") from None
+    await open_history(session, project_id)
+    await session.enter_project()
 
 
 async def _write_rows(
-    session: ProjectSession, lines: Lines, report: Report, totals: dict[str, int], progress: Progress | None
+    session: ImportSession, lines: Lines, report: Report, totals: dict[str, int], progress: Progress | None
 ) -> None:
-    duplicates: list[dict[str, str]] = []
-    for name, batch in lines.batches():
-        text = "[" + ",".join(json.dumps(row, ensure_ascii=False) for row in batch) + "]"
-        written = await session.execute(import_statement(name), {"rows": text})
-        if name == "spend_ledger":
-            report.ledger_kept += len(batch) - written
-            if (await session.fetch(same_statement(name), {"rows": text}))[0] != len(batch):
-                raise Conflict("The ledger on the books has other content under the same id or key.")
-        elif name == "qa_tickets":
-            duplicates += [
-                {"id": row["id"], "duplicate_of_id": row["duplicate_of_id"]} for row in batch if row["duplicate_of_id"]
-            ]
-        report.rows[name] = report.rows.get(name, 0) + len(batch)
-        if progress is not None:
-            progress(name, report.rows[name], totals.get(name, 0))
-    if duplicates:
-        await session.execute(duplicates_statement(), {"rows": json.dumps(duplicates)})
-    lines.check_end({name: report.rows.get(name, 0) for name in TABLES})
-    report.rows = {name: report.rows.get(name, 0) for name in TABLES}
+    with tempfile.TemporaryFile("w+") as duplicates:
+        while (batch := await asyncio.to_thread(lines.batch)) is not None:
+            written = await session.execute(import_statement(batch.table), {"rows": batch.rows})
+            if batch.table == "spend_ledger":
+                report.ledger_kept += batch.count - written
+                if (await session.fetch(same_statement(batch.table), {"rows": batch.rows}))[0] != batch.count:
+                    raise Conflict("The ledger on the books has other content under the same id or key.")
+            duplicates.writelines(json.dumps({"id": id, "duplicate_of_id": of}) + "\n" for id, of in batch.duplicates)
+            if progress is not None:
+                progress(batch.table, lines.counts[batch.table], totals[batch.table])
+        await _write_duplicates(session, duplicates)
+    if (await session.fetch(count_statement("spend_ledger"), {}))[0] != lines.counts["spend_ledger"]:
+        raise Conflict("The ledger on the books holds entries of this project that the file does not have.")
+    report.rows = lines.counts
+
+
+async def _write_duplicates(session: ImportSession, duplicates: IO[str]) -> None:
+    """Say of which ticket a ticket is the duplicate: all tickets are there."""
+    duplicates.seek(0)
+    while pairs := list(islice(duplicates, BATCH)):
+        await session.execute(duplicates_statement(), {"rows": f"[{','.join(pairs)}]"})

@@ -261,3 +261,10 @@ class TestErrors:
     def test_help_lists_every_command_without_loading_it(self) -> None:
         result = run("--help", environment={})
         assert all(name in result.stdout for name in ("migrate", "seed", "doctor", "psql", "embedded"))
+
+
+class TestWhereTheUrlsComeFrom:
+    def test_doctor_says_so(self, seeded: dict[str, str]) -> None:
+        report = json.loads(run("doctor", "--json", environment=seeded).stdout)
+        detail = next(check["detail"] for check in report["checks"] if check["name"] == "urls")
+        assert detail == "from the environment: ADMIN_URL, DATABASE_URL, DIRECT_URL"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from derwin_db import ProjectSession, repos
 from derwin_db.errors import AppendOnlyViolation
 from derwin_db.models import CriticalFlow, DomainOntology, OntologyEntity, OntologyRelation, PatchOperation
-from derwin_db.repos.project_profiles import make_patch
+from derwin_db.repos.rules.patching import make_patch
 from tests.repos.rows import a_profile
 
 NAMES = st.sampled_from(["", "a", "b", "a/b", "~", "~1", "é", "0", "-", "A b"])

@@ -3,6 +3,7 @@
 import pytest
 
 from derwin_db import Database
+from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import Settings
 
@@ -133,3 +134,55 @@ class TestWhichUrlsCount:
         with pytest.raises(ConfigurationError, match="DERWIN_SCOPE_KEY") as caught:
             Seal.from_text(SECRET)
         assert SECRET not in str(caught.value)
+
+
+class TestOneSourceOfUrls:
+    OTHER = f"postgresql://other:{SECRET}@other.example/qa"
+
+    def urls(self, settings):
+        return tuple(
+            connection and connection.host
+            for connection in map(settings.connection, ("database_url", "admin_url", "direct_url", "read_url"))
+        )
+
+    @pytest.mark.parametrize("name", ["DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL", "database_url"])
+    def test_the_file_adds_none_to_the_environment(self, empty, monkeypatch, name):
+        others = {"DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL"}
+        (empty / ".env").write_text("".join(f"{other}={self.OTHER}\n" for other in others) + "DERWIN_POOL_SIZE=7\n")
+        monkeypatch.setenv(name, URL)
+        settings = Settings.load()
+        assert [host for host in self.urls(settings) if host is not None] == ["db.example"]
+        assert (settings.url_source, settings.pool_size) == ("the environment", 7)
+
+    def test_the_environment_and_the_file_add_none_to_the_code(self, empty, monkeypatch):
+        (empty / ".env").write_text(f"READ_URL={self.OTHER}\n")
+        monkeypatch.setenv("DIRECT_URL", self.OTHER)
+        for settings in (Settings(database_url=URL), Settings(DATABASE_URL=URL)):
+            assert self.urls(settings) == ("db.example", None, None, None)
+            assert settings.url_source == "code"
+
+    def test_a_blank_one_in_the_environment_takes_the_files_place(self, empty, monkeypatch):
+        (empty / ".env").write_text(f"DATABASE_URL={self.OTHER}\nDIRECT_URL={self.OTHER}\n")
+        monkeypatch.setenv("DATABASE_URL", "")
+        settings = Settings.load()
+        assert (self.urls(settings), settings.url_source) == ((None,) * 4, "the environment")
+
+    def test_all_of_the_file(self, empty):
+        (empty / ".env").write_text(f"DATABASE_URL={URL}\nDIRECT_URL={self.OTHER}\n")
+        settings = Settings.load()
+        assert (self.urls(settings), settings.url_source) == (("db.example", None, "other.example", None), ".env")
+
+    def test_none_at_all(self):
+        assert Settings.load().url_source is None
+
+    def test_the_source_is_not_a_setting(self, monkeypatch):
+        monkeypatch.setenv("DERWIN_URL_SOURCE", ".env")
+        assert Settings.load().url_source is None
+
+    async def test_what_is_missing_is_named_with_its_source(self, empty, monkeypatch):
+        (empty / ".env").write_text(f"DATABASE_URL={URL}\n")
+        monkeypatch.setenv("ADMIN_URL", self.OTHER)
+        with pytest.raises(ConfigurationError, match=r"DATABASE_URL.*the environment.*\.env adds none"):
+            await Database().start()
+        with pytest.raises(ConfigurationError, match=r"DATABASE_URL.*the environment"):
+            owner_connection()

@@ -7,18 +7,18 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from derwin_db.query.statement import Statement, command
-from derwin_db.session import AdminSession
+from derwin_db.session import AdminSession, ImportSession
 
 _RESTORING = sa.table("restoring", sa.column("id", sa.Uuid()), schema="derwin")
 
 
-async def open_history(session: AdminSession, project_id: UUID) -> None:
+async def open_history(session: AdminSession | ImportSession, project_id: UUID) -> None:
     """Let units of work write rows of this project with times of the past, for a day at the most."""
     await close_history(session, project_id)
     await session.execute(_open_statement(), {"id": project_id})
 
 
-async def close_history(session: AdminSession, project_id: UUID) -> None:
+async def close_history(session: AdminSession | ImportSession, project_id: UUID) -> None:
     """Have the database stamp what is written into this project, as into all others."""
     await session.execute(_close_statement(), {"id": project_id})
 

@@ -1,0 +1,85 @@
+"""What a command writes takes the place of the old file when it is whole, and is readable by its owner alone."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from derwin_db.cli.output import replacing
+from derwin_db.errors import ConfigurationError, StorageFull
+from derwin_db.testing import TestServer
+from tests.faults.disk import can_mount, small_disk
+
+from .test_commands import environment_of, run
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestReplacing:
+    def test_a_new_file_is_private(self, tmp_path: Path) -> None:
+        with replacing(tmp_path / "new") as file:
+            file.write(b"whole")
+            assert not (tmp_path / "new").exists()
+        assert (tmp_path / "new").read_bytes() == b"whole"
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+        assert names(tmp_path) == ["new"]
+
+    def test_an_old_one_stays_until_the_new_one_is_whole(self, tmp_path: Path) -> None:
+        old = tmp_path / "old"
+        old.write_bytes(b"old")
+        old.chmod(0o644)
+        with pytest.raises(KeyboardInterrupt), replacing(old) as file:
+            file.write(b"half")
+            file.flush()
+            raise KeyboardInterrupt
+        assert (old.read_bytes(), names(tmp_path)) == (b"old", ["old"])
+        with replacing(old) as file:
+            file.write(b"new")
+        assert (old.read_bytes(), stat.S_IMODE(old.stat().st_mode)) == (b"new", 0o600)
+
+    def test_a_link_stays_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "target")
+        with replacing(tmp_path / "link") as file:
+            file.write(b"x")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").read_bytes() == b"x"
+
+    def test_a_pipe_stays_a_pipe(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+            with replacing(pipe) as file:
+                file.write(b"through")
+            assert reader.communicate(timeout=10)[0] == b"through"
+        assert pipe.is_fifo()
+
+    def test_a_place_that_can_not_be_written(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="can't be written"), replacing(tmp_path / "nowhere" / "file"):
+            pass
+
+    @pytest.mark.skipif(not can_mount(), reason="only root mounts a small disk")
+    def test_a_full_disk(self) -> None:
+        with small_disk(1) as disk:
+            (disk / "old").write_bytes(b"old")
+            with pytest.raises(StorageFull, match="untouched"), replacing(disk / "old") as file:
+                file.write(b"\0" * 2_000_000)
+            assert ((disk / "old").read_bytes(), names(disk)) == (b"old", ["old"])
+
+
+class TestExport:
+    def test_one_that_fails_leaves_the_old_file(self, server: TestServer, tmp_path: Path) -> None:
+        old = tmp_path / "acme.jsonl.zst"
+        old.write_bytes(b"old")
+        result = run("export", "nobody", "--output", str(old), environment=environment_of(server.migrated()))
+        assert result.returncode == 1
+        assert (old.read_bytes(), names(tmp_path)) == (b"old", ["acme.jsonl.zst"])
+
+    def test_it_is_private(self, server: TestServer, tmp_path: Path) -> None:
+        environment = environment_of(server.migrated())
+        assert run("seed", environment=environment).returncode == 0
+        assert run("export", "lifeline", "--output", str(tmp_path / "out"), environment=environment).returncode == 0
+        assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600

@@ -1,0 +1,137 @@
+"""A log of profile changes that this package did not write is refused soon, in little memory; a large change is not slow."""
+
+import asyncio
+import json
+import threading
+import tracemalloc
+
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import DerwinError
+from derwin_db.models import ProfileChange, Project, ProjectProfileUpdate
+from derwin_db.repos.rules import patching
+from tests.repos.rows import a_profile
+
+
+async def forge(db: Database, project: Project, operations: list[dict], *, times: int = 1) -> int:
+    """Write a profile, and behind it changes of the log by hand. Returns the version that they lead to."""
+    async with db.project(project.id) as session:
+        first = await repos.project_profiles.create(session, a_profile(), actor="a", reason="r")
+        for version in range(2, 2 + times):
+            await session.sql.execute(
+                sa.text(
+                    "INSERT INTO public.profile_evolution_logs "
+                    "(project_id, profile_id, from_version, to_version, change, actor, reason, patch) "
+                    "VALUES (:project, :profile, :old, :new, 'HUMAN_EDIT', 'a', 'r', CAST(:patch AS jsonb))"
+                ),
+                {
+                    "project": project.id,
+                    "profile": first.id,
+                    "old": version - 1,
+                    "new": version,
+                    "patch": json.dumps(operations),
+                },
+            )
+        await session.sql.execute(
+            sa.text("UPDATE public.project_profiles SET version = :version WHERE project_id = :project"),
+            {"version": 1 + times, "project": project.id},
+        )
+    return 1 + times
+
+
+def doubling(times: int) -> list[dict]:
+    begin = [{"op": "add", "path": "/glossary/a", "value": {"x": "y" * 1000}}]
+    return begin + [{"op": "copy", "from": "/glossary/a", "path": f"/glossary/a/{n}"} for n in range(times)]
+
+
+def deepening(times: int) -> list[dict]:
+    path = "/glossary"
+    return [{"op": "add", "path": (path := path + "/a"), "value": {}} for _ in range(times)]
+
+
+HOSTILE = {
+    "it doubles": (doubling(40), 1),
+    "it doubles a little, often": (doubling(10), 30),
+    "it is deep": (deepening(2000), 1),
+    "it gets deep by moving": ([{"op": "add", "path": "/glossary/b", "value": {}}, *(
+        operation
+        for _ in range(100)
+        for operation in (
+            {"op": "move", "from": "/glossary/b", "path": "/summary"},
+            {"op": "add", "path": "/glossary/b", "value": {}},
+            {"op": "move", "from": "/summary", "path": "/glossary/b/b"},
+        )
+    )], 1),
+    "it has too many steps": ([{"op": "test", "path": "/summary", "value": None}] * 100_001, 1),
+    "it is large": ([{"op": "add", "path": "/glossary/a", "value": "y" * 17_000_000}], 1),
+    "it is no patch": ([{"op": "add"}], 1),
+    "it names nothing": ([{"op": "remove", "path": "/nothing"}], 1),
+    "it replaces the whole": ([{"op": "replace", "path": "", "value": []}], 1),
+    "it leaves no profile": ([{"op": "remove", "path": "/summary"}], 1),
+    "it points at itself": ([{"op": "move", "from": "/glossary", "path": "/glossary/a"}], 1),
+}  # fmt: skip
+
+
+class TestAHostileLog:
+    @pytest.mark.parametrize("what", HOSTILE)
+    async def test_is_refused_soon_and_in_little_memory(self, db: Database, project: Project, what: str) -> None:
+        operations, times = HOSTILE[what]
+        version = await forge(db, project, operations, times=times)
+        tracemalloc.start()
+        try:
+            async with db.project(project.id) as session:
+                with pytest.raises(DerwinError, match="not written by this package"):
+                    await repos.project_profiles.at_version(session, version)
+                assert (await repos.project_profiles.at_version(session, 1)).version == 1
+            assert tracemalloc.get_traced_memory()[1] < 200 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+
+    async def test_takes_no_longer_than_its_time(self, db: Database, project: Project, monkeypatch) -> None:
+        monkeypatch.setattr(patching, "MOST_SECONDS", -1.0)
+        version = await forge(db, project, [{"op": "test", "path": "/glossary", "value": {}}])
+        async with db.project(project.id) as session:
+            with pytest.raises(DerwinError, match="not written by this package"):
+                await repos.project_profiles.at_version(session, version)
+
+    async def test_does_not_keep_the_event_loop(self, db: Database, project: Project, monkeypatch) -> None:
+        """While a log is replayed, other tasks of the process go on: the replay waits here until one of them did."""
+        replaying, went_on = threading.Event(), threading.Event()
+
+        def wait(self: patching.Replay, patches: object) -> None:
+            replaying.set()
+            assert went_on.wait(10)
+            apply(self, patches)
+
+        apply = patching.Replay.apply_texts
+        monkeypatch.setattr(patching.Replay, "apply_texts", wait)
+        await forge(db, project, [])
+        async with db.project(project.id) as session:
+            reading = asyncio.ensure_future(repos.project_profiles.at_version(session, 1))
+            while not replaying.is_set():
+                await asyncio.sleep(0)
+            went_on.set()
+            assert (await reading).version == 1
+
+
+class TestALargeProfile:
+    async def test_a_change_of_thousands_of_values_is_logged_and_replayed(self, db: Database, project: Project) -> None:
+        """The finest patch would take the square of their number: the field is replaced as a whole."""
+        glossary = {f"term {n}": f"meaning {n}" for n in range(20_000)}
+        changed = {f"term {n + 10_000}": f"meaning {n}" for n in range(20_000)}
+        async with db.project(project.id) as session:
+            await repos.project_profiles.create(session, a_profile(glossary=glossary), actor="a", reason="r")
+            await repos.project_profiles.evolve(
+                session,
+                ProjectProfileUpdate(glossary=changed, summary="new"),
+                change=ProfileChange.HUMAN_EDIT,
+                actor="a",
+                reason="r",
+                expected_version=1,
+            )
+            entries = (await repos.profile_evolution_logs.list(session)).items
+            assert sorted(operation.path for operation in entries[0].patch) == ["/glossary", "/summary"]
+            assert (await repos.project_profiles.at_version(session, 1)).glossary == glossary
+            assert (await repos.project_profiles.at_version(session, 2)).glossary == changed

@@ -1,0 +1,373 @@
+"""An import is whole or nothing, whoever ends it and when; a file of anybody's making takes no memory, books or log line."""
+
+import asyncio
+import hashlib
+import io
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from derwin_db import Database, repos
+from derwin_db.connection.driver import connect
+from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, TooLarge
+from derwin_db.fields.scalars import project_id_of
+from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
+from derwin_db.transfer import export_project, import_project
+from derwin_db.transfer.lines import TABLES
+from tests.repos.rows import a_charge, a_ticket, an_artifact
+
+SLUG = "moving"
+TICKETS = 1200
+ROOT = Path(__file__).parents[2]
+
+CHILD = """
+import asyncio, os, pathlib, signal, sys
+from derwin_db import Database
+from derwin_db.transfer import import_project
+
+def kill(table, done, total):
+    if table == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    url, admin, direct = sys.argv[2].split("|")
+    async with Database(url, admin_url=admin, direct_url=direct) as db:
+        with pathlib.Path(sys.argv[1]).open("rb") as file:
+            await import_project(db, file, progress=kill)
+
+asyncio.run(main())
+"""
+
+MEASURED = """
+import asyncio, io, pathlib, resource, sys
+from derwin_db import Database
+from derwin_db.errors import DerwinError
+from derwin_db.transfer import import_project
+
+async def main():
+    url, admin, direct = sys.argv[2].split("|")
+    async with Database(url, admin_url=admin, direct_url=direct) as db:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            with pathlib.Path(sys.argv[1]).open("rb") as file:
+                await import_project(db, file)
+            said = "imported"
+        except DerwinError as error:
+            said = error.code
+        print(said, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+
+asyncio.run(main())
+"""
+
+
+def urls_of(database: TestDatabase) -> str:
+    urls = database.urls
+    return "|".join((urls["url"], urls["admin_url"], urls["direct_url"]))
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=240, env=environment
+    )
+
+
+async def exists(db: Database, slug: str = SLUG) -> bool:
+    async with db.admin(reason="a test") as admin:
+        return await repos.projects.exists(admin, project_id_of(slug))
+
+
+async def erase(db: Database, slug: str = SLUG) -> None:
+    async with db.admin(reason="a test") as admin:
+        await repos.projects.delete(admin, project_id_of(slug), despite_retention=True)
+
+
+@pytest.fixture
+async def exported(own_db: Database) -> bytes:
+    """The file of a project that is gone from the database, its ledger excepted."""
+    async with own_db.admin(reason="a test") as admin:
+        await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
+    async with own_db.project(SLUG) as session:
+        first = await repos.qa_tickets.create(session, a_ticket())
+        await repos.qa_tickets.create_many(session, [a_ticket(title=f"ticket {n}") for n in range(TICKETS - 2)])
+        last = await repos.qa_tickets.create(session, a_ticket())
+        await repos.qa_tickets.mark_duplicate(session, first.id, of=last.id)
+        await repos.audit_artifacts.record(session, an_artifact())
+        await repos.spend_ledger.append(session, a_charge())
+    sink = io.BytesIO()
+    await export_project(own_db, SLUG, sink)
+    await erase(own_db)
+    return sink.getvalue()
+
+
+@pytest.fixture
+async def begin(own_db: Database) -> list[Any]:
+    """The first two lines of a file: the head, and the project, which is gone from the database."""
+    async with own_db.admin(reason="a test") as admin:
+        await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
+    sink = io.BytesIO()
+    await export_project(own_db, SLUG, sink)
+    await erase(own_db)
+    return lines_of(sink.getvalue())[:2]
+
+
+def lines_of(data: bytes) -> list[Any]:
+    text = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read()
+    return [json.loads(line) for line in text.splitlines()][:-1]
+
+
+def packed(lines: Iterable[Any], rows: dict[str, int] | None = None) -> bytes:
+    """A file of these lines, objects or text, with a head and a last line that fit them."""
+    lines = list(lines)
+    counts = {name: sum(isinstance(line, dict) and line.get("table") == name for line in lines) for name in TABLES}
+    counts = counts if rows is None else rows
+    if isinstance(lines[0], dict) and lines[0].get("rows") is not None:
+        lines[0] = {**lines[0], "rows": counts}
+    body = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+    end = {"end": True, "rows": counts, "sha256": hashlib.sha256(body).hexdigest()}
+    return zstandard.ZstdCompressor().compress(body + json.dumps(end).encode() + b"\n")
+
+
+class Interrupted(Exception):
+    """What a progress callback raises."""
+
+
+def at(table: str, act: Callable[[], object]) -> Callable[[str, int, int], None]:
+    """A progress callback that acts at the first rows of a table."""
+    done: list[str] = []
+
+    def progress(name: str, _done: int, _total: int) -> None:
+        if name == table and not done:
+            done.append(name)
+            act()
+
+    return progress
+
+
+def in_a_thread(work: Callable[[], Any]) -> Any:
+    """Do something with the database while the import's own event loop waits."""
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(asyncio.run(work())))
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+class TestWholeOrNothing:
+    @pytest.mark.parametrize("table", ["qa_tickets", "spend_ledger"])
+    async def test_killed(
+        self, own_db: Database, own_database: TestDatabase, exported: bytes, tmp_path: Path, table: str
+    ) -> None:
+        (tmp_path / "file").write_bytes(exported)
+        killed = await asyncio.to_thread(run, CHILD, str(tmp_path / "file"), urls_of(own_database), table)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not await exists(own_db)
+        assert (await import_project(own_db, io.BytesIO(exported))).rows["qa_tickets"] == TICKETS
+
+    @pytest.mark.parametrize("table", ["qa_tickets", "spend_ledger"])
+    async def test_its_connection_ended(
+        self, own_db: Database, own_database: TestDatabase, exported: bytes, table: str
+    ) -> None:
+        async def end() -> None:
+            connection = await connect(own_database.owner)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
+            )
+            await connection.close()
+
+        with pytest.raises(DerwinError):
+            await import_project(own_db, io.BytesIO(exported), progress=at(table, lambda: in_a_thread(end)))
+        assert not await exists(own_db)
+        assert (await import_project(own_db, io.BytesIO(exported))).ledger_kept == 1
+
+    async def test_an_error_of_the_caller(self, own_db: Database, exported: bytes) -> None:
+        def fail() -> None:
+            raise Interrupted
+
+        with pytest.raises(Interrupted):
+            await import_project(own_db, io.BytesIO(exported), progress=at("spend_ledger", fail))
+        assert not await exists(own_db)
+
+    async def test_nobody_sees_the_project_before_its_end(
+        self, own_db: Database, own_database: TestDatabase, exported: bytes
+    ) -> None:
+        seen: list[object] = []
+
+        async def look() -> list[object]:
+            async with Database(**own_database.urls) as other:
+                found: list[object] = [await exists(other)]
+                try:
+                    async with other.project(SLUG) as session:
+                        found.append(await repos.qa_tickets.create(session, a_ticket()))
+                except ProjectNotFound:
+                    found.append("not found")
+                return found
+
+        await import_project(own_db, io.BytesIO(exported), progress=at("spend_ledger", lambda: seen.extend(in_a_thread(look))))
+        assert seen == [False, "not found"]
+        async with own_db.project(SLUG) as session:
+            assert await repos.qa_tickets.count(session) == TICKETS
+
+    async def test_the_file_is_looked_at_before_anything_is_written(self, own_db: Database, exported: bytes) -> None:
+        began: list[str] = []
+        with pytest.raises(InvalidInput):
+            await import_project(own_db, io.BytesIO(exported[:-20]), progress=lambda *seen: began.append(seen[0]))
+        assert began == []
+
+    async def test_a_file_that_is_changed_between_its_two_readings(self, own_db: Database, exported: bytes) -> None:
+        lines = lines_of(exported)
+        tickets = [line for line in lines if line.get("table") == "qa_tickets"]
+        tickets[3]["row"]["title"] = "another"
+
+        class Changing(io.BytesIO):
+            """A file that says something else when it is read again."""
+
+            def seek(self, position: int, whence: int = 0) -> int:
+                self.__init__(packed(lines))  # type: ignore[misc]
+                return super().seek(position, whence)
+
+        with pytest.raises(InvalidInput, match="changed"):
+            await import_project(own_db, Changing(exported))
+        assert not await exists(own_db)
+
+    async def test_a_pipe_is_read_once(self, own_db: Database, exported: bytes) -> None:
+        class Pipe:
+            """What can only be read."""
+
+            def __init__(self) -> None:
+                self._file = io.BytesIO(exported)
+
+            def read(self, size: int = -1) -> bytes:
+                return self._file.read(size)
+
+        source: Any = Pipe()
+        assert (await import_project(own_db, source)).rows["qa_tickets"] == TICKETS
+        again = io.BytesIO()
+        await export_project(own_db, SLUG, again)
+        assert lines_of(again.getvalue())[1:] == lines_of(exported)[1:]
+
+    async def test_without_the_owners_login(self, own_database: TestDatabase, own_db: Database, exported: bytes) -> None:
+        urls = own_database.urls
+        async with Database(urls["url"], admin_url=urls["admin_url"]) as db:
+            with pytest.raises(ConfigurationError, match="DIRECT_URL"):
+                await import_project(db, io.BytesIO(exported))
+
+    async def test_leaves_one_record_of_the_admin_door(self, own_db: Database, exported: bytes, caplog) -> None:
+        with caplog.at_level(logging.INFO, "derwin_db.admin"):
+            await import_project(own_db, io.BytesIO(exported))
+        (record,) = [record for record in caplog.records if record.name == "derwin_db.admin"]
+        assert (record.reason, record.outcome, record.operations) == ("import of moving", "committed", ("import",))
+
+
+class TestTheBooks:
+    async def test_another_projects_slug_is_not_booked(self, own_db: Database, exported: bytes) -> None:
+        lines = lines_of(exported)
+        for line in lines:
+            if line.get("table") == "spend_ledger":
+                line["row"]["project_slug"] = "victim"
+        with pytest.raises(InvalidInput, match="another project"):
+            await import_project(own_db, io.BytesIO(packed(lines)))
+
+    async def test_a_file_without_the_entries_does_not_take_the_slug(self, own_db: Database, exported: bytes) -> None:
+        lines = [line for line in lines_of(exported) if line.get("table") in (None, "projects")]
+        with pytest.raises(Conflict, match="entries of this project that the file does not have"):
+            await import_project(own_db, io.BytesIO(packed(lines)))
+        assert not await exists(own_db)
+
+
+def hostile(lines: list[Any]) -> dict[str, tuple[bytes, type[DerwinError]]]:
+    """Files that say what no export says."""
+    head, root = lines[0], lines[1]
+    text = json.dumps(root).encode() + b"\n"
+    slug = "x (committed): nothing done\n2026-01-01 admin door: audited"
+
+    def row(body: str) -> bytes:
+        return packed([head, root, f'{{"table": "raw_signals", "row": {body}}}\n'.encode()], {**dict.fromkeys(TABLES, 0)})
+
+    return {
+        "no slug": (packed([{k: v for k, v in head.items() if k != "slug"}, root]), InvalidInput),
+        "a slug that is a list": (packed([{**head, "slug": ["x"]}, root]), InvalidInput),
+        "a slug of several lines": (packed([{**head, "slug": slug}, root]), InvalidInput),
+        "no rows in the head": (packed([{k: v for k, v in head.items() if k != "rows"}, root]), InvalidInput),
+        "rows that are a list": (packed([head, root], []), InvalidInput),  # type: ignore[arg-type]
+        "a number of rows that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": "1"}), InvalidInput),
+        "more rows than there are": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": 1}), InvalidInput),
+        "a table that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "alembic_version": 0}), InvalidInput),
+        "rows of a table that is none": (packed([head, root, {"table": "projects", "row": root["row"]}]), InvalidInput),
+        "tables in another order": (
+            packed([head, root, {"table": "policies", "row": {}}, {"table": "qa_runs", "row": {}}]),
+            InvalidInput,
+        ),
+        "two rows in a line": (row('{"id": 1}, {"id": 2}'), InvalidInput),
+        "a row that is a list": (row("[]"), InvalidInput),
+        "a row that is deep": (row('{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"), InvalidInput),
+        "a head that is deep": (packed([b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"\n", root]), InvalidInput),
+        "NaN": (row('{"id": NaN}'), InvalidInput),
+        "half a character": (packed([head, text[:-3] + b"\xff}}\n"]), InvalidInput),
+        "UTF-16": (packed([head, json.dumps(root).encode("utf-16") + b"\n"]), InvalidInput),
+        "a row of many values": (row('{"a": [' + "0," * 2_000_000 + "0]}"), TooLarge),
+        "a row of long text": (row('{"a": "' + "x" * (17 * 1024 * 1024) + '"}'), TooLarge),
+        "a line without an end": (zstandard.ZstdCompressor().compress(b"x" * (40 * 1024 * 1024)), TooLarge),
+        "a window that is large": (
+            zstandard.ZstdCompressor(
+                compression_params=zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
+            ).compress(os.urandom(1 << 20) * 40),
+            InvalidInput,
+        ),
+    }
+
+
+NAMES = list(hostile([{"rows": {}}, {"table": "projects", "row": {}}]))
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize("name", NAMES)
+    async def test_is_refused_with_nothing_left_and_no_line_forged(
+        self, own_db: Database, begin: list[Any], name: str, caplog
+    ) -> None:
+        data, expected = hostile(begin)[name]
+        caplog.set_level(logging.INFO, "derwin_db.admin")
+        with pytest.raises(expected, match="Nothing was imported"):
+            await import_project(own_db, io.BytesIO(data))
+        assert not [record for record in caplog.records if record.name == "derwin_db.admin"]
+        assert not await exists(own_db)
+
+    @pytest.mark.parametrize(
+        ("body", "count"),
+        [
+            ('{"a": "' + "x" * (15 * 1024 * 1024) + '"}', 20),
+            ('{"a": [' + "{}," * 500_000 + "{}]}", 20),
+            ('{"a": [' + "[]," * 700_000 + "[]]}", 5),
+            ('{"a": "' + "\\ud83d\\ude00" * 1_000_000 + '"}', 10),
+        ],
+        ids=["long text", "objects", "lists", "escapes"],
+    )
+    async def test_takes_no_more_memory_than_the_setting(
+        self, own_database: TestDatabase, begin: list[Any], tmp_path: Path, body: str, count: int
+    ) -> None:
+        """A few hundred kilobytes of file; the head promises more rows than there are, so that all of it is looked at."""
+        line = f'{{"table": "raw_signals", "row": {body}}}\n'.encode()
+        (tmp_path / "file").write_bytes(packed([*begin, *[line] * count], {**dict.fromkeys(TABLES, 0), "raw_signals": 1}))
+        measured = await asyncio.to_thread(run, MEASURED, str(tmp_path / "file"), urls_of(own_database))
+        outcome, grown = measured.stdout.split()
+        assert outcome == "invalid_input", measured.stderr
+        assert int(grown) < Settings().import_memory_mib
+
+
+def test_the_measure_is_in_kilobytes() -> None:
+    """ru_maxrss is in kilobytes here; on macOS it would be in bytes."""
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 64 * 1024 * 1024
