@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def writing_history(session: ProjectSession) -> AsyncIterator[None]:
     """Let this unit of work write times of the past into evidence, logs and ledger until the end of the block."""
-    database = cast("Database", session._backend)
+    database = cast("Database", session._backend)  # noqa: SLF001  # to the admin door, for tests alone
     async with database.admin(reason="a test writes the past") as admin:
         await open_history(admin, session.project_id)
     yield
