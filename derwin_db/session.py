@@ -335,8 +335,9 @@ class ImportSession(UnitOfWork):
         await self._guarded(self.__preamble.leave_project(connection))
         self._expects_scope = False
 
-    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any]) -> list[Any]:
-        return super()._arguments(statement, {**values, "project_id": self.__project_id} if self._expects_scope else values)
+    def _arguments(self, statement: Statement[Any], values: Mapping[str, Any], *, is_alone: bool = False) -> list[Any]:
+        scoped = {**values, "project_id": self.__project_id} if self._expects_scope else values
+        return super()._arguments(statement, scoped, is_alone=is_alone)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

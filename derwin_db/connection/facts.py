@@ -4,9 +4,12 @@ The one place that asks: start-up, `doctor`, migrations and the distribution rea
 service's login does not have.
 """
 
+import contextlib
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from derwin_db.connection.driver import Connection, DriverError, connect
@@ -18,6 +21,7 @@ from derwin_db.errors import (
     IsolationNotEnforced,
     SchemaOutOfDate,
 )
+from derwin_db.isolation.catalog.logins import STORED_SETTINGS
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.settings.url import ConnectionInfo
@@ -32,6 +36,24 @@ _OLDEST_VECTOR = (0, 8)
 INSUFFICIENT_PRIVILEGE = "42501"
 _MAY_NOT = frozenset({INSUFFICIENT_PRIVILEGE, "22023"})
 """SQLSTATEs of a role that can't be taken: not allowed, or not there."""
+
+_KEPT = (
+    "synchronous_commit", "default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable",
+    "row_security", "search_path", "local_preload_libraries", "idle_session_timeout", "plan_cache_mode", "array_nulls",
+    "standard_conforming_strings", "transform_null_equals", "bytea_output", "DateStyle", "IntervalStyle", "TimeZone",
+)  # fmt: skip
+"""Settings that decide what is stored, seen or answered. SQL in a session can store others for its own login (ALTER ROLE), so
+that each connection sets them itself, to what they are without that."""
+
+_STEADY = {
+    "local_preload_libraries": "", "idle_session_timeout": "0", "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0", "lock_timeout": "0", "row_security": "on", "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+}  # fmt: skip
+"""What a connection beside the pools begins with, so that nothing that is stored for its login keeps it from looking."""
+
+_UNSUPPORTED = frozenset({"08P01", "42704", "0A000"})
+"""SQLSTATEs of a pooler that takes no such settings, and of a server that does not know one of them."""
 
 _FACTS = """
 SELECT
@@ -55,9 +77,14 @@ SELECT
     login.rolsuper OR login.rolbypassrls OR EXISTS (
         SELECT FROM pg_catalog.pg_class t WHERE t.oid = to_regclass('public.projects')
         AND pg_has_role(login.oid, t.relowner, 'MEMBER')
-    ) AS is_privileged
-FROM pg_catalog.pg_roles login WHERE login.rolname = session_user
-"""
+    ) AS is_privileged,
+    stored.names AS stored_settings,
+    (
+        SELECT jsonb_object_agg(s.name, CASE WHEN s.name = ANY (stored.names) THEN s.boot_val ELSE s.reset_val END)::text
+        FROM pg_catalog.pg_settings s WHERE s.context = 'user' AND (s.name = ANY ({kept}) OR s.name = ANY (stored.names))
+    ) AS own_settings
+FROM pg_catalog.pg_roles login, LATERAL (SELECT {stored} AS names) AS stored WHERE login.rolname = session_user
+""".format(kept=f"ARRAY{list(_KEPT)!r}", stored=STORED_SETTINGS.format(role="login.oid"))
 """All that is asked of a server, whoever asks: any login may see it. What is only readable for a role is `read_revision`."""
 
 _PRIVILEGED = (
@@ -68,6 +95,11 @@ _PRIVILEGED = (
 _NOTHING_GRANTED = "derwin_app has lost all that it was granted, its policies too (DROP OWNED BY takes both)"
 
 _STANDBY = "DATABASE_URL leads to a standby, which takes no writes. A replica belongs into READ_URL."
+
+_STORED = (
+    "Settings are stored for the login of DATABASE_URL ({names}): SQL in a session can do that, for all sessions to come. "
+    "This service sets what matters itself; `derwin-db roles create` resets them."
+)
 
 _BOTH_ROLES = (
     "The login of DATABASE_URL may become derwin_admin too: raw SQL in a session can `SET ROLE derwin_admin`. Give the admin "
@@ -95,6 +127,10 @@ class Facts:
     """Whether derwin_app may still read the revision: `DROP OWNED BY derwin_app` takes all its grants and policies."""
     is_privileged: bool
     """Whether the login is a superuser, bypasses policies, or may become the owner."""
+    stored_settings: Sequence[str]
+    """Names of settings that are stored for the login."""
+    own_settings: Mapping[str, str]
+    """What a connection of the login sets itself, against what is stored for it."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +179,49 @@ class ServerFacts(Facts):
     def warnings(self) -> list[str]:
         """Say what works, but should not stay so."""
         standby = [_STANDBY] if self.is_standby else []
-        if self.is_privileged:
-            return [*standby, _PRIVILEGED]
-        return [*standby, _BOTH_ROLES] if self.may_become_admin else standby
+        stored = [_STORED.format(names=", ".join(self.stored_settings))] if self.stored_settings else []
+        roles = [_PRIVILEGED] if self.is_privileged else [_BOTH_ROLES] if self.may_become_admin else []
+        return [*standby, *stored, *roles]
 
 
 def _not_enforced(missing: Iterable[str]) -> IsolationNotEnforced:
     return IsolationNotEnforced(
         f"The database does not enforce project isolation: {'; '.join(missing)}. `derwin-db doctor` says how to mend it."
     )
+
+
+class _Unsupported(Exception):
+    """Settings that a connection can't begin with here."""
+
+
+async def _supported(connecting: Awaitable[Connection]) -> Connection:
+    try:
+        return await connecting
+    except DriverError as error:
+        if sqlstate_of(error) in _UNSUPPORTED:
+            raise _Unsupported from None
+        raise
+
+
+async def connect_steadily(
+    connection: ConnectionInfo,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109  # the driver's own, for the attempt
+    command_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
+    """Open a connection beside the pools, against what is stored for its login as far as what stands between takes it.
+
+    Errors:
+        The driver's own.
+    """
+    own = dict(settings or {})
+    attempts = [] if connection.is_pooled else [{**_STEADY, "transaction_timeout": "0", **own}, {**_STEADY, **own}]
+    connecting = partial(connect, connection, timeout=timeout, command_timeout=command_timeout)
+    for attempt in attempts:
+        with contextlib.suppress(_Unsupported):
+            return await _supported(connecting(settings=attempt))
+    return await connecting(settings=own)
 
 
 async def connect_once(connection: ConnectionInfo, settings: "Settings") -> Connection:
@@ -161,7 +231,7 @@ async def connect_once(connection: ConnectionInfo, settings: "Settings") -> Conn
         DatabaseUnavailable, ConfigurationError.
     """
     try:
-        return await connect(connection, timeout=settings.connect_timeout, command_timeout=settings.command_timeout)
+        return await connect_steadily(connection, timeout=settings.connect_timeout, command_timeout=settings.command_timeout)
     except Exception as error:
         raise connection_error(error, connection, connection.connect_timeout or settings.connect_timeout) from None
 
@@ -185,7 +255,9 @@ async def probe_server(connection: ConnectionInfo, settings: "Settings", role: s
 
 async def read_facts(opened: Connection) -> Facts:
     """Ask the server what it is. One query."""
-    return Facts(**await opened.fetchrow(_FACTS))
+    row = dict(await opened.fetchrow(_FACTS))
+    own = {name: value or "" for name, value in json.loads(row.pop("own_settings") or "{}").items()}
+    return Facts(**row, own_settings=own)
 
 
 def schema_out_of_date(revision: str | None) -> SchemaOutOfDate:

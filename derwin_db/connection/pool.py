@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Pool:
         server_version: int,
         observers: Sequence[Observer] = (),
         *,
-        search_path: str | None = None,
+        defaults: Mapping[str, str] | None = None,
         role: str | None = None,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
@@ -87,9 +87,7 @@ class Pool:
         self._ending: asyncio.Task[None] | None = None
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
-            server_settings.update(session_settings(settings, server_version), jit="off")
-            if search_path is not None:
-                server_settings["search_path"] = search_path
+            server_settings.update(defaults or {}, **session_settings(settings, server_version), jit="off")
         self._arguments = pooled_arguments(connection, settings, server_settings)
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
@@ -400,17 +398,36 @@ def open_pool(
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
         connection = replace(connection, is_pooled=True)
     timeouts = session_settings(settings, server.version) if connection.is_pooled else {}
+    defaults = dict(server.own_settings)
     search_path = server.search_path()
-    local = [] if search_path is None or not connection.is_pooled else [f"search_path = {search_path}"]
-    pool = Pool(connection, settings, server.version, observers, search_path=search_path, role=role)
+    if search_path is not None:
+        defaults["search_path"] = search_path
+    local = [f"{name} = {_literal(name, defaults[name])}" for name in _local_names(server, search_path)]
+    pool = Pool(connection, settings, server.version, observers, defaults=defaults, role=role)
     preamble = Preamble(
         seal=seal,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
-        timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *local],
+        timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *(local if connection.is_pooled else [])],
         server_version=server.version,
     )
     return DataSource(pool, preamble)
+
+
+def _local_names(server: ServerFacts, search_path: str | None) -> list[str]:
+    """Return what each transaction sets behind a pooler, which takes nothing that a connection would start with."""
+    named = {"synchronous_commit", "row_security", *server.stored_settings, *(["search_path"] if search_path else [])}
+    return sorted(name for name in named & {*server.own_settings, "search_path"} if not name.startswith(_AT_THE_START))
+
+
+_AT_THE_START = ("default_transaction_", "local_preload_libraries")
+"""Settings that mean nothing to a transaction that has begun."""
+
+
+def _literal(name: str, value: str) -> str:
+    """Return the value as SQL: a list of names is no text."""
+    quoted = value.replace("'", "''")
+    return value if name == "search_path" and value else f"'{quoted}'"
 
 
 def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:

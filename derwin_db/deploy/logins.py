@@ -8,6 +8,7 @@ import re
 from derwin_db import sql
 from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts
+from derwin_db.deploy.scram import verifier_of
 from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 from derwin_db.isolation.seal import Seal
@@ -36,6 +37,8 @@ async def create_logins(
 ) -> None:
     """Make both logins, or bring those that exist into shape. Runs as the owner or an administrator. Idempotent.
 
+    Settings that are stored for them go: SQL in a session can store some for its own login. Passwords are sent as verifiers.
+
     Errors:
         InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more than a
         login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
@@ -55,9 +58,9 @@ async def _create_login(connection: Connection, login: str, role: str, other: st
     if held is not None and held["is_privileged"]:
         raise ConfigurationError(f"The login {login} is privileged: it could leave its role. Choose another name.")
     await connection.execute(
-        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE"
-        f"{' PASSWORD ' + await _literal(connection, password) if password is not None else ''}"
+        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE{_password(password)}"
     )
+    await _reset_settings(connection, login)
     has_options = (await read_facts(connection)).version >= 160000
     options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if has_options else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
@@ -80,8 +83,7 @@ async def create_backup_login(connection: Connection, *, login: str = BACKUP_LOG
     """
     _check_name(login)
     exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
-    secret = f" PASSWORD {await _literal(connection, password)}" if password is not None else ""
-    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{secret}")
+    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{_password(password)}")
     await connection.execute(f"GRANT pg_read_all_data TO {login}")
 
 
@@ -90,10 +92,23 @@ def _check_name(login: str) -> None:
         raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
 
 
-async def _literal(connection: Connection, value: str) -> str:
-    """Return the value as an SQL literal: utility statements take no parameters."""
-    literal: str = await connection.fetchval("SELECT quote_literal($1)", value)
-    return literal
+def _password(password: str | None) -> str:
+    """Return the clause that sets the password. The statement holds a verifier: servers log statements."""
+    return "" if password is None else f" PASSWORD '{verifier_of(password)}'"
+
+
+async def _reset_settings(connection: Connection, login: str) -> None:
+    """Remove what is stored for the login, for all databases and for single ones."""
+    stored = await connection.fetch(
+        """
+        SELECT quote_ident(d.datname) AS name FROM pg_catalog.pg_db_role_setting s
+        LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE s.setrole = to_regrole($1)
+        """,
+        login,
+    )
+    for row in stored:
+        where = f" IN DATABASE {row['name']}" if row["name"] else ""
+        await connection.execute(f"ALTER ROLE {login}{where} RESET ALL")
 
 
 async def read_key(connection: Connection) -> Seal:

@@ -15,6 +15,12 @@ from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
 
 
+_SETTINGS = (
+    "`derwin-db roles create --no-passwords` resets what is stored. SQL in a session may have stored it, and the password too: "
+    "without --no-passwords it makes new ones"
+)
+
+
 async def check_fences(opened: Any, login: str) -> list[Check]:
     """Check logins, roles and fences, in a transaction whose search_path is pg_catalog."""
     facts = await read_facts(opened)
@@ -50,9 +56,16 @@ def _check_logins(login: Login | None) -> list[Check]:
         ),
         "login-attributes": ("makes no roles or databases", [f"it has {extra}" for extra in login.extras]),
         "login-inherits": ("is nothing by itself", ["it has the rights of derwin_app without taking it"] * login.inherits),
+        "login-settings": (
+            "begins its sessions with the server's own settings",
+            [f"{setting} is stored for it" for setting in login.settings],
+        ),
         "login-role": ("may become derwin_app", ["it may not become derwin_app"] * (not may_app)),
     }
-    return [verdict(name, wrong, well=f"{login.name} {well}", fix=_LOGINS) for name, (well, wrong) in named.items()]
+    fixes = {"login-settings": _SETTINGS}
+    return [
+        verdict(name, wrong, well=f"{login.name} {well}", fix=fixes.get(name, _LOGINS)) for name, (well, wrong) in named.items()
+    ]
 
 
 async def _check_roles(opened: Any) -> Check:
@@ -67,6 +80,7 @@ async def _check_roles(opened: Any) -> Check:
         wrong += [
             *(f"{name} {what}" for what, is_so in flags.items() if is_so),
             *(f"{name} has {e}" for e in role.extras),
+            *(f"{setting} is stored for {name}" for setting in role.settings),
             *held,
         ]
     fix = "as an administrator: ALTER ROLE ... NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION; REVOKE what it holds"

@@ -34,10 +34,13 @@ def policy_condition(table: str, *, is_sealed: bool) -> str:
 
 
 class TransactionMode(StrEnum):
-    """How a transaction begins. A snapshot sees one moment in all its statements."""
+    """How a transaction begins. A snapshot sees one moment in all its statements.
 
-    READ_WRITE = "BEGIN"
-    READ_ONLY = "BEGIN READ ONLY"
+    Each says all of it: what is left out is a default, which may be stored for the login.
+    """
+
+    READ_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE"
+    READ_ONLY = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY"
     SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 

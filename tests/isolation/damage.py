@@ -283,6 +283,10 @@ def login_damage(*, has_options: bool) -> Iterator[Damage]:
         ("ALTER ROLE {service} INHERIT", "GRANT derwin_app TO {service}" + " WITH INHERIT TRUE" * has_options),
         "login-inherits",
     )
+    for whom, check in (("{service}", "login-settings"), ("derwin_app", "roles"), ("derwin_admin", "roles")):
+        for where in ("", " IN DATABASE {database}"):
+            setting = f"ALTER ROLE {whom}{where} SET synchronous_commit = off"
+            yield Damage(f"a setting is stored for {whom}{where}", (setting,), check)
     yield Damage("the service's login may become nothing", ("REVOKE derwin_app FROM {service}",), "login-role")
     yield Damage("derwin_app can become derwin_admin", ("GRANT derwin_admin TO derwin_app",), "roles")
     yield Damage("derwin_app owns a table", ("ALTER TABLE public.qa_tickets OWNER TO derwin_app",), "roles")

@@ -45,6 +45,7 @@ PLANTS = {
     "login-member": ("GRANT pg_read_all_data TO {login}",),
     "login-admin": ("GRANT derwin_admin TO {login}",),
     "login-attributes": ("ALTER ROLE {login} CREATEROLE",),
+    "login-settings": ("ALTER ROLE {login} SET synchronous_commit = off",),
     "login-role": ("REVOKE derwin_app FROM {login}",),
     "roles": ('ALTER DATABASE "{database}" OWNER TO derwin_admin',),
     "schema": ("UPDATE public.alembic_version SET version_num = 'a1f0c3d95b27'",),

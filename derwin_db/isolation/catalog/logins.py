@@ -13,9 +13,21 @@ _OWNS = """(
     OR EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid AND d.datname = current_database())
 )"""
 
+STORED_SETTINGS = """ARRAY(
+    SELECT DISTINCT split_part(item, '=', 1) FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS stored (item)
+    WHERE s.setrole = {role} AND (s.setdatabase = 0 OR s.setdatabase = (
+        SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+    )) ORDER BY 1
+)"""
+"""The names of the settings that a role begins its sessions with here: `{role}` is the expression of its oid."""
+
 _ATTRIBUTES = ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
 
-_ROLE = f"SELECT r.rolname, {', '.join(f'r.{name}' for name in _ATTRIBUTES)}, r.rolinherit, {_OWNS} AS is_owner FROM pg_roles r"
+_ROLE = f"""
+SELECT r.rolname, {", ".join(f"r.{name}" for name in _ATTRIBUTES)}, r.rolinherit, {_OWNS} AS is_owner,
+    {STORED_SETTINGS.format(role="r.oid")} AS settings
+FROM pg_roles r
+"""
 
 _HELD = f"""
 WITH RECURSIVE held AS (
@@ -39,6 +51,8 @@ class Login:
     held: tuple[str, ...]
     privileged: tuple[str, ...]
     """Of the roles that it can take, those that own something here, bypass policies, make roles, or are PostgreSQL's own."""
+    settings: tuple[str, ...]
+    """Names of settings that are stored for it: SQL in a session can store some for its own login."""
     inherits: bool
     """Whether it has the rights of derwin_app without taking the role."""
 
@@ -57,6 +71,7 @@ async def probe_login(opened: Any, name: str) -> Login | None:
         extras=tuple(extra[3:].upper() for extra in _ATTRIBUTES[2:] if role[extra]),
         held=tuple(row["rolname"] for row in held),
         privileged=tuple(row["rolname"] for row in held if _is_privileged(row)),
+        settings=tuple(role["settings"]),
         inherits=await _inherits(opened, name, by_default=role["rolinherit"]),
     )
 

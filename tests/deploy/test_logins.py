@@ -1,0 +1,174 @@
+"""Logins: passwords are never part of a statement, and what is stored for a login does not rule its sessions."""
+
+from dataclasses import replace
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.deploy import logins
+from derwin_db.deploy.scram import verifier_of
+from derwin_db.doctor import examine
+from derwin_db.errors import InvalidInput
+from derwin_db.models import ProjectCreate
+from derwin_db.settings import ConnectionInfo
+from derwin_db.testing.examples import example
+from derwin_db.testing.server import url_of
+from tests.isolation.pooler import pooled
+
+HOSTILE = {
+    "synchronous_commit": "local",
+    "default_transaction_read_only": "on",
+    "default_transaction_isolation": "serializable",
+    "row_security": "off",
+    "search_path": "nowhere",
+    "local_preload_libraries": "nothing",
+    "TimeZone": "Asia/Kolkata",
+    "enable_indexscan": "off",
+    "statement_timeout": "1",
+}
+
+
+@pytest.fixture
+async def owner(own_database):
+    connection = await asyncpg.connect(**own_database.owner.connect_arguments(), statement_cache_size=0)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def login(own_database, owner) -> ConnectionInfo:
+    """A service's login of one's own, since what is stored for it lasts."""
+    name = f"stored_{own_database.owner.database}"
+    await logins.create_logins(owner, service=name, operator=own_database.operator.user)
+    yield replace(own_database.owner, user=name)
+    await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+class Sent:
+    """A connection that keeps what is sent."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.statements = []
+
+    def __getattr__(self, name):
+        method = getattr(self._connection, name)
+
+        def call(*arguments):
+            self.statements.append(repr(arguments))
+            return method(*arguments)
+
+        return call
+
+
+class TestPasswords:
+    async def test_no_statement_holds_one(self, server, own_database, owner):
+        names = [f"{kind}_{own_database.owner.database}" for kind in ("s", "o", "b")]
+        sent = Sent(owner)
+        try:
+            await logins.create_logins(
+                sent, service=names[0], operator=names[1], service_password="hidden-1", operator_password="hidden-2"
+            )
+            await logins.create_logins(sent, service=names[0], operator=names[1], service_password="hidden-3")
+            await logins.create_backup_login(sent, login=names[2], password="hidden-4")
+        finally:
+            for name in names:
+                await owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+        assert len(sent.statements) > 10
+        assert "hidden" not in "".join(sent.statements)
+
+    def test_a_verifier_is_what_the_server_takes_for_the_password(self, server):
+        """Checked as a server does: the client's proof from the password fits the stored key."""
+        import base64
+        import hashlib
+        import hmac
+        import re
+
+        form = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", verifier_of("pencil"))
+        salted = hashlib.pbkdf2_hmac("sha256", b"pencil", base64.b64decode(form[2]), int(form[1]))
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        assert base64.b64decode(form[3]) == hashlib.sha256(key).digest()
+        assert base64.b64decode(form[4]) == hmac.digest(salted, b"Server Key", "sha256")
+        assert verifier_of("pencil") != verifier_of("pencil")
+
+    async def test_the_server_stores_it_as_it_is(self, own_database, owner):
+        name = f"verified_{own_database.owner.database}"
+        verifier = verifier_of("pencil")
+        await owner.execute(f"CREATE ROLE {name} PASSWORD '{verifier}'")
+        try:
+            assert await owner.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = $1", name) == verifier
+        finally:
+            await owner.execute(f"DROP ROLE {name}")
+
+    @pytest.mark.parametrize("password", ["", "pässword", "a\nb", "a'b\0"])
+    def test_what_clients_normalise_is_refused(self, password):
+        with pytest.raises(InvalidInput):
+            verifier_of(password)
+
+
+class TestStoredSettings:
+    async def store(self, login, settings=HOSTILE):
+        """As SQL in a session can, which has left the role."""
+        connection = await asyncpg.connect(**login.connect_arguments())
+        for name, value in settings.items():
+            await connection.execute(f"ALTER ROLE {login.user} SET {name} = '{value}'")
+            where = f'IN DATABASE "{login.database}"'
+            await connection.execute(f"ALTER ROLE {login.user} {where} SET {name} = '{value}'")
+        await connection.close()
+
+    async def seen(self, database, slug):
+        names = [name for name in HOSTILE if name not in {"default_transaction_read_only", "default_transaction_isolation"}]
+        async with database.project(slug) as session:
+            run = await repos.qa_runs.enqueue(session, example(repos.qa_runs.create_model, marker="stored"))
+            assert await repos.qa_runs.exists(session, run.id)
+            query = ", ".join(f"current_setting('{name}')" for name in (*names, "transaction_isolation"))
+            return tuple((await session.sql.execute(sa.text(f"SELECT {query}"))).one())
+
+    @pytest.mark.parametrize("way", ["direct", "pooled"])
+    async def test_do_not_rule_the_sessions_of_a_service(self, own_database, login, way):
+        rest = {name: url for name, url in own_database.urls.items() if name != "url"}
+        async with Database(url_of(login), **rest) as database:
+            async with database.admin(reason="a test") as admin:
+                project = await repos.projects.create(admin, example(ProjectCreate, marker="stored"))
+            before = await self.seen(database, project.slug)
+        at_the_start = {"local_preload_libraries", "statement_timeout"}  # of the pooler's own connections
+        hostile = {name: value for name, value in HOSTILE.items() if way == "direct" or name not in at_the_start}
+        await self.store(login, hostile)
+        if way == "direct":
+            async with Database(url_of(login), **rest) as database:
+                after = await self.seen(database, project.slug)
+        else:
+            async with pooled(login) as (_, info), Database(url_of(info), **rest) as database:
+                after = await self.seen(database, project.slug)
+        assert after[0] in {before[0], "on"}
+        zones = {"GMT", "Etc/UTC"}  # the server's own, and the one of its file
+        assert [value for value in after[1:] if value not in zones] == [value for value in before[1:] if value not in zones]
+
+    async def test_those_of_a_running_service_neither(self, own_database, login):
+        rest = {name: url for name, url in own_database.urls.items() if name != "url"}
+        async with Database(url_of(login), **rest) as database:
+            async with database.admin(reason="a test") as admin:
+                project = await repos.projects.create(admin, example(ProjectCreate, marker="running"))
+            await self.store(login, {name: HOSTILE[name] for name in HOSTILE if name != "enable_indexscan"})
+            after = await self.seen(database, project.slug)
+
+        assert not {"local", "off", "nowhere", "nothing", "Asia/Kolkata", "1", "1ms", "serializable"} & set(after[1:-1])
+        assert after[0] != "local"
+
+    async def test_are_seen_at_start_and_by_doctor_and_reset(self, own_database, owner, login, caplog):
+        await self.store(login, {name: value for name, value in HOSTILE.items() if name != "statement_timeout"})
+        rest = {name: url for name, url in own_database.urls.items() if name != "url"}
+        async with Database(url_of(login), **rest):
+            pass
+        assert "Settings are stored for the login" in caplog.text
+        assert "synchronous_commit" in caplog.text
+        report = await examine(login, owner=own_database.owner)
+        assert [check.name for check in report.checks if not check.ok] == ["login-settings"]
+
+        await logins.create_logins(owner, service=login.user, operator=own_database.operator.user)
+
+        assert (await examine(login, owner=own_database.owner)).ok
+        assert await owner.fetchval("SELECT count(*) FROM pg_db_role_setting WHERE setrole = to_regrole($1)", login.user) == 0
