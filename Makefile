@@ -1,13 +1,14 @@
 # `make help` lists the targets. Each sets up what it needs: Python 3.11 or newer and make are enough.
 PYTHON ?= python3
 MINUTES ?= 60
+MERMAID := 12.3.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test test-pooled check lint types docs attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test test-pooled check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,9 +55,21 @@ lint: $(STAMP) ## ruff and the import contracts
 types: $(STAMP) ## mypy and pyright
 	$(BIN)/mypy && $(BIN)/pyright --pythonpath $(BIN)/python
 
-docs: $(STAMP) ## build the site of docs/ into site/
+format: $(STAMP) ## sort imports, remove those that nothing uses, format
+	$(BIN)/ruff check --quiet --fix --select I,F401 . && $(BIN)/ruff format --quiet .
+
+freeze: $(STAMP) ## record new revisions and SQL entities, and the newest revision as the code's head
+	$(BIN)/python -m tests.deploy.freeze
+
+pages: $(STAMP) ## write what docs/ shows of the code: the diagram of the tables
+	$(BIN)/python -m tests.docs
+
+docs: $(STAMP) ## build the site of docs/ into site/, and check its links (needs npm, for the diagrams)
 	$(BIN)/python -m pip install -q -c constraints.txt --group docs
+	cd $(VENV) && npm pack --silent mermaid@$(MERMAID) >/dev/null && tar -xzf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js
+	mkdir -p docs/javascripts && cp $(VENV)/package/dist/mermaid.min.js docs/javascripts/
 	$(BIN)/zensical build --strict
+	$(BIN)/python -m tests.docs.site
 
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (3 min)
 	$(BIN)/python -m tests.isolation

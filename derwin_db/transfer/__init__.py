@@ -6,7 +6,6 @@ that is truncated, altered, or of another schema revision is refused, and nothin
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Protocol
@@ -17,6 +16,7 @@ import zstandard
 from derwin_db import repos
 from derwin_db.errors import Conflict
 from derwin_db.fields.scalars import project_id_of
+from derwin_db.observe.progress import Progress
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.session import AdminSession, ProjectSession
 from derwin_db.sql import HEAD_REVISION
@@ -29,9 +29,6 @@ from derwin_db.transfer.statements import (
     import_statement,
     same_statement,
 )
-
-Progress = Callable[[str, int, int], None]
-"""Called with a table's name, how many of its rows are done, and how many there are."""
 
 
 class Opener(Protocol):
