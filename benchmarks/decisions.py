@@ -1,8 +1,8 @@
-"""What docs/decisions says of libraries that were not taken: the pool, commits that are cancelled, URLs, what the studio weighs.
+"""What docs/decisions says of what was not taken: other pools, commits that are cancelled, drivers, parsers of URLs.
 
     python -m benchmarks.decisions [pool] [commits] [drivers] [urls] [studio]
 
-Times are of this process' processor, in microseconds: other work on the machine does not count. Each starts a server of its own.
+Times are of this process' processor, in microseconds: other work on the machine does not count.
 """
 
 import argparse
@@ -41,7 +41,7 @@ URLS = (
     "postgresql://ada:secret@db.example.com/shop?sslmod=require",
     "postgresql://ada:secret@db.example.com/shop?pgbouncer=true&pgbouncer=false",
 )
-"""Seven that hosting platforms hand out; then five that people mistype, which have to be refused without showing the password."""
+"""Seven that hosting platforms hand out; then five with a mistake, which have to be refused."""
 
 
 async def pool(database: TestDatabase) -> dict[str, float]:
