@@ -8,7 +8,7 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test test-pooled check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test test-pooled test-wheel check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test: $(STAMP) ## run the tests
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
 	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
+
+test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 that is here, and run a service's tests with it
+	$(BIN)/python -m pytest -n 0 -m long tests/testing/test_installed.py
 
 check: lint types ## lint, types and import contracts
 
