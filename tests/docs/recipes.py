@@ -50,6 +50,7 @@ def copy_checkout(folder: Path) -> None:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)  # as in a checkout: tests ask git which files there are
 
 
 def follow(step: Step, folder: Path, environment: Mapping[str, str]) -> None:
