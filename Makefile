@@ -1,6 +1,7 @@
 # `make help` lists the targets. Each sets up what it needs: Python 3.11 or newer and make are enough.
 PYTHON ?= python3
 MINUTES ?= 60
+MERMAID := 12.3.0
 RUNS ?= 20
 SLICE := tests/settings tests/fields tests/query tests/translation tests/unit tests/fastapi tests/contract/test_examples.py
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
@@ -10,7 +11,7 @@ BENCH_STAMP := $(VENV)/installed-bench
 MEASURE_STAMP := $(VENV)/installed-measure
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test pythons long test-pooled flaky coverage mutate check lint types docs attack faults soak bench bench-quick up down
+.PHONY: help install migrate seed serve studio test pythons long test-pooled test-wheel flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +61,9 @@ pythons: $(STAMP) ## run a slice of the tests on each newer Python that is insta
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
 	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
 
+test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 that is here, and run a service's tests with it
+	$(BIN)/python -m pytest -n 0 -m long tests/testing/test_installed.py
+
 # Tests that the default run leaves out: what is long, with a short version of it in there.
 #   python -m pytest -m long                   all of them (an hour)
 #   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
@@ -90,9 +94,21 @@ lint: $(STAMP) ## ruff and the import contracts
 types: $(STAMP) ## mypy and pyright
 	$(BIN)/mypy && $(BIN)/pyright --pythonpath $(BIN)/python
 
-docs: $(STAMP) ## build the site of docs/ into site/
+format: $(STAMP) ## sort imports, remove those that nothing uses, format
+	$(BIN)/ruff check --quiet --fix --select I,F401 . && $(BIN)/ruff format --quiet .
+
+freeze: $(STAMP) ## record new revisions and SQL entities, and the newest revision as the code's head
+	$(BIN)/python -m tests.deploy.freeze
+
+pages: $(STAMP) ## write what docs/ shows of the code: the diagram of the tables
+	$(BIN)/python -m tests.docs
+
+docs: $(STAMP) ## build the site of docs/ into site/, and check its links (needs npm, for the diagrams)
 	$(BIN)/python -m pip install -q -c constraints.txt --group docs
+	cd $(VENV) && npm pack --silent mermaid@$(MERMAID) >/dev/null && tar -xzf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js
+	mkdir -p docs/javascripts && cp $(VENV)/package/dist/mermaid.min.js docs/javascripts/
 	$(BIN)/zensical build --strict
+	$(BIN)/python -m tests.docs.site
 
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (3 min)
 	$(BIN)/python -m tests.isolation

@@ -5,8 +5,9 @@ Lock: which tables, how strong, how long.
 Back: how `downgrade` restores what was, or why it can't.
 
 Rules: import nothing of the package but `derwin_db.sql`; qualify every table with its schema; a new table gets its key,
-policies, grants and triggers here, and last of all `sql.read("distribute_table.v1", table=...)` (tests find what is missing); a row is read and changed under FORCE only as
-derwin_backfill (database.md); code of the version before must go on working while this runs.
+policies, grants and triggers here, and last of all `sql.read("distribute_table.v1", table=...)` (tests find what is missing).
+Rows are read and changed under FORCE ROW LEVEL SECURITY only as the role derwin_backfill. Code of the version before must go
+on working while this runs. When it is ready, `make freeze` records it.
 
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}

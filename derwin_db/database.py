@@ -15,12 +15,13 @@ from uuid import UUID
 from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import DataSource, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
-from derwin_db.deploy.sweep import Progress, sweep
+from derwin_db.deploy.sweep import sweep
 from derwin_db.deploy.targets import Urls, find_seal
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, TransactionMode
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
+from derwin_db.observe.progress import Progress
 from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.session import AdminSession, ImportSession, ProbeSession, ProjectSession, check_reason, parse_project

@@ -49,6 +49,7 @@ class DerwinError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.default)
+        self.add_note(f"`derwin-db explain {self.code}` says what to do.")
 
     @property
     def message(self) -> str:
@@ -231,6 +232,15 @@ class IsolationNotEnforced(ConfigurationError):
 
     code = "isolation_not_enforced"
     default = "The database does not enforce project isolation. `derwin-db doctor` names what is missing."
+
+
+def codes() -> frozenset[str]:
+    """Return the codes of all errors."""
+
+    def below(kind: type[DerwinError]) -> frozenset[str]:
+        return frozenset({kind.code}).union(*(below(child) for child in kind.__subclasses__()))
+
+    return below(DerwinError)
 
 
 class SqlState:

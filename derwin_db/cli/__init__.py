@@ -15,6 +15,7 @@ COMMANDS = {
     "distribute": "Distribute the tables over a Citus cluster, by project.",
     "doctor": "Look at server, schema, logins and fences, and say what to mend.",
     "erase": "Delete one project with all its rows but the ledger, and report.",
+    "explain": "Say what the error of a code means, and what to do.",
     "export": "Write one project as compressed JSON Lines.",
     "import": "Read an export back, whole or not at all.",
     "erd": "Print the entity-relationship diagram, in Mermaid.",

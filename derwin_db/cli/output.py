@@ -86,6 +86,7 @@ def _fail(error: Exception, *, as_json: bool) -> NoReturn:
         click.echo(json.dumps({"error": {"code": told.code, "message": told.message}}))
     else:
         click.secho(f"{told.code}: {told.message}", fg="red", err=True)
+        click.echo(f"`derwin-db explain {told.code}` says more.", err=True)
     if isinstance(told, ConfigurationError):
         sys.exit(CONFIGURATION)
     sys.exit(UNAVAILABLE if isinstance(told, DatabaseUnavailable | DatabaseTimeout) else REFUSED)

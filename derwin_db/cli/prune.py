@@ -22,8 +22,6 @@ async def prune(limit_per_unit: int, dry_run: bool, as_json: bool) -> None:
     log_to_stderr("derwin_db.retention", as_json=as_json)
     async with Database() as db:
         with progress("prune", as_json=as_json) as bar:
-            result = await db.prune(
-                limit_per_unit=limit_per_unit, dry_run=dry_run, progress=lambda done, total: bar("projects", done, total)
-            )
+            result = await db.prune(limit_per_unit=limit_per_unit, dry_run=dry_run, progress=bar)
     text = f"{result.pruned:,} artifacts pruned, {result.remaining:,} expired ones left." + (" (A dry run.)" if dry_run else "")
     show(result, text, as_json=as_json)

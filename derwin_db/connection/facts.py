@@ -317,7 +317,7 @@ async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> S
 
 
 async def _may_become(opened: Connection, role: str) -> bool:
-    """Try it: pg_has_role() says yes to some logins that can't (database.md, roles)."""
+    """Try it: from PostgreSQL 16 on, pg_has_role() says yes to some logins that cannot."""
     try:
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}")

@@ -4,7 +4,6 @@
 that a unit of work touches one shard. Source: the rules in docs/explanation/scale.md, for Citus 13.2 and 14.0.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,7 @@ from derwin_db import sql
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.catalog import code
-
-Progress = Callable[[str, int, int], None]
-"""Called with a table's name, how many tables are distributed, and how many there are."""
+from derwin_db.observe.progress import Progress
 
 SETTINGS = (
     "SET citus.multi_shard_modify_mode = 'sequential'",

@@ -1,20 +1,17 @@
 """The sweep of expired evidence over all projects: a unit of work a batch, each in a project's own session."""
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
 from derwin_db import repos
 from derwin_db.errors import ProjectNotFound
 from derwin_db.models import PruneResult
+from derwin_db.observe.progress import Progress
 from derwin_db.repos.audit_artifacts import DeleteBlob, count_remaining, prune_batch
 from derwin_db.session import AdminSession, ProjectSession
 
 logger: logging.Logger = logging.getLogger("derwin_db.retention")
-
-Progress = Callable[[int, int], None]
-"""Called with how many projects are done, and how many there are."""
 
 
 class Opener(Protocol):
@@ -42,7 +39,7 @@ async def sweep(
         pruned += result.pruned
         remaining += result.remaining
         if progress is not None:
-            progress(done, len(expired))
+            progress("projects", done, len(expired))
     logger.info("pruned %d artifacts of %d projects; %d expired ones are left", pruned, len(expired), remaining)
     return PruneResult(pruned, remaining)
 

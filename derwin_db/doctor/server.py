@@ -13,7 +13,7 @@ from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.preamble import APP_ROLE
 from derwin_db.settings import ConnectionInfo
 
-OLDEST_VERSION = 15
+OLDEST_VERSION = 16
 
 
 async def check_server(opened: Connection, connection: ConnectionInfo) -> list[Check]:

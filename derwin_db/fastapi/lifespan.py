@@ -19,7 +19,7 @@ def lifespan(db: Database, app_lifespan: Callable[[Any], AbstractAsyncContextMan
     """
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
+    async def run(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
         async with db:
             if app_lifespan is None:
                 yield None
@@ -27,4 +27,4 @@ def lifespan(db: Database, app_lifespan: Callable[[Any], AbstractAsyncContextMan
                 async with app_lifespan(app) as state:
                     yield state
 
-    return life
+    return run

@@ -35,8 +35,8 @@ _STATUSES: dict[type[DerwinError], int] = {
     StorageFull: 507,
     ConfigurationError: 503,
 }
-"""The statuses of docs/robustness.md. A `ScopeError` is a defect of the service: 500. A `ConfigurationError` is found at
-start; one that shows up later (a database that was migrated under a running service) is 503, as in /health/ready."""
+"""The statuses of docs/reference/errors/index.md. A `ScopeError` is a defect of the service: 500. A `ConfigurationError` is
+found at start; one that shows up later (a database that was migrated under a running service) is 503, as in /health/ready."""
 
 INTERNAL = "The service failed. The error is in its log."
 

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 from derwin_db import repos
 from derwin_db.errors import NotFound
+from derwin_db.sql import PROJECT_TABLES
 
 __all__ = ["REFERENCES", "VIEWS", "View", "view_of"]
 
@@ -147,6 +148,15 @@ VIEWS = {
     )
 }
 """All tables of a project, in the order in which one looks at them."""
+
+
+def _view_of_a_new_table(name: str) -> View:
+    """Return the view of a table that nobody has arranged yet: its first columns, in their order."""
+    fields = View(name, "", (), "").fields
+    return View(name, name.replace("_", " ").capitalize(), fields[:6], f"Rows are written through repos.{name}.")
+
+
+VIEWS.update({name: _view_of_a_new_table(name) for name in PROJECT_TABLES if name not in VIEWS})
 
 
 def view_of(name: str) -> View:

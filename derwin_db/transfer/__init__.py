@@ -10,7 +10,6 @@ nobody sees the project before it is whole, and whatever ends the import earlier
 import asyncio
 import json
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ import zstandard
 from derwin_db import repos
 from derwin_db.errors import Conflict, InvalidInput
 from derwin_db.fields.scalars import project_id_of
+from derwin_db.observe.progress import Progress
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.session import ImportSession, ProjectSession
 from derwin_db.settings import Settings
@@ -36,9 +36,6 @@ from derwin_db.transfer.statements import (
     import_statement,
     same_statement,
 )
-
-Progress = Callable[[str, int, int], None]
-"""Called with a table's name, how many of its rows are done, and how many there are."""
 
 
 class Opener(Protocol):

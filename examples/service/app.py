@@ -1,6 +1,6 @@
 """The app: routers, health, error handlers, and a database that starts and ends with it."""
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from derwin_db.fastapi import health_router, install_error_handlers, lifespan
 from examples.service.access import db
@@ -8,7 +8,7 @@ from examples.service.routers import events, fixes, live, projects, runs, spend,
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
-app = FastAPI(
+app = FastAPIOffline(  # its /docs are served from the package, not from a CDN
     title="Derwin, a small service",
     description="Projects, tickets, signals, past fixes and spending. Try it with the token `lifeline-token`.",
     lifespan=lifespan(db),

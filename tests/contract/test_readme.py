@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from derwin_db.cli import COMMANDS
-from derwin_db.errors import DerwinError
 from derwin_db.testing import TestServer
 from derwin_db.testing.server import url_of
 
@@ -48,22 +46,5 @@ class TestExamples:
         assert printed[0] == SHOWN[0]
         assert "HIGH" in printed[1]
 
-
-class TestTables:
-    def test_every_error_is_in_the_table(self) -> None:
-        def names(kind: type[DerwinError]) -> set[str]:
-            return {kind.__name__}.union(*(names(child) for child in kind.__subclasses__()))
-
-        assert {name for name in names(DerwinError) if f"`{name}`" not in TEXT and name != "DerwinError"} == set()
-
-    def test_every_command_is_in_the_table(self) -> None:
-        assert {name for name in COMMANDS if not re.search(rf"`{name}\b", TEXT)} == set()
-
-    def test_every_file_it_names_is_there(self) -> None:
-        for path in re.findall(r"`(derwin_db/[\w/]+\.py|alembic/\w+/|\.env\.example)`", TEXT):
-            assert (ROOT / path).exists(), path
-
-    def test_every_target_it_names_is_there(self) -> None:
-        makefile = (ROOT / "Makefile").read_text()
-        for target in set(re.findall(r"make ([a-z-]+)", re.sub(r"make check test", "make check make test", TEXT))):
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE) or target in {"that", "it"}, target
+    def test_is_short(self) -> None:
+        assert len(TEXT.splitlines()) < 200

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from derwin_db.errors import codes
 from derwin_db.testing import TestServer
 from derwin_db.testing.server import url_of
 
@@ -53,4 +54,5 @@ class TestWheel:
         assert (installed / "derwin_db" / "alembic.ini").exists()
         assert sorted(path.name for path in (installed / "derwin_db" / "alembic" / "versions").glob("*.py"))
         assert list((installed / "derwin_db" / "sql").glob("*.sql"))
+        assert {path.stem for path in (installed / "derwin_db" / "explained").glob("*.md")} == {*codes(), "index"}
         assert {path.name.partition("-")[0] for path in installed.iterdir()} == {"derwin_db"}

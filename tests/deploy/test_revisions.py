@@ -1,6 +1,5 @@
 """Up, down and up again, on every PostgreSQL at hand; models, revisions and catalog agree."""
 
-import hashlib
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionM
 
 from .catalog import catalog
 from .conftest import ServerOf, ordinary_owner, run_sql, settings_of
+from .freeze import present, recorded
 from .servers import HAS_15
 
 FENCED = "b7e24a8c6d10"
@@ -130,18 +130,7 @@ class TestFrozenFiles:
     """Revisions and SQL entities never change once they have landed. A change is a new revision, a new version."""
 
     def test_files_have_the_hashes_that_they_landed_with(self) -> None:
-        recorded = dict(line.split("  ") for line in (script_folder() / "frozen.sha256").read_text().splitlines())
-        folder = script_folder() / "versions"
-        entities = sql.folder()
-        present = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (*folder.glob("*.py"), *entities.glob("*.sql"))
-        }
-        assert {name: recorded.get(name) for name in present} == present
-
-    def test_every_version_is_recorded(self) -> None:
-        recorded = {line.split("  ")[0] for line in (script_folder() / "frozen.sha256").read_text().splitlines()}
-        present = {path.name for path in (*(script_folder() / "versions").glob("*.py"), *sql.folder().glob("*.sql"))}
-        assert recorded == present
+        assert present() == recorded()
 
     def test_revisions_import_nothing_of_the_package_but_the_sql(self) -> None:
         for path in (script_folder() / "versions").glob("*.py"):

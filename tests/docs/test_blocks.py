@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from derwin_db import repos
 from tests.docs.blocks import PAGES, README, ROOT, blocks, languages, texts
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
@@ -39,7 +40,14 @@ class TestPages:
 
     def test_have_every_block_run(self) -> None:
         assert WITH_PYTHON[0] == README
-        assert {page.stem for page in WITH_PYTHON[1:]} >= {"fastapi", "testing", "observability", "pgbouncer", "supabase"}
+        assert {page.stem for page in WITH_PYTHON[1:]} >= {
+            "fastapi",
+            "testing",
+            "observability",
+            "pgbouncer",
+            "supabase",
+            *repos.__all__,
+        }
         assert [str(block) for page in PAGES for block in blocks(page, "python") if block.reason is not None] == []
         assert {language for page in PAGES for language in languages(page)} == _KNOWN
 
@@ -51,22 +59,6 @@ class TestPages:
             ruff = [str(Path(sys.executable).parent / "ruff"), "format", "--check", "--line-length", "128", str(path)]
             result = subprocess.run(ruff, capture_output=True, text=True, check=False)
             assert result.returncode == 0, block
-
-
-class TestReadme:
-    def test_its_tests_pass_on_its_service(self, environment: dict[str, str], tmp_path: Path) -> None:
-        """They take a fixture `app`: the service of the block before."""
-        (service,) = [text for text in texts(README, "python") if "app = FastAPI(" in text]
-        (tests,) = [text for text in texts(README, "python") if "def test_" in text]
-        (tmp_path / "service.py").write_text(service)
-        (tmp_path / "test_readme.py").write_text(tests)
-        (tmp_path / "conftest.py").write_text("import pytest, service\n\n@pytest.fixture\ndef app():\n    return service.app\n")
-        loops = "asyncio_default_fixture_loop_scope = session\nasyncio_default_test_loop_scope = session"
-        (tmp_path / "pytest.ini").write_text(f"[pytest]\nasyncio_mode = auto\npythonpath = .\n{loops}\n")
-        command = [sys.executable, "-W", "error", "-m", "pytest", *PLUGINS, str(tmp_path)]
-        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert "2 passed" in result.stdout
 
 
 _KNOWN = {"python", "text", "toml", "console", "ini", "mermaid"}

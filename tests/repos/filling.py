@@ -4,7 +4,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
+
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import (
     ArtifactKind,
     Bucket,
@@ -20,6 +23,7 @@ from derwin_db.models import (
     SpendSource,
     TicketStatus,
 )
+from derwin_db.testing.examples import example
 from tests.repos.rows import (
     NOW,
     a_charge,
@@ -50,6 +54,7 @@ async def fill(db: Database, project: UUID) -> None:
     async with db.project(project) as session:
         await _fill_work(session, "second")
         await _fill_books(session, "second")
+        await _fill_new_tables(session)
 
 
 async def _fill_profile(session: ProjectSession) -> None:
@@ -136,3 +141,17 @@ async def _fill_books(session: ProjectSession, part: str) -> None:
         when = NOW + timedelta(days=n)
         await repos.spend_ledger.append(session, a_charge(f"{part} {n}", source=source, occurred_at=when, model=f"m{n % 2}"))
     await repos.spend_ledger.append(session, a_credit(part, occurred_at=NOW))
+
+
+async def _fill_new_tables(session: ProjectSession) -> None:
+    """Write rows of the tables that nothing above knows, with each value of each enumeration."""
+    for repository in REPOSITORIES.values():
+        if await repository.count(session):
+            continue
+        for number in range(4):
+            values = example(repository.create_model, marker=f"{number}").model_dump()
+            for column in repository.table.c:
+                if isinstance(column.type, sa.Enum) and column.name in values:
+                    values[column.name] = column.type.enums[number % len(column.type.enums)]
+            row = {"project_id": session.project_id, "id": new_id(), **values}
+            await session.sql.execute(sa.insert(repository.table).values(row))

@@ -30,7 +30,7 @@ MOVES: dict[str, Any] = {
 
 
 def after(move: str, state: tuple[FixStatus, FixOutcome | None]) -> tuple[FixStatus, FixOutcome | None] | None:
-    """Where schema.md lets this move lead from there; None: nowhere."""
+    """Where this move leads from there; None: nowhere."""
     status, outcome = state
     if move == "start":
         return (S.RUNNING, None) if status is S.DISPATCHED else None

@@ -38,7 +38,7 @@ LEGAL = {
     ("cancel", RunStatus.QUEUED): RunStatus.CANCELLED,
     ("cancel", RunStatus.RUNNING): RunStatus.CANCELLED,
 }
-"""schema.md: QUEUED -> RUNNING -> COMPLETED | FAILED; QUEUED | RUNNING -> CANCELLED."""
+"""QUEUED -> RUNNING -> COMPLETED | FAILED; QUEUED | RUNNING -> CANCELLED."""
 
 ILLEGAL = [(verb, status) for verb in VERBS for status in RunStatus if (verb, status) not in LEGAL]
 

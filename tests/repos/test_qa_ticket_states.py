@@ -19,7 +19,7 @@ LEGAL = {
     (S.RESOLVED, S.OPEN),
     (S.FIX_PROPOSED, S.IN_PROGRESS),
 }
-"""schema.md: OPEN -> TRIAGED -> IN_PROGRESS -> FIX_PROPOSED -> RESOLVED; any open one -> REJECTED | WONT_FIX; RESOLVED ->
+"""OPEN -> TRIAGED -> IN_PROGRESS -> FIX_PROPOSED -> RESOLVED; any open one -> REJECTED | WONT_FIX; RESOLVED ->
 OPEN; FIX_PROPOSED -> IN_PROGRESS."""
 
 ILLEGAL = sorted({(one, other) for one in S for other in S} - LEGAL)

@@ -71,5 +71,5 @@ class TestPrune:
 
     async def test_tells_how_far_it_is(self, filled: Database):
         told = []
-        await filled.prune(progress=lambda done, of: told.append((done, of)))
+        await filled.prune(progress=lambda _, done, of: told.append((done, of)))
         assert told == [(1, 2), (2, 2)]

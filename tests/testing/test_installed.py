@@ -2,11 +2,12 @@
 
 import os
 import subprocess
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.testing.pythons import VERSIONS, pythons
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,11 +47,15 @@ SERVICE = """
 """
 
 
+PYTHONS = pythons()
+
+
 @pytest.mark.long
 class TestInstalled:
-    def test_serves_a_project_that_has_nothing_else(self, consume: Run, wheel: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("version", [version for version in VERSIONS if version in PYTHONS])
+    def test_serves_a_project_that_has_nothing_else(self, consume: Run, wheel: Path, tmp_path: Path, version: str) -> None:
         environment = tmp_path / "environment"
-        venv.create(environment, with_pip=True)
+        subprocess.run([PYTHONS[version], "-m", "venv", str(environment)], check=True)
         python = str(environment / "bin" / "python")
         wanted = [f"{wheel}[embedded,fastapi]", "pytest", "pytest-asyncio", "httpx"]
         subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
@@ -59,7 +64,8 @@ class TestInstalled:
         try:
             for words in (["--help"], ["embedded", "start"], ["migrate"], ["seed"]):
                 command = [str(environment / "bin" / "derwin-db"), *words]
-                subprocess.run(command, cwd=tmp_path, env=environ, check=True, capture_output=True)
+                done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stdout + done.stderr
         finally:
             subprocess.run([command[0], "embedded", "stop"], cwd=tmp_path, env=environ, check=True, capture_output=True)
         result = consume(python=python, site="", embedded=True, pytest=SETTINGS, test_service=SERVICE)

@@ -23,9 +23,10 @@ _GRANT = re.compile(r"GRANT ([A-Z, ]+?)(?:\s*\(([a-z_, ]+)\))?\s+ON ((?:public\.
 
 @cache
 def expected_grants() -> frozenset[Grant]:
-    """Return what the entity `grants` grants on tables."""
+    """Return what the entities `grants` and `grants_<table>` grant on tables."""
     found: set[Grant] = set()
-    for statement in sql.read_current("grants"):
+    entities = [name for name in sql.CURRENT if name.partition("_")[0] == "grants"]
+    for statement in (statement for entity in entities for statement in sql.read_current(entity)):
         text = " ".join(line for line in statement.splitlines() if not line.startswith("--"))
         matched = _GRANT.search(" ".join(text.split()))
         if matched is None:

@@ -5,7 +5,7 @@ repositories stamp what they write with the present; a history needs the past, s
 `session.sql`, under the same policies as everything else. The changes of the profile alone are of the present.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from derwin_db.database import Database
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import AuditArtifact
 from derwin_db.models.enums import ComplianceMode
+from derwin_db.observe.progress import Progress
 from derwin_db.query.builders import table_of
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.repos.rules.retention import retention_end
@@ -26,9 +27,6 @@ from derwin_db.seed.demo.learning import learn
 from derwin_db.seed.demo.phrases import AREAS
 from derwin_db.seed.lifeline import LIFELINE
 from derwin_db.session import ProjectSession
-
-Progress = Callable[[str, int, int], None]
-"""Called with a table's name, how many of its rows are written, and how many there are to be."""
 
 _BATCH = 500
 

@@ -97,7 +97,7 @@ class Base(RuleBasedStateMachine):
 
     @invariant()
     def the_acting_project_is_as_the_model_says(self) -> None:
-        """Invariants 1, 3, 6, 8, 10 and 11, on all 14 tables."""
+        """Nothing foreign, nothing lost, and only steps that are allowed, on all tables."""
         if self.acted is not None:
             seen, total = self.runner.run(self._look(self.acted))
             self.acted.compare(seen)

@@ -98,7 +98,7 @@ class World:
     # --- what is stored against what is believed ----------------------------------------------------------------------
 
     def compare(self, seen: Seen) -> None:
-        """Compare all 14 tables (invariants 1, 3 and 11) and the steps since the last look (6 and 8)."""
+        """Compare all tables with what is believed, and the steps since the last look with what is allowed."""
         for table, rows in seen.items():
             assert {row.project_id if table != "projects" else row.id for row in rows} <= {self.id}, f"{table}: foreign rows"
         for table in KEYED:

@@ -36,7 +36,7 @@ def add_months(start: datetime, months: int) -> datetime:
 
 
 def end_of(start: datetime, mode: ComplianceMode) -> datetime:
-    """What robustness.md says, in Python's calendar."""
+    """The end of retention, in Python's calendar."""
     if mode in (M.STANDARD, M.GDPR):
         return start + timedelta(days=90 if mode is M.STANDARD else 30)
     return add_months(start, {M.SOC2: 13, M.PCI_DSS: 13, M.HIPAA: 72, M.SOX: 84}[mode])

@@ -1,0 +1,60 @@
+"""`make docs` ends here: every link of the built site leads somewhere, and nothing is loaded from another host."""
+
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tests.docs.blocks import ROOT
+
+SITE = ROOT / "site"
+_LOADS = {"script": "src", "img": "src", "iframe": "src", "link": "href"}
+_SHOWN_ONLY = {"canonical", "alternate", "prev", "next"}
+
+
+class _Links(HTMLParser):
+    """What a page links to and loads, and the anchors that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.anchors.update(filter(None, (values.get("id"), values.get("name"))))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        elif tag in _LOADS and values.get("rel") not in _SHOWN_ONLY and values.get(_LOADS[tag]):
+            self.loads.append(values[_LOADS[tag]])
+
+
+def _read(page: Path) -> _Links:
+    links = _Links()
+    links.feed(page.read_text())
+    return links
+
+
+def dead_ends(site: Path) -> Iterator[str]:
+    """Yield what is wrong: a link within the site that leads nowhere, and what is loaded from elsewhere."""
+    pages = {page: _read(page) for page in sorted(site.rglob("*.html")) if page.name != "404.html"}
+    for page, found in pages.items():
+        name = page.relative_to(site)
+        yield from (f"{name} loads {url}" for url in found.loads if urlsplit(url).netloc)
+        for url in (*found.links, *found.loads):
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            target = target / "index.html" if target.is_dir() else target
+            is_lost = target in pages and parts.fragment and unquote(parts.fragment) not in pages[target].anchors
+            if not target.exists() or is_lost:
+                yield f"{name} leads to {url}"
+
+
+if __name__ == "__main__":
+    wrong = list(dead_ends(SITE))
+    print("\n".join(wrong) or f"{len(list(SITE.rglob('*.html')))} pages, no dead link, nothing from another host")
+    sys.exit(bool(wrong))
