@@ -87,7 +87,15 @@ class TestRevisions:
         }
 
     def test_their_scripts_are_whole(self, scripts: dict[str, str]) -> None:
-        words = ("CREATE TABLE public.qa_tickets", "CREATE POLICY", "embedding_new vector(1536)", "INDEX CONCURRENTLY")
+        words = (
+            "CREATE TABLE public.qa_tickets",
+            "CREATE POLICY",
+            "embedding_new vector(1536)",
+            "CREATE INDEX CONCURRENTLY",
+            "ADD COLUMN bits bit(1536)",
+            "CREATE INDEX CONCURRENTLY",
+            "DROP INDEX CONCURRENTLY",
+        )
         assert [word in script for word, script in zip(words, scripts.values(), strict=True)] == [True] * len(words)
 
 
