@@ -259,7 +259,7 @@ def _search_statement(given: frozenset[str]) -> Statement[Match]:
         .subquery("best")
     )
     entry = _CORPUS.alias("found")
-    similarity = nearest.similarity(entry) if "embedding" in given else sa.null()
+    similarity = _similarity_of(entry, best, given)
     columns = [entry.c[column.name] for column in _WITHOUT_EMBEDDING]
     one = sa.select(*columns, similarity.label("similarity")).where(scope_of(entry), entry.c.id == best.c.id).limit(1)
     one_lateral = one.correlate(best).lateral("one")
@@ -271,6 +271,12 @@ def _search_statement(given: frozenset[str]) -> Statement[Match]:
         return [Match(row, record[-1]) for row, record in zip(rows, records, strict=True)]
 
     return Statement("rag_corpus.search", query, matches)
+
+
+def _similarity_of(entry: Any, best: Any, given: frozenset[str]) -> sa.ColumnElement[Any]:
+    if "embedding" not in given:
+        return sa.null()
+    return nearest.similarity(entry) if "text" in given else 1 - best.c.place
 
 
 _RANKED = sa.bindparam("ranked", type_=sa.Integer())

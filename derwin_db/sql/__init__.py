@@ -35,7 +35,7 @@ PROJECT_TABLES = (
 """The 13 project-scoped tables."""
 
 
-DERIVED_COLUMNS = {"rag_corpus": ("bits", "words"), "qa_tickets": ("words",)}
+DERIVED_COLUMNS: dict[str, tuple[str, ...]] = {"rag_corpus": ("bits", "words"), "qa_tickets": ("words",)}
 """Columns that triggers fill for search. No model has them, nobody writes them, and an export leaves them out."""
 
 CURRENT = {
