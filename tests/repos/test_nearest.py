@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from benchmarks.vector_data import GEOMETRIES, source_of
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import ExtensionMissing
+from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import RAGCorpusUpdate
 from derwin_db.repos.rules import nearest
 from derwin_db.testing import TestDatabase
