@@ -18,6 +18,7 @@ from sqlmodel.sql.sqltypes import AutoString
 
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
+from derwin_db import sql
 from derwin_db.connection.driver import Connection
 from derwin_db.deploy.blocking import run
 from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, connect_directly, migration_settings
@@ -60,11 +61,16 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
 
 
 def is_ours(name: str | None, kind: str, parent_names: Any) -> bool:
-    """Look at the schema public only, and at its tables that the models know: a service may keep its own beside them."""
+    """Look at the schema public only, and at its tables that the models know: a service may keep its own beside them.
+
+    Columns that the database derives are in no model.
+    """
     if kind == "schema":
         return name == "public"
     if kind == "table":
         return f"public.{name}" in SQLModel.metadata.tables
+    if kind == "column":
+        return name not in sql.DERIVED_COLUMNS.get(parent_names["table_name"], ())
     return True
 
 

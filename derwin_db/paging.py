@@ -54,12 +54,27 @@ def query_digest(*parts: object) -> bytes:
 
 def encode_cursor(digest: bytes, created_at: datetime, row_id: UUID) -> str:
     """Return the cursor that goes on behind this row."""
-    key = _KEY.pack((created_at - _EPOCH) // _MICROSECOND, row_id.bytes)
+    return encode_place(digest, (created_at - _EPOCH) // _MICROSECOND, row_id)
+
+
+def encode_place(digest: bytes, place: int, row_id: UUID) -> str:
+    """Return the cursor that goes on behind this row, in an order by a number and the id."""
+    key = _KEY.pack(place, row_id.bytes)
     return base64.urlsafe_b64encode(key + _sign(digest, key)).decode().rstrip("=")
 
 
 def decode_cursor(cursor: object, digest: bytes) -> tuple[datetime, UUID]:
     """Return the key that the cursor holds.
+
+    Errors:
+        InvalidCursor unless this query of this project made it.
+    """
+    microseconds, row_id = decode_place(cursor, digest)
+    return _EPOCH + timedelta(microseconds=microseconds), row_id
+
+
+def decode_place(cursor: object, digest: bytes) -> tuple[int, UUID]:
+    """Return the number and the id that the cursor holds.
 
     Errors:
         InvalidCursor unless this query of this project made it.
@@ -74,8 +89,8 @@ def decode_cursor(cursor: object, digest: bytes) -> tuple[datetime, UUID]:
     key, given = raw[: _KEY.size], raw[_KEY.size :]
     if given != _sign(digest, key) or base64.urlsafe_b64encode(raw).decode().rstrip("=") != cursor:
         raise InvalidCursor
-    microseconds, row_id = _KEY.unpack(key)
-    return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=row_id)
+    place, row_id = _KEY.unpack(key)
+    return place, UUID(bytes=row_id)
 
 
 def _sign(digest: bytes, key: bytes) -> bytes:

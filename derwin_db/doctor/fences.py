@@ -146,7 +146,11 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 
 
 async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
-    expected = {**code.guard_bodies(is_distributed=facts.is_distributed), **(code.seal_bodies() if facts.is_sealed else {})}
+    expected = {
+        **code.guard_bodies(is_distributed=facts.is_distributed),
+        **(code.seal_bodies() if facts.is_sealed else {}),
+        **await code.search_bodies(opened),
+    }
     changed = await code.changed_functions(opened, expected)
     definers = await code.definer_functions(opened, login)
     views = await code.open_views(opened)

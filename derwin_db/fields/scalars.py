@@ -24,6 +24,7 @@ DERWIN_NAMESPACE = uuid5(NAMESPACE_URL, "derwin-db:projects")
 """Namespace of project ids: the id of a project is `uuid5(DERWIN_NAMESPACE, slug)`, on every machine."""
 
 NIL = UUID(int=0)
+SEARCH_TEXT_LENGTH = 10_000
 SHORT_TEXT_LENGTH = 500
 LONG_TEXT_LENGTH = 1_000_000
 LONGEST_WINDOW = timedelta(days=36_525)
@@ -144,6 +145,9 @@ LongText = Annotated[
     described("Text of up to 1,000,000 characters.", "What happens, and what should.", maxLength=LONG_TEXT_LENGTH),
 ]
 """Up to 1,000,000 characters."""
+
+SearchText = Annotated[str, Strict(), Field(min_length=1, max_length=SEARCH_TEXT_LENGTH), AfterValidator(check_text)]
+"""What is searched for by its words: 1 to 10,000 characters."""
 
 Fingerprint = Annotated[str, Strict(), _text(128, min_length=1, max_length=128), AfterValidator(check_text)]
 """1 to 128 characters that say what makes two findings the same."""

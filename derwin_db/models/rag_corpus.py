@@ -9,7 +9,17 @@ from sqlmodel import Field
 
 from derwin_db.fields.columns import nullable, timestamp, unset, with_default
 from derwin_db.fields.scalars import Classification, Count, Id, LongText, ShortText
-from derwin_db.fields.table import SCHEMA, Changing, Fields, Input, ProjectTable, owned_by_project, paged, primary_key
+from derwin_db.fields.table import (
+    SCHEMA,
+    TURNING_OVER,
+    Changing,
+    Fields,
+    Input,
+    ProjectTable,
+    owned_by_project,
+    paged,
+    primary_key,
+)
 from derwin_db.fields.vector import Embedding, Vector
 
 
@@ -59,13 +69,13 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
         paged("rag_corpus"),
         paged("rag_corpus", "classification"),
         sa.Index(
-            "ix_rag_corpus_embedding",
-            "embedding",
-            postgresql_using="hnsw",
-            postgresql_with={"m": 24, "ef_construction": 128},
-            postgresql_ops={"embedding": "vector_cosine_ops"},
+            "ix_rag_corpus_bits",
+            "project_id",
+            "id",
+            postgresql_include=["classification", "bits"],
+            postgresql_where=sa.text("bits IS NOT NULL"),
         ),
-        {"schema": SCHEMA},
+        {"schema": SCHEMA, "postgresql_with": TURNING_OVER},
     )
 
     use_count: int = with_default(Count, default=0, server_default="0")
@@ -74,7 +84,7 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A past fix and its cosine similarity to what was searched for, -1..1."""
+    """A past fix and its cosine similarity to what was searched for, -1..1; None without an embedding on either side."""
 
     entry: RAGCorpus
-    similarity: float
+    similarity: float | None

@@ -168,8 +168,9 @@ class Repository(Generic[M]):
         condition = self.table.c.id == param("id", self.table.c.id)
         return self._scalars("exists", self._select(sa.literal(1)).where(condition))
 
-    def _conditions(self, shape: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
-        table = self.table
+    def _conditions(self, shape: tuple[str, ...], face: sa.Table | None = None) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions of these filters, on another face of the table if there is one."""
+        table = self.table if face is None else face
         bounds = {
             "since": table.c.created_at >= param("since", table.c.created_at),
             "until": table.c.created_at < param("until", table.c.created_at),

@@ -1,6 +1,6 @@
-"""qa_tickets: bug tickets and their state machine."""
+"""qa_tickets: bug tickets, their state machine, and the search among them by words."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Unpack
 from uuid import UUID
@@ -9,18 +9,19 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
-from derwin_db.fields.scalars import Classification, Fingerprint, Id, new_id
+from derwin_db.fields.scalars import Classification, Fingerprint, Id, SearchText, new_id
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import Bucket, Severity
 from derwin_db.models.qa_fix_attempt import QAFixAttempt
 from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
 from derwin_db.models.raw_signal import RawSignal
-from derwin_db.paging import Page
+from derwin_db.paging import Page, check_limit, decode_place, encode_place, query_digest
 from derwin_db.query.builders import columnwise, one_of, param, scope_of, scoped, scoped_update, table_of, unnested
+from derwin_db.query.derived import searchable
 from derwin_db.query.guard import PROJECT
-from derwin_db.query.statement import Statement, command, entities, scalars, tuples
+from derwin_db.query.statement import Statement, command, entities, hydrator, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.rules import duplicates, trust
+from derwin_db.repos.rules import duplicates, trust, words
 from derwin_db.repos.validation import check_id, check_version, checked, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
@@ -34,6 +35,8 @@ _BATCH = 5000
 _STATUS: TypeAdapter[TicketStatus] = TypeAdapter(TicketStatus)
 _BUCKET: TypeAdapter[Bucket] = TypeAdapter(Bucket)
 _FINGERPRINT: TypeAdapter[str] = TypeAdapter(Fingerprint)
+_TEXT: TypeAdapter[str] = TypeAdapter(SearchText)
+_SEARCHED = searchable(QATicket, "words")
 
 
 class QATicketFilters(TimeFilters, total=False):
@@ -194,6 +197,46 @@ class QATickets(WritableRepository[QATicket]):
         rows = await project_session(session).fetch(_by_fingerprint_statement(), values)
         return rows[0] if rows else None
 
+    async def search(
+        self,
+        session: ProjectSession,
+        text: str,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        **filters: Unpack[QATicketFilters],
+    ) -> Page[QATicket]:
+        """Return a page of the tickets that have words of the text: in title, description, steps, expected, actual, reference.
+
+        A rare word counts more than a common one. Scores are those of the moment: where tickets are written between two pages,
+        one at their edge may come twice or not at all.
+
+        Shape:
+            1 to 10,000 characters, of which the 64 longest words count.
+
+        Order:
+            Best first, then newest.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement, that looks at the words of all tickets of the project that pass the filters.
+        """
+        session = project_session(session)
+        limit = check_limit(limit)
+        filtered = self._filter_values(filters)
+        values = {**filtered, "text": checked(_TEXT, text, "text"), "limit": limit + 1}
+        digest = query_digest(session.project_id, "qa_tickets.search", values["text"], sorted(filtered.items()))
+        if cursor is not None:
+            values["after_score"], values["after_id"] = decode_place(cursor, digest)
+        found = await session.fetch(self._search_statement(tuple(sorted(filtered)), follows=cursor is not None), values)
+        next_cursor = None
+        if len(found) > limit:
+            last, score = found[limit - 1]
+            next_cursor = encode_place(digest, score, last.id)
+        return Page[QATicket].model_construct(items=[ticket for ticket, _ in found[:limit]], next_cursor=next_cursor)
+
     async def counts_by_status(self, session: ProjectSession) -> dict[TicketStatus, int]:
         """Count tickets by status; a status without tickets counts 0.
 
@@ -225,11 +268,39 @@ class QATickets(WritableRepository[QATicket]):
         if had_attempts:
             await trust.bring_up_to_date(session, (row.classification,))
 
+    def _search_statement(self, shape: tuple[str, ...], *, follows: bool) -> Statement[tuple[QATicket, int]]:
+        key = ("search", shape, follows)
+        if key not in self._statements:
+            scored = words.scores(_SEARCHED, self._conditions(shape, _SEARCHED))
+            query = sa.select(scored.c.id, scored.c.score)
+            if follows:
+                place = sa.tuple_(sa.bindparam("after_score", type_=sa.BigInteger()), param("after_id", _TICKETS.c.id))
+                query = query.where(sa.tuple_(scored.c.score, scored.c.id) < place)
+            query = query.order_by(scored.c.score.desc(), scored.c.id.desc()).limit(sa.bindparam("limit", type_=sa.Integer()))
+            self._statements[key] = _scored("search", query.subquery("best"))
+        return self._statements[key]
+
     async def _lock(self, session: ProjectSession, id: UUID) -> QATicket:
         rows = await project_session(session).fetch(_lock_statement(), {"id": check_id(id)})
         if not rows:
             raise NotFound
         return rows[0]
+
+
+def _scored(verb: str, best: sa.Subquery) -> Statement[tuple[QATicket, int]]:
+    """Return the statement that looks up the tickets of these ids, each with its score."""
+    ticket = _TICKETS.alias("ticket")
+    one = sa.select(*ticket.c).where(scope_of(ticket), ticket.c.id == best.c.id).limit(1).correlate(best).lateral("one")
+    query = (
+        sa.select(*one.c, best.c.score).select_from(best.join(one, sa.true())).order_by(best.c.score.desc(), best.c.id.desc())
+    )
+    tickets = hydrator(QATicket, _TICKETS.c)
+
+    def rows(records: Sequence[Sequence[Any]]) -> list[tuple[QATicket, int]]:
+        found = tickets([tuple(record)[:-1] for record in records])
+        return [(row, record[-1]) for row, record in zip(found, records, strict=True)]
+
+    return Statement(f"qa_tickets.{verb}", query, rows)
 
 
 def _changed(verb: str, query: sa.Update) -> Statement[QATicket]:

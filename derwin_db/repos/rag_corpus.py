@@ -1,4 +1,4 @@
-"""rag_corpus: past fixes, and the search among them by similarity."""
+"""rag_corpus: past fixes, and the search among them, by similarity and by words."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache, cached_property
@@ -7,45 +7,40 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.dialects.postgresql import ARRAY, REAL, REGCLASS
 
 from derwin_db.errors import InvalidInput, NotFound
-from derwin_db.fields.scalars import Classification, new_id
+from derwin_db.fields.scalars import Classification, SearchText, new_id
 from derwin_db.fields.vector import Embedding
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
-from derwin_db.query.builders import param, scoped, scoped_update, table_of
+from derwin_db.query.builders import param, scope_of, scoped_update, table_of
+from derwin_db.query.derived import searchable
 from derwin_db.query.guard import PROJECT
-from derwin_db.query.statement import Statement, command, entities, hydrator, scalars
+from derwin_db.query.statement import Statement, command, entities, hydrator
 from derwin_db.repos.base import Reads, TimeFilters, WritableRepository
+from derwin_db.repos.rules import nearest, words
 from derwin_db.repos.validation import check_flag, check_id, checked, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _CORPUS = table_of(RAGCorpus)
+_SEARCHED = searchable(RAGCorpus, "words")
 _WITHOUT_EMBEDDING = tuple(column for column in _CORPUS.c if column.name != "embedding")
 _BATCH = 500
 
-_SETTINGS = {
-    "plan_cache_mode": "force_custom_plan",
-    "enable_sort": "off",
-    "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.ef_search": "200",
-}
-"""In force while the vector index is searched, and no longer.
+RANK_CONSTANT = 60
+"""What is added to a rank before it is inverted: how little the very first places stand out.
 
-A generic plan may leave the index, and so does the planner where it thinks a search this wide dearer than sorting; a
-narrower one does not reach every cluster. A scan that ends early returns too few rows, a strict one drops what it meets out
-of order. Source: each measured, docs/performance.md.
+Source:
+    G. V. Cormack, C. L. A. Clarke and S. Buettcher, Reciprocal rank fusion outperforms Condorcet and individual rank learning
+    methods, SIGIR 2009.
 """
 
-SEARCH_SETTINGS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _SETTINGS.items())
-_DEFAULTS = "; ".join(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)
-
-EXACT_ROWS = 1000
-"""Up to here, and to the square root of four times the limit times the rows of all projects, reading them all is faster."""
+RANKED = 50
+"""How many places of each ranking count at least, where two are fused; twice the limit if that is more."""
 
 _EMBEDDING: TypeAdapter[Any] = TypeAdapter(Embedding)
 _NAME: TypeAdapter[str] = TypeAdapter(Classification)
+_TEXT: TypeAdapter[str] = TypeAdapter(SearchText)
 
 
 class RAGCorpusFilters(TimeFilters, total=False):
@@ -171,47 +166,51 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     async def search(
         self,
         session: ProjectSession,
-        embedding: Sequence[float],
+        embedding: Sequence[float] | None = None,
         *,
+        text: str | None = None,
         limit: int = 5,
         classification: str | None = None,
         min_similarity: float | None = None,
     ) -> Sequence[Match]:
-        """Return the entries that are most similar, always min(limit, entries that qualify).
+        """Return the entries that are most similar to the embedding, that have words of the text, or both in one ranking.
 
-        JsonModel: 1,536 numbers.
+        With an embedding, always min(limit, entries that qualify); entries that have none are found by their words alone. Both
+        rankings are fused by reciprocal ranks.
+
+        Shape:
+            1,536 numbers; 1 to 10,000 characters, of which the 64 longest words count.
 
         Units:
-            Cosine similarity, -1..1.
+            Cosine similarity, -1..1. `min_similarity` is what an entry needs to be found by its embedding.
 
         Order:
-            Most similar first. Entries come without embeddings, and those that have none are not found. Small projects are
-            searched exactly, large ones through the HNSW index.
+            Best first. Entries come without embeddings.
 
         Errors:
             InvalidInput.
 
         Cost:
-            Two statements, four where the index is searched.
+            One statement. It compares the signs of all embeddings of the project in an index, and for a text the words of all
+            its entries.
         """
         session = project_session(session)
-        values: dict[str, Any] = {
-            "embedding": checked(_EMBEDDING, embedding, "embedding"),
-            "limit": check_limit(limit),
-            "exact_rows": EXACT_ROWS,
-        }
+        if embedding is None and text is None:
+            raise InvalidInput("embedding, text: at least one of both.")
+        if min_similarity is not None and embedding is None:
+            raise InvalidInput("min_similarity: a bound for an embedding, and there is none.")
+        values: dict[str, Any] = {"limit": check_limit(limit)}
+        if embedding is not None:
+            values["embedding"] = checked(_EMBEDDING, embedding, "embedding")
+        if text is not None:
+            values["text"] = checked(_TEXT, text, "text")
         if classification is not None:
             values["classification"] = checked(_NAME, classification, "classification")
         if min_similarity is not None:
             values["max_distance"] = 1 - _similarity(min_similarity)
-        shape = {"by_name": classification is not None, "bounded": min_similarity is not None}
-        [is_large] = await session.fetch(_is_large_statement(by_name=shape["by_name"]), values)
-        if not is_large:
-            return await session.fetch(_exact_statement(**shape), values)
-        await session.set_for_unit(SEARCH_SETTINGS)
-        matches = await session.fetch(_indexed_statement(**shape), values)
-        await session.set_for_unit(_DEFAULTS)
-        return matches
+        values["ranked"] = max(RANKED, 2 * limit) if embedding is not None and text is not None else limit
+        values |= nearest.sizes(values["ranked"])
+        return await session.fetch(_search_statement(frozenset(values)), values)
 
     async def record_use(self, session: ProjectSession, id: UUID) -> RAGCorpus:
         """Note that the entry was shown to a model once more.
@@ -248,59 +247,64 @@ def _record_use_statement() -> Statement[RAGCorpus]:
 
 
 @cache
-def _is_large_statement(*, by_name: bool) -> Statement[bool]:
-    """Whether the index is worth it: its price falls with the project's share of all rows, that of reading rises with them."""
-    tables = sa.table("pg_class", sa.column("oid"), sa.column("reltuples", sa.Float), schema="pg_catalog")
-    break_even = sa.func.sqrt(4 * sa.bindparam("limit", type_=sa.Integer()) * sa.func.greatest(tables.c.reltuples, 0))
-    most = sa.cast(sa.func.greatest(sa.bindparam("exact_rows", type_=sa.Integer()), break_even), sa.Integer)
-    this = sa.cast(sa.literal(_CORPUS.fullname), REGCLASS)
-    exact_rows = sa.select(most).where(tables.c.oid == this).scalar_subquery()
-    rows = _entries(sa.literal(1).label("one"), by_name=by_name).order_by(_CORPUS.c.created_at.desc(), _CORPUS.c.id.desc())
-    return scalars(
-        "rag_corpus.search", sa.select(sa.func.count() > exact_rows).select_from(rows.limit(exact_rows + 1).subquery())
+def _search_statement(given: frozenset[str]) -> Statement[Match]:
+    """Return the statement for these parameters. Only the entries that are returned are looked up, by their keys."""
+    if {"embedding", "text"} <= given:
+        found = _fused(_by_embedding(given), _by_words(given))
+    else:
+        found = _by_embedding(given) if "embedding" in given else _by_words(given)
+    best = (
+        sa.select(*found.c)
+        .order_by(found.c.place, found.c.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer()))
+        .subquery("best")
     )
-
-
-def _entries(*columns: sa.ColumnElement[Any], by_name: bool) -> sa.Select[Any]:
-    query = scoped(RAGCorpus, *columns)
-    if by_name:
-        query = query.where(_CORPUS.c.classification == param("classification", _CORPUS.c.classification))
-    return query
-
-
-_WANTED = sa.cast(sa.bindparam("embedding", type_=ARRAY(REAL)), _CORPUS.c.embedding.type)
-_LIMIT = sa.bindparam("limit", type_=sa.Integer())
-
-
-def _nearest(distance: sa.ColumnElement[float], *, by_name: bool, bounded: bool) -> sa.Select[Any]:
-    query = _entries(*_WITHOUT_EMBEDDING, distance.label("distance"), by_name=by_name)
-    query = query.where(_CORPUS.c.embedding.is_not(None))
-    if bounded:
-        query = query.where(distance <= sa.bindparam("max_distance", type_=sa.Double()))
-    return query.order_by(distance)
-
-
-@cache
-def _exact_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
-    """The function does what the operator does, but no index serves it."""
-    distance: sa.ColumnElement[float] = sa.func.cosine_distance(_CORPUS.c.embedding, _WANTED, type_=sa.Double())
-    query = _nearest(distance, by_name=by_name, bounded=bounded).order_by(_CORPUS.c.id).limit(_LIMIT)
-    return _matches(query)
-
-
-@cache
-def _indexed_statement(*, by_name: bool, bounded: bool) -> Statement[Match]:
-    """A relaxed scan is nearly in order: twice as many as wanted are sorted again."""
-    distance: sa.ColumnElement[float] = _CORPUS.c.embedding.op("<=>", return_type=sa.Double())(_WANTED)
-    nearest = _nearest(distance, by_name=by_name, bounded=bounded).limit(_LIMIT * 2).subquery("nearest")
-    return _matches(sa.select(*nearest.c).order_by(nearest.c.distance, nearest.c.id).limit(_LIMIT))
-
-
-def _matches(query: sa.Select[Any]) -> Statement[Match]:
+    entry = _CORPUS.alias("found")
+    similarity = _similarity_of(entry, best, given)
+    columns = [entry.c[column.name] for column in _WITHOUT_EMBEDDING]
+    one = sa.select(*columns, similarity.label("similarity")).where(scope_of(entry), entry.c.id == best.c.id).limit(1)
+    one_lateral = one.correlate(best).lateral("one")
+    query = sa.select(*one_lateral.c).select_from(best.join(one_lateral, sa.true())).order_by(best.c.place, best.c.id)
     entries = hydrator(RAGCorpus, _WITHOUT_EMBEDDING)
 
     def matches(records: Sequence[Sequence[Any]]) -> list[Match]:
         rows = entries([tuple(record)[:-1] for record in records])
-        return [Match(row, 1 - record[-1]) for row, record in zip(rows, records, strict=True)]
+        return [Match(row, record[-1]) for row, record in zip(rows, records, strict=True)]
 
     return Statement("rag_corpus.search", query, matches)
+
+
+def _similarity_of(entry: Any, best: Any, given: frozenset[str]) -> sa.ColumnElement[Any]:
+    if "embedding" not in given:
+        return sa.null()
+    return nearest.similarity(entry) if "text" in given else 1 - best.c.place
+
+
+_RANKED = sa.bindparam("ranked", type_=sa.Integer())
+
+
+def _by_embedding(given: frozenset[str]) -> sa.Subquery:
+    near = nearest.nearest(_RANKED, by_name="classification" in given).subquery("near")
+    query = sa.select(near.c.id, near.c.distance.label("place"))
+    if "max_distance" in given:
+        query = query.where(near.c.distance <= sa.bindparam("max_distance", type_=sa.Double()))
+    return query.subquery("by_embedding")
+
+
+def _by_words(given: frozenset[str]) -> sa.Subquery:
+    by_name = [_SEARCHED.c.classification == param("classification", _SEARCHED.c.classification)]
+    found = words.scores(_SEARCHED, by_name if "classification" in given else [])
+    best = (
+        sa.select(found.c.id, found.c.score).order_by(found.c.score.desc(), found.c.id.desc()).limit(_RANKED).subquery("worded")
+    )
+    return sa.select(best.c.id, (-best.c.score).label("place")).subquery("by_words")
+
+
+def _fused(*rankings: sa.Subquery) -> sa.Subquery:
+    """Return the ids of all rankings; their place is the negative sum of 1 / (60 + rank)."""
+    ranked = [
+        sa.select(one.c.id, (1.0 / (RANK_CONSTANT + sa.func.rank().over(order_by=one.c.place))).label("share"))
+        for one in rankings
+    ]
+    shares = sa.union_all(*ranked).subquery("shares")
+    return sa.select(shares.c.id, (-sa.func.sum(shares.c.share)).label("place")).group_by(shares.c.id).subquery("fused")

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "f7c2a90e6b14"
+HEAD_REVISION = "063c9eb5f2d8"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -35,6 +35,9 @@ PROJECT_TABLES = (
 """The 13 project-scoped tables."""
 
 
+DERIVED_COLUMNS: dict[str, tuple[str, ...]] = {"rag_corpus": ("bits", "words"), "qa_tickets": ("words",)}
+"""Columns that triggers fill for search. No model has them, nobody writes them, and an export leaves them out."""
+
 CURRENT = {
     "admin_policies": "admin_policies.v1",
     "admin_writes": "admin_writes.v1",
@@ -52,10 +55,13 @@ CURRENT = {
     "roles": "roles.v1",
     "scope_key": "scope_key.v1",
     "scope_sealed": "scope_sealed.v2",
+    "search_qa_tickets": "search_qa_tickets.v1",
+    "search_rag_corpus": "search_rag_corpus.v1",
     "stamps": "stamps.v1",
     "table_policies_plain": "table_policies_plain.v1",
     "table_policies_sealed": "table_policies_sealed.v1",
     "uuid7": "uuid7.v1",
+    "words": "words.v1",
 }
 """The version of each entity that a database at the newest revision has: the one table of them. A revision names its own
 versions and never reads this; all else asks here: `read_current`, `function_bodies`."""

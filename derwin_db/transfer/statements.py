@@ -5,13 +5,13 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlmodel import SQLModel
 
 from derwin_db.query.builders import scope_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, scalars
-from derwin_db.sql import ColumnType
+from derwin_db.sql import DERIVED_COLUMNS, ColumnType
 
 
 def _table(name: str) -> sa.Table:
@@ -35,9 +35,12 @@ def count_statement(name: str) -> Statement[int]:
 
 @cache
 def export_statement(name: str) -> Statement[str]:
-    """Select the project's rows of a table, each as its JSON, in the order of their ids."""
+    """Select the project's rows of a table, each as its JSON, in the order of their ids. What is derived is left out."""
     table = _table(name)
-    query = sa.select(sa.cast(sa.func.to_jsonb(table.table_valued()), sa.Text)).select_from(table).where(scope_of(table))
+    row: sa.ColumnElement[Any] = sa.func.to_jsonb(table.table_valued(), type_=JSONB)
+    if derived := DERIVED_COLUMNS.get(name):
+        row = row.op("-")(sa.literal(list(derived), ARRAY(sa.Text)))
+    query = sa.select(sa.cast(row, sa.Text)).select_from(table).where(scope_of(table))
     return scalars("export", query.order_by(table.c.id))
 
 

@@ -82,6 +82,7 @@ _NAMED: dict[str, Kind | list[Any]] = {
     **dict.fromkeys(("expected_version", "version", "to_version"), _VERSIONS),
     **dict.fromkeys(("with_embedding", "despite_retention"), _BOOLEANS),
     "error": kind_of(scalars.LongText),
+    "text": kind_of(scalars.SearchText),
     "fingerprint": kind_of(scalars.Fingerprint),
     "slug": Kind("slug"),
     "embedding": Kind("vector"),

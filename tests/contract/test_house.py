@@ -22,7 +22,7 @@ class TestFolders:
         assert not (script_folder() / "__init__.py").exists()
 
     def test_only_units_of_work_begin_and_end_transactions(self) -> None:
-        """Whoever else is here connects for itself, or has SET LOCAL for an index."""
+        """Whoever else is here connects for itself."""
         own = {"unit/transaction.py", "unit/backend.py", "isolation/preamble.py", "session.py"}
         others = {
             "connection/driver.py",
@@ -35,7 +35,7 @@ class TestFolders:
         allowed = {*own, *others, "deploy/logins.py", "doctor/__init__.py", "doctor/server.py"}
         pattern = re.compile(r"\b(BEGIN|COMMIT|SET LOCAL|SET ROLE)\b")
         sources = {str(path.relative_to(ROOT / "derwin_db")): _code(path) for path in SOURCES if "testing" not in path.parts}
-        assert {name for name, code in sources.items() if pattern.search(code)} - {*allowed, "repos/rag_corpus.py"} == set()
+        assert {name for name, code in sources.items() if pattern.search(code)} - allowed == set()
 
     def test_repositories_start_from_a_scope(self) -> None:
         """sa.select / update / insert in a repository is for the admin door, or carries its scope itself; `text` is nowhere."""

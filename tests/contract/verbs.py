@@ -169,6 +169,11 @@ def _evolve(session: Any, version: int, summary: str) -> Awaitable[Any]:
     return repos.project_profiles.evolve(session, ProjectProfileUpdate(summary=summary), **change)
 
 
+async def _two_pages_of_found(session: Any, text: str) -> Any:
+    page = await repos.qa_tickets.search(session, text, limit=1)
+    return await repos.qa_tickets.search(session, text, limit=1, cursor=page.next_cursor)
+
+
 def _reclassify(session: Any, id: UUID) -> Awaitable[Any]:
     return repos.qa_tickets.update(session, id, QATicketUpdate(classification="other"))
 
@@ -236,6 +241,14 @@ PROJECT_CALLS = (
         "qa_tickets.mark_duplicate", 3, lambda s, rows: repos.qa_tickets.mark_duplicate(s, rows[0].id, rows[1].id), two_tickets
     ),
     Call("qa_tickets.find_by_fingerprint", 1, lambda s, _: repos.qa_tickets.find_by_fingerprint(s, "f"), ticket_of),
+    Call("qa_tickets.search", 1, lambda s, _: repos.qa_tickets.search(s, "total E4711"), ticket_of),
+    Call(
+        "qa_tickets.search",
+        2,
+        lambda s, rows: _two_pages_of_found(s, rows[0].title),
+        two_tickets,
+        "two pages",
+    ),
     Call("qa_tickets.counts_by_status", 1, lambda s, _: repos.qa_tickets.counts_by_status(s), ticket_of),
     Call("qa_tickets.delete", 6, lambda s, row: repos.qa_tickets.delete(s, row.id), ticket_of),
     Call("qa_tickets.delete", 8, lambda s, row: repos.qa_tickets.delete(s, row.ticket_id), merged, "with attempts"),
@@ -260,10 +273,12 @@ PROJECT_CALLS = (
     Call("classification_trust.refresh", 2, lambda s, _: repos.classification_trust.refresh(s, ["a", "b"]), case="named"),
     Call("rag_corpus.add", 1, lambda s, _: repos.rag_corpus.add(s, a_fix(embedding=axis(1.0)))),
     Call("rag_corpus.add_many", 1, lambda s, _: repos.rag_corpus.add_many(s, [a_fix()] * 3)),
-    Call("rag_corpus.search", 2, lambda s, _: repos.rag_corpus.search(s, axis(1.0)), entry_of),
+    Call("rag_corpus.search", 1, lambda s, _: repos.rag_corpus.search(s, axis(1.0)), entry_of),
+    Call("rag_corpus.search", 1, lambda s, _: repos.rag_corpus.search(s, text="total E4711"), entry_of, "by words"),
+    Call("rag_corpus.search", 1, lambda s, _: repos.rag_corpus.search(s, axis(1.0), text="total"), entry_of, "by both"),
     Call(
         "rag_corpus.search",
-        2,
+        1,
         lambda s, _: repos.rag_corpus.search(s, axis(1.0), classification="class_1", min_similarity=0.5),
         entry_of,
         "bounded",

@@ -20,6 +20,9 @@ from .conftest import ServerOf, run_sql, settings_of
 
 FENCED = "b7e24a8c6d10"
 CONVERTED = "c3d58f0e7a42"
+INDEXED = "d92b6c41e8f5"
+DERIVED = "e41a7c93d0b6"
+BITS_INDEXED = "f52b8da4e1c7"
 FLOATS = struct.Struct("<1536f")
 
 INSERT = """
@@ -151,16 +154,113 @@ class TestConvert:
 
 
 class TestIndex:
-    def test_drops_an_invalid_leftover_first(self, old: MigrationSettings) -> None:
-        upgrade(old, CONVERTED)
+    @pytest.mark.parametrize(
+        ("before", "name", "columns"),
+        [
+            (CONVERTED, "ix_rag_corpus_embedding", "USING hnsw (embedding vector_cosine_ops)"),
+            (DERIVED, "ix_rag_corpus_bits", "(project_id, id)"),
+        ],
+    )
+    def test_drops_an_invalid_leftover_first(self, old: MigrationSettings, before: str, name: str, columns: str) -> None:
+        upgrade(old, before)
         run_sql(
             old.connection,
-            "CREATE INDEX ix_rag_corpus_embedding ON rag_corpus USING hnsw (embedding vector_cosine_ops)",
-            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_rag_corpus_embedding'::regclass",
+            f"CREATE INDEX {name} ON rag_corpus {columns}",
+            f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass",
             "SELECT 1",
         )
-        upgrade(old)
-        valid = run_sql(
-            old.connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_rag_corpus_embedding'::regclass"
-        )
+        upgrade(old, INDEXED if before == CONVERTED else BITS_INDEXED)
+        valid = run_sql(old.connection, f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{name}'::regclass")
         assert valid[0][0] is True
+
+    def test_goes_when_nothing_reads_it_any_more_and_comes_back_on_the_way_down(self, old: MigrationSettings) -> None:
+        upgrade(old)
+        names = "SELECT indexname FROM pg_indexes WHERE indexname IN ('ix_rag_corpus_embedding', 'ix_rag_corpus_bits')"
+        assert [row[0] for row in run_sql(old.connection, names)] == ["ix_rag_corpus_bits"]
+        downgrade(old, BITS_INDEXED)
+        assert len(run_sql(old.connection, names)) == 2
+
+
+TICKET = """
+INSERT INTO qa_tickets
+    (project_id, id, title, description, steps_to_reproduce, severity, classification, confidence, risk_score)
+SELECT id, $1, $2, 'd', '["open it"]', 'LOW', 'ui_bug', 0.5, 0.5 FROM projects
+"""
+UNDERIVED = "SELECT count(*) FROM {} WHERE words IS NULL"
+
+
+def add_tickets(connection: ConnectionInfo, titles: list[str]) -> None:
+    async def run() -> None:
+        opened = await asyncpg.connect(**connection.connect_arguments())
+        try:
+            await opened.executemany(TICKET, [(new_id(), title) for title in titles])
+        finally:
+            await opened.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    thread.join()
+
+
+class TestDerive:
+    """What search compares is derived for rows that were there, whatever is written meanwhile."""
+
+    def test_of_every_row_and_back(self, old: MigrationSettings, caplog: pytest.LogCaptureFixture) -> None:
+        fill(old.connection, [*[numbers(seed) for seed in range(3)], None])
+        add_tickets(old.connection, [f"Total {n}" for n in range(501)])
+        with caplog.at_level("INFO", logger="derwin_db.migrations"):
+            upgrade(old)
+        assert [record.message for record in caplog.records if "for search" in record.message] == [
+            "prepared 4 of 4 rows of rag_corpus for search",
+            "prepared 500 of 501 rows of qa_tickets for search",
+            "prepared 501 of 501 rows of qa_tickets for search",
+        ]
+        assert stored(old.connection, "bits IS NOT DISTINCT FROM binary_quantize(embedding)::bit(1536)") == [True] * 4
+        assert run_sql(old.connection, "SELECT count(*) FROM qa_tickets WHERE words @@ 'total & open'")[0][0] == 501
+        downgrade(old, INDEXED)
+        assert run_sql(old.connection, "SELECT to_regprocedure('public.derwin_words(text)')")[0][0] is None
+
+    def test_takes_in_what_is_written_meanwhile(self, old: MigrationSettings) -> None:
+        fill(old.connection, [numbers(1)])
+        add_tickets(old.connection, [f"Total {n}" for n in range(501)])
+
+        def write_after_the_first_batch(record: logging.LogRecord) -> bool:
+            if record.getMessage().startswith("prepared 500 of 501"):
+                add_tickets(old.connection, ["meanwhile"])
+            return True
+
+        log = logging.getLogger("derwin_db.migrations")
+        log.addFilter(write_after_the_first_batch)
+        log.setLevel("INFO")
+        try:
+            upgrade(old)
+        finally:
+            log.removeFilter(write_after_the_first_batch)
+        assert run_sql(old.connection, UNDERIVED.format("qa_tickets"))[0][0] == 0
+        assert run_sql(old.connection, "SELECT count(*) FROM qa_tickets WHERE words @@ 'meanwhile'")[0][0] == 1
+
+    def test_goes_on_after_a_kill_half_way(self, old: MigrationSettings) -> None:
+        fill(old.connection, [numbers(seed) for seed in range(5)])
+        add_tickets(old.connection, [f"Total {n}" for n in range(1200)])
+
+        class Killed(Exception):
+            pass
+
+        def die_after_the_second_batch(record: logging.LogRecord) -> bool:
+            if record.getMessage().startswith("prepared 1,000 of 1,200"):
+                raise Killed
+            return True
+
+        log = logging.getLogger("derwin_db.migrations")
+        log.addFilter(die_after_the_second_batch)
+        log.setLevel("INFO")
+        try:
+            with pytest.raises(Killed):
+                upgrade(old)
+        finally:
+            log.removeFilter(die_after_the_second_batch)
+        assert run_sql(old.connection, UNDERIVED.format("qa_tickets"))[0][0] == 200
+        assert upgrade(old).pending == []
+        assert run_sql(old.connection, UNDERIVED.format("qa_tickets"))[0][0] == 0
+        policies = "SELECT policyname FROM pg_policies WHERE policyname = 'derwin_backfill'"
+        assert run_sql(old.connection, policies) == []

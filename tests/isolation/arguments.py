@@ -84,6 +84,8 @@ def candidates(table: str, name: str, kind: Any) -> list[Argument]:
         return [_input(table, kind)]
     if name == "embedding":
         return [Argument(_embedding, {"embedding of B": lambda _, other: _embedding(other, other)})]
+    if name == "text":
+        return [Argument(lambda own, _: _text(own, table), {"text of B": lambda _, other: _text(other, table)})]
     if name == "delete_blob":
         return [Argument(lambda own, other: Recorder(), {"recording": lambda own, other: Recorder()})]
     return [_constant(value) for value in _values(name, kind)]
@@ -180,6 +182,11 @@ def _holder(table: str, column: str) -> str:
 
 def _embedding(filled: Filled, _: Filled) -> Any:
     return next(row.embedding for row in filled.rows["rag_corpus"] if row.embedding is not None)
+
+
+def _text(filled: Filled, table: str) -> str:
+    row = filled.rows[table][0]
+    return str(getattr(row, "problem", None) or row.title)
 
 
 def _references(model: type[BaseModel]) -> dict[str, str]:

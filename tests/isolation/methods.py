@@ -43,7 +43,14 @@ class Method:
 
     @property
     def required(self) -> list[str]:
-        return [name for name in self._named() if self.parameters[name].default is inspect.Parameter.empty]
+        return [
+            name for name in self._named() if self.parameters[name].default is inspect.Parameter.empty or name in self.one_of
+        ]
+
+    @property
+    def one_of(self) -> tuple[str, ...]:
+        """Arguments with a default that are given all the same: without any of its like the method refuses."""
+        return ("embedding",) if self.title == "rag_corpus.search" else ()
 
     @property
     def optional(self) -> list[str]:
@@ -142,7 +149,7 @@ def attacks_on(method: Method, own: Mapping[str, Argument]) -> Iterator[tuple[in
 def _family(label: str) -> int:
     if label.startswith(("row of", "smuggled")):
         return 4
-    if label.startswith(("natural", "input of", "slug", "classification", "fingerprint")):
+    if label.startswith(("natural", "input of", "slug", "classification", "fingerprint", "text of")):
         return 8
     if label.endswith("_id of B"):
         return 5

@@ -37,7 +37,7 @@ PLANTS = {
     ),
     "triggers": ("ALTER TABLE public.spend_ledger DISABLE TRIGGER derwin_append_only_row",),
     "indexes": (
-        "UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = 'public.ix_rag_corpus_embedding'::regclass",
+        "UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = 'public.ix_rag_corpus_bits'::regclass",
     ),
     "login-superuser": ("ALTER ROLE {login} SUPERUSER",),
     "login-bypassrls": ("ALTER ROLE {login} BYPASSRLS",),

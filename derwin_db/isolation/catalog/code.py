@@ -21,9 +21,10 @@ STAMPS = {
 
 
 def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
-    """Return (table, trigger) of what guards the append-only tables, the evidence, and what is written into them."""
+    """Return (table, trigger) of what guards the append-only tables, the evidence and what is written, or derive for search."""
     guards = ("append_only_row", "append_only_statement", "append_only_truncate")
     found = {(table, f"derwin_{guard}") for table in APPEND_ONLY_TABLES for guard in guards}
+    found |= {(table, "derwin_search_row") for table in sql.DERIVED_COLUMNS}
     found |= {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
     return found if is_distributed else found | STAMPS
 
@@ -53,6 +54,19 @@ async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
 def seal_bodies() -> dict[str, str]:
     """Return the functions of the seal by name."""
     return sql.function_bodies("scope_sealed")
+
+
+async def search_bodies(opened: Any) -> dict[str, str]:
+    """Return the functions that derive what search compares, by name, as they are where pgvector's schema is."""
+    home = await opened.fetchval(
+        "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'vector'"
+    )
+    return {
+        **sql.function_bodies("words"),
+        **sql.function_bodies("search_rag_corpus", vector=home or "public"),
+        **sql.function_bodies("search_qa_tickets"),
+    }
 
 
 def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
