@@ -10,6 +10,7 @@ from derwin_db.cli.output import command, confirm, json_option, show, yes_option
 from derwin_db.connection.driver import DriverOrNetworkError
 from derwin_db.connection.refused import connection_error
 from derwin_db.deploy import logins
+from derwin_db.deploy.fences import remake_fences
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import DerwinError
@@ -33,6 +34,7 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
     """Make both logins, or bring those that exist into shape. The passwords are printed now and never again."""
     made = (secrets.token_urlsafe(24), secrets.token_urlsafe(24)) if passwords else (None, None)
     await _as_owner(logins.take_temporary_from_public)
+    remade = await _as_owner(remake_fences)
     await _as_owner(
         lambda connection: logins.create_logins(
             connection, service=service, operator=operator, service_password=made[0], operator_password=made[1]
@@ -42,7 +44,9 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
     if passwords:
         lines += ["", "Passwords, shown once:", f"  {service}  {made[0]}", f"  {operator}  {made[1]}"]
     value = {"service": {"login": service, "password": made[0]}, "operator": {"login": operator, "password": made[1]}}
-    show(value, "\n".join(lines), as_json=as_json)
+    if remade:
+        lines += ["", f"Made again, because they were missing or changed: {', '.join(remade)}"]
+    show({**value, "remade": remade}, "\n".join(lines), as_json=as_json)
 
 
 @roles.command()

@@ -23,6 +23,7 @@ JOIN pg_catalog.pg_class target ON target.oid = f.confrelid
 JOIN pg_catalog.pg_class source ON source.oid = f.conrelid
 WHERE f.contype = 'f' AND target.relnamespace = to_regnamespace('public') AND target.relname = ANY ($1::text[])
 AND NOT (source.relnamespace = to_regnamespace('public') AND source.relname = ANY ($1::text[]))
+AND source.relnamespace IS DISTINCT FROM to_regnamespace('derwin')
 UNION
 SELECT DISTINCT v.oid::regclass::text
 FROM pg_catalog.pg_depend d

@@ -7,9 +7,10 @@ from sqlmodel import SQLModel
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.connection.facts import Facts, read_facts
-from derwin_db.doctor.report import RESTORE, Check, verdict
+from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
 from derwin_db.isolation.catalog.logins import Login, probe_login
+from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
@@ -32,13 +33,29 @@ async def check_fences(opened: Any, login: str) -> list[Check]:
         *await _check_keys(opened),
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
-        Check(
-            "statistics",
-            ok=True,
-            detail="visible to every session, and telling of all projects together: row estimates and counts in EXPLAIN, "
-            "sizes of tables, pg_stat views",
-        ),
+        *(await _check_statistics(opened) if not facts.is_distributed else ()),
+        await _check_dropping(opened),
     ]
+
+
+async def _check_statistics(opened: Any) -> list[Check]:
+    return [
+        verdict(
+            "statistics",
+            await value_statistics(opened),
+            well="none of values; counts of rows, sizes of tables and pg_stat views tell of all projects together",
+            fix="as the owner: ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0; what was gathered before, as a superuser: "
+            "DELETE FROM pg_statistic WHERE starelid = 'public...'::regclass, or, from 18 on, pg_clear_attribute_stats",
+        )
+    ]
+
+
+async def _check_dropping(opened: Any) -> Check:
+    state = await opened.fetchval("SELECT evtenabled::text FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'")
+    wrong = [] if state in (None, "A") else ["the event trigger derwin_keep_fences is not ALWAYS on"]
+    well = "refused" if state == "A" else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
+    fix = "ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS"
+    return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=fix)
 
 
 def _check_logins(login: Login | None) -> list[Check]:
@@ -94,7 +111,7 @@ async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
     return [
         verdict("rls-enabled", off, well="on for every table", fix="ALTER TABLE ... ENABLE ROW LEVEL SECURITY"),
         verdict("rls-forced", unforced, well="forced upon the owner", fix="ALTER TABLE ... FORCE ROW LEVEL SECURITY"),
-        verdict("policies", wrong, well="as the migrations make them", fix=RESTORE),
+        verdict("policies", wrong, well="as the migrations make them", fix=REMAKE),
         verdict("foreign-policies", foreign, well="none", fix="DROP POLICY, or write down why it is there"),
         verdict(
             "unfenced-tables",
@@ -111,7 +128,7 @@ async def _check_grants(opened: Any, login: str) -> list[Check]:
     seal = await grants.function_grants(opened)
     return [
         verdict("grants", extra, well="none beyond ours", fix="REVOKE it"),
-        verdict("grants-missing", missing, well="all are there", fix=RESTORE),
+        verdict("grants-missing", missing, well="all are there", fix=REMAKE),
         verdict(
             "outer-grants", outer, well="no temporary tables, nothing to create",
             fix="REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC; REVOKE CREATE ... FROM the role",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "063c9eb5f2d8"
+HEAD_REVISION = "a8d3e51c7f26"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -46,6 +46,8 @@ CURRENT = {
     "distribute_table": "distribute_table.v1",
     "grants": "grants.v1",
     "history": "history.v1",
+    "keep_fences": "keep_fences.v1",
+    "no_statistics": "no_statistics.v1",
     "plain_scope": "plain_scope.v1",
     "projects_policies_plain": "projects_policies_plain.v1",
     "projects_policies_sealed": "projects_policies_sealed.v1",

@@ -12,6 +12,7 @@ import tests.isolation.servers  # noqa: F401  # registers its scripts
 from derwin_db.errors import DerwinError
 from tests.isolation.arena import Arena
 from tests.isolation.callers import caller_cases
+from tests.isolation.estimating import estimate_scripts
 from tests.isolation.keys import key_scripts
 from tests.isolation.methods import method_cases
 from tests.isolation.objects import login_cases, object_cases
@@ -37,6 +38,7 @@ async def all_attacks(arena: Arena) -> list[Attack]:
         *sealing_scripts(),
         *key_scripts(),
         *writing_scripts(),
+        *estimate_scripts(),
     ]
 
 

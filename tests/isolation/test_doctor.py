@@ -35,6 +35,8 @@ PLANTS = {
         "CREATE UNIQUE INDEX by_id ON public.qa_runs (project_id, id)",
         "ALTER TABLE public.raw_signals DROP CONSTRAINT fk_raw_signals_run_id",
     ),
+    "statistics": ("ALTER TABLE public.qa_tickets ALTER COLUMN title SET STATISTICS 100",),
+    "drop-owned": ("ALTER EVENT TRIGGER derwin_keep_fences DISABLE",),
     "triggers": ("ALTER TABLE public.spend_ledger DISABLE TRIGGER derwin_append_only_row",),
     "indexes": (
         "UPDATE pg_catalog.pg_index SET indisvalid = false WHERE indexrelid = 'public.ix_rag_corpus_bits'::regclass",
@@ -103,7 +105,7 @@ class TestHealthy:
     async def test_every_check_is_planted_somewhere(self, own_database):
         report = await examine(own_database.service)
 
-        own_tests = {"server", "server-version", "pooler", "scope-sealed", "activity-size", "statistics", "login-inherits"}
+        own_tests = {"server", "server-version", "pooler", "scope-sealed", "activity-size", "login-inherits"}
         assert {check.name for check in report.checks} == set(PLANTS) | own_tests
 
     async def test_statistics_are_said_to_be_visible(self, own_database):
@@ -111,7 +113,7 @@ class TestHealthy:
 
         note = next(check for check in report.checks if check.name == "statistics")
         assert note.ok
-        assert "EXPLAIN" in note.detail
+        assert "counts of rows" in note.detail
 
 
 class TestPlanted:

@@ -32,7 +32,7 @@ VALUES ($1, $2, $3, 'the board', 'approved', $4::timestamptz) RETURNING created_
 """
 EVOLUTION_LOG = """
 INSERT INTO public.profile_evolution_logs (project_id, {columns}, created_at)
-SELECT project_id, {columns}, '1999-01-01' FROM public.profile_evolution_logs ORDER BY created_at LIMIT 1
+SELECT project_id, {values}, '1999-01-01' FROM public.profile_evolution_logs ORDER BY created_at LIMIT 1
 RETURNING created_at, now() AS now
 """
 ENTRY = """
@@ -98,7 +98,8 @@ async def a_log_is_written_now_and_says_what_happened(arena: Arena) -> None:
         names = ", ".join(
             c.name for c in table_of(repos.profile_evolution_logs.model).c if c.name not in ("project_id", "id", "created_at")
         )
-        row = await raw.fetchrow(EVOLUTION_LOG.format(columns=names))
+        values = names.replace("to_version", "to_version + 1000")
+        row = await raw.fetchrow(EVOLUTION_LOG.format(columns=names, values=values))
         assert row["created_at"] >= row["now"], row
 
     await in_a_unit(arena, attack)

@@ -76,6 +76,7 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
         **sql.function_bodies("append_only", project_is_gone=gone),
         **sql.function_bodies("retention", project_is_gone=gone),
         **sql.function_bodies("history"),
+        **sql.function_bodies("keep_fences"),
         **({} if is_distributed else sql.function_bodies("stamps")),
     }
 

@@ -1,0 +1,70 @@
+"""Policies and grants made again, where somebody took them down: `derwin-db roles create` does it.
+
+`DROP OWNED BY derwin_app` takes all of them at once, and `migrate` has nothing to do then: the revision is the newest.
+"""
+
+import re
+from collections.abc import Iterator
+
+from derwin_db import sql
+from derwin_db.connection.driver import Connection
+from derwin_db.connection.facts import read_facts, read_revision
+from derwin_db.isolation.catalog.grants import DEFINERS, grants
+from derwin_db.isolation.catalog.policies import policies
+from derwin_db.isolation.preamble import APP_ROLE
+
+_POLICY = re.compile(r"CREATE POLICY ([a-z_]+) ON public\.([a-z_]+)")
+
+
+_CALLED = """
+SELECT p.oid::regprocedure::text AS name FROM pg_proc p
+WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[])
+"""
+"""The functions of this package that units of work call, as they are named while search_path is pg_catalog."""
+
+
+async def remake_fences(connection: Connection) -> list[str]:
+    """Make missing and changed policies and missing grants again, as the owner. Returns what was made. Idempotent.
+
+    Not before the newest revision: a migration comes first.
+
+    Locks:
+        Each table whose policy is made, exclusively, for an instant.
+    """
+    if await read_revision(connection) != sql.HEAD_REVISION:
+        return []
+    facts = await read_facts(connection)
+    async with connection.transaction():
+        await connection.execute("SET LOCAL search_path = pg_catalog")
+        wrong, _ = await policies(connection, is_sealed=facts.is_sealed)
+        for name, table, statement in _policies(is_sealed=facts.is_sealed):
+            if f"{name} of {table}" in wrong:
+                await connection.execute(f"DROP POLICY IF EXISTS {name} ON public.{table}")
+                await connection.execute(statement)
+        _, missing = await grants(connection)
+        for statement in _grants():
+            await connection.execute(statement)
+        for row in await connection.fetch(_CALLED, DEFINERS):
+            await connection.execute(f"GRANT EXECUTE ON FUNCTION {row['name']} TO {APP_ROLE}")
+    return [*wrong, *missing]
+
+
+def _policies(*, is_sealed: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield name, table and statement of each policy of this package."""
+    form = "sealed" if is_sealed else "plain"
+    statements = [*sql.read_current(f"projects_policies_{form}"), *sql.read_current("admin_writes")]
+    for table in sql.PROJECT_TABLES:
+        statements += sql.read_current(f"table_policies_{form}", table=table)
+        statements += sql.read_current("admin_policies", table=table)
+    for statement in statements:
+        found = _POLICY.search(statement)
+        if found is not None:
+            yield found[1], found[2], statement
+
+
+def _grants() -> Iterator[str]:
+    """Yield all grants on tables: to grant what is granted changes nothing."""
+    for entity in ("grants", "history"):
+        for statement in sql.read_current(entity):
+            if re.search(r"^GRANT ", statement, re.MULTILINE):
+                yield statement
