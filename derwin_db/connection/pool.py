@@ -10,6 +10,7 @@ behind. The first of those who wait gets the first connection that is made or gi
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
@@ -58,8 +59,8 @@ _COMES_BACK = frozenset({"53300", "57P03"})
 
 _IN_USE = "Keep units of work short, open none inside another one, or raise the size."
 _NESTED = (
-    "Units of work are nested: each holds a connection while it waits for another one. Use the session of the outer unit, or open "
-    "the inner one before or after it."
+    "Units of work are nested: each holds a connection while it waits for another one. Use the session of the outer unit, or "
+    "open the inner one before or after it."
 )
 
 _held: ContextVar[tuple[object, ...]] = ContextVar("derwin_held", default=())
@@ -91,6 +92,7 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._tickets: dict[PooledConnection, object] = {}
         self._waiters: deque[_Waiter] = deque()
+        self._nested_at = -math.inf
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
@@ -248,8 +250,10 @@ class Pool:
         if self._is_closed:
             raise DatabaseUnavailable("The Database was closed.")
         is_nested = any(held in self._tickets.values() for held in _held.get())
-        waiter = _Waiter(self._loop.create_future(), self._loop.time(), is_nested=is_nested)
+        waiter = _Waiter(self._loop.create_future(), self._loop.time(), is_nested)
         self._waiters.append(waiter)
+        if is_nested:
+            self._nested_at = waiter.since
         self._grow()
         try:
             async with asyncio.timeout(self._timeout):
@@ -285,9 +289,13 @@ class Pool:
             f"All {self._size} connections of the pool (DERWIN_POOL_SIZE) stayed in use for {self._timeout:g} s "
             "(DERWIN_POOL_TIMEOUT)."
         )
-        error = DatabaseUnavailable(f"{used} {_NESTED if waiter.is_nested else _IN_USE}")
+        error = DatabaseUnavailable(f"{used} {_NESTED if self._sees_nested(waiter) else _IN_USE}")
         error.may_run_again = False  # it has waited already
         return error
+
+    def _sees_nested(self, waiter: "_Waiter") -> bool:
+        """Tell whether it waited for one that it holds itself, or behind others that did."""
+        return waiter.is_nested or self._nested_at >= waiter.since - self._timeout
 
     def _offer(self, connection: PooledConnection) -> None:
         """Hand the connection to the first who waits, or keep it."""

@@ -122,6 +122,28 @@ class TestNestedUnits:
         assert refused
         assert all("nested" in error.message and "outer unit" in error.message for error in refused)
 
+    async def test_those_behind_them_are_told_too(self, db, make_db) -> None:
+        project = (await new_project(db)).id
+        small = make_db(pool_size=1, pool_timeout=0.3)
+        inside = asyncio.Event()
+
+        async def nested() -> None:
+            async with small.project(project) as session:
+                await make_ticket(session)
+                inside.set()
+                async with small.project(project) as inner:
+                    await make_ticket(inner)
+
+        async def flat() -> None:
+            await inside.wait()
+            async with small.project(project) as session:
+                await make_ticket(session)
+
+        results = await asyncio.gather(nested(), *(flat() for _ in range(3)), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, DatabaseUnavailable)]
+        assert refused
+        assert all("nested" in error.message for error in refused)
+
     async def test_units_one_after_another_are_not(self, db, make_db) -> None:
         project = (await new_project(db)).id
         small = make_db(pool_size=1, pool_timeout=0.3)
