@@ -37,7 +37,11 @@ T = TypeVar("T")
 
 _CLOSED = "The Database was closed."
 _RUN_ATTEMPTS = 3
+_COLLISION_ATTEMPTS = 20
+_COLLISIONS = frozenset({"40001", "40P01"})
+"""SQLSTATEs of units that met: one of them got through."""
 _RETRY_BASE_SECONDS = 0.05
+_LONGEST_PAUSE = 2.0
 
 
 class Database:
@@ -242,20 +246,23 @@ class Database:
     async def run(
         self, project: str | UUID, fn: Callable[Concatenate[ProjectSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `fn(session, *args)` in a unit of work, and again, up to 3 times, where nothing of it can have been stored.
+        """Run `fn(session, *args)` in a unit of work, and again where nothing of it can have been stored.
 
-        That is: serialization failures, deadlocks, locks not to be had, connections lost before the commit. Never after a
+        Up to 3 times: locks not to be had, connections lost before the commit. Up to 20 times, after pauses that get longer and
+        spread: serialization failures and deadlocks, in which always one of those that collide gets through. Never after a
         commit, also where a callback of `after_commit` fails, and not where the commit's outcome is unknown.
         """
-        for attempt in range(_RUN_ATTEMPTS):
+        for attempt in range(_COLLISION_ATTEMPTS):
             session = self.project(project)
             try:
                 async with session:
                     return await fn(session, *args, **kwargs)
             except DatabaseUnavailable as error:
-                if session.outcome != "rolled back" or not error.may_run_again or attempt + 1 == _RUN_ATTEMPTS:
+                attempts = _COLLISION_ATTEMPTS if error.sqlstate in _COLLISIONS else _RUN_ATTEMPTS
+                if session.outcome != "rolled back" or not error.may_run_again or attempt + 1 >= attempts:
                     raise
-            await asyncio.sleep(random.uniform(0, _RETRY_BASE_SECONDS * 2**attempt))  # noqa: S311  # full jitter
+            longest = min(_RETRY_BASE_SECONDS * 2**attempt, _LONGEST_PAUSE)
+            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # full jitter
         raise AssertionError("unreachable")
 
     async def prune(

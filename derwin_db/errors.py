@@ -197,10 +197,10 @@ class DatabaseTimeout(DerwinError):
 
 
 class StorageFull(DerwinError):
-    """The database server has no room left. Reads go on; free space on the server."""
+    """The database server has no room left, for its data or for its write-ahead log. The message says which, and what to do."""
 
     code = "storage_full"
-    default = "The database server has no room left. Free space on the server; no restart is needed."
+    default = "The disk of the server's data is full. Reads go on. Free space on the server; no restart is needed."
 
 
 class ConfigurationError(DerwinError):

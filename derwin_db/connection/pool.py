@@ -10,10 +10,12 @@ behind. The first of those who wait gets the first connection that is made or gi
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from derwin_db.connection.driver import (
@@ -55,6 +57,16 @@ _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
 
 
+_IN_USE = "Keep units of work short, open none inside another one, or raise the size."
+_NESTED = (
+    "Units of work are nested: each holds a connection while it waits for another one. Use the session of the outer unit, or "
+    "open the inner one before or after it."
+)
+
+_held: ContextVar[tuple[object, ...]] = ContextVar("derwin_held", default=())
+"""Tickets of the connections that this task, or the one that started it, took."""
+
+
 class Pool:
     """The connections of one login on one event loop. Nothing is opened before the first use."""
 
@@ -78,7 +90,9 @@ class Pool:
         self._idle: list[PooledConnection] = []
         self._used: set[PooledConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._waiters: deque[asyncio.Future[PooledConnection]] = deque()
+        self._tickets: dict[PooledConnection, object] = {}
+        self._waiters: deque[_Waiter] = deque()
+        self._nested_at = -math.inf
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
@@ -105,15 +119,25 @@ class Pool:
             connection = self._idle.pop()
             if self._is_fit(connection):
                 self._used.add(connection)
-                return connection
+                return self._held_here(connection)
             end(connection)
-        return await self._wait()
+        return self._held_here(await self._wait())
+
+    def _held_here(self, connection: PooledConnection) -> PooledConnection:
+        """Remember which task has the connection, and what it starts: whoever waits in there waits for itself."""
+        ticket = self._tickets[connection] = object()
+        _held.set((*(held for held in _held.get() if held in self._tickets.values()), ticket))
+        return connection
+
+    def _no_longer_used(self, connection: PooledConnection) -> None:
+        self._used.discard(connection)
+        self._tickets.pop(connection, None)
 
     async def release(self, connection: PooledConnection, *, is_dirty: bool = False) -> None:
         """Give the connection back: idle, clean and alive, or it is ended. `is_dirty`: SQL of a caller ran on it."""
         is_clean = not is_dirty or await self._cleaned(connection)
         if is_clean and not self._is_closed and not connection.is_in_transaction() and self._is_fit(connection):
-            self._used.discard(connection)
+            self._no_longer_used(connection)
             self._watch.given_back(connection)
             refuse_what_was_kept(connection)
             if self._info.is_pooled:
@@ -124,7 +148,7 @@ class Pool:
 
     def drop(self, connection: PooledConnection) -> None:
         """End the connection at once; another is made for whoever waits."""
-        self._used.discard(connection)
+        self._no_longer_used(connection)
         self._watch.given_back(connection)
         end(connection)
         self._grow()
@@ -159,7 +183,7 @@ class Pool:
         return {"idle": len(self._idle), "used": len(self._used), "max": self._size, "pending": self._waiting()}
 
     def _waiting(self) -> int:
-        return sum(not waiter.done() for waiter in self._waiters)
+        return sum(not waiter.future.done() for waiter in self._waiters)
 
     async def close(self) -> None:
         """End all connections; those in use are waited for, up to `cleanup_timeout`. Nobody gets one any more."""
@@ -167,8 +191,8 @@ class Pool:
         if self._reaper is not None:
             self._reaper.cancel()
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(DatabaseUnavailable("The Database was closed."))
+            if not waiter.future.done():
+                waiter.future.set_exception(DatabaseUnavailable("The Database was closed."))
         self.forget_idle()
         connecting = list(self._connecting)
         for task in connecting:
@@ -200,6 +224,7 @@ class Pool:
         """End all connections at once, also those of an event loop that is gone."""
         self._is_closed = True
         self.forget_idle()
+        self._tickets.clear()
         while self._used:
             end(self._used.pop())
 
@@ -224,49 +249,58 @@ class Pool:
     async def _wait(self) -> PooledConnection:
         if self._is_closed:
             raise DatabaseUnavailable("The Database was closed.")
-        waiter: asyncio.Future[PooledConnection] = self._loop.create_future()
+        is_nested = any(held in self._tickets.values() for held in _held.get())
+        waiter = _Waiter(self._loop.create_future(), self._loop.time(), is_nested)
         self._waiters.append(waiter)
+        if is_nested:
+            self._nested_at = waiter.since
         self._grow()
         try:
             async with asyncio.timeout(self._timeout):
-                return await waiter
+                return await waiter.future
         except TimeoutError:
             self._take_back(waiter)
             self._watch.timed_out()
-            raise self._nothing_free() from None
+            raise self._nothing_free(waiter) from None
         except asyncio.CancelledError:
             self._take_back(waiter)
             raise
 
-    def _take_back(self, waiter: "asyncio.Future[PooledConnection]") -> None:
+    def _take_back(self, taken: "_Waiter") -> None:
         """Keep the connection that arrived at the moment when nobody wanted it any more."""
         with contextlib.suppress(ValueError):  # whoever offered to it took it out already
-            self._waiters.remove(waiter)
+            self._waiters.remove(taken)
+        waiter = taken.future
         if waiter.cancel() or waiter.cancelled() or waiter.exception() is not None:
             return
         connection = waiter.result()
-        self._used.discard(connection)
+        self._no_longer_used(connection)
         if self._is_closed:
             end(connection)
         else:
             self._offer(connection)
 
-    def _nothing_free(self) -> DatabaseUnavailable:
+    def _nothing_free(self, waiter: "_Waiter") -> DatabaseUnavailable:
         if len(self._used) < self._size:
-            return DatabaseUnavailable(
+            return waiter.refusal or DatabaseUnavailable(
                 f"No connection to {self._info.place} was made within {self._timeout:g} s (DERWIN_POOL_TIMEOUT)."
             )
-        error = DatabaseUnavailable(
+        used = (
             f"All {self._size} connections of the pool (DERWIN_POOL_SIZE) stayed in use for {self._timeout:g} s "
-            "(DERWIN_POOL_TIMEOUT). Keep units of work short, open none inside another one, or raise the size."
+            "(DERWIN_POOL_TIMEOUT)."
         )
+        error = DatabaseUnavailable(f"{used} {_NESTED if self._sees_nested(waiter) else _IN_USE}")
         error.may_run_again = False  # it has waited already
         return error
+
+    def _sees_nested(self, waiter: "_Waiter") -> bool:
+        """Tell whether it waited for one that it holds itself, or behind others that did."""
+        return waiter.is_nested or self._nested_at >= waiter.since - self._timeout
 
     def _offer(self, connection: PooledConnection) -> None:
         """Hand the connection to the first who waits, or keep it."""
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.popleft().future
             if not waiter.done():
                 self._used.add(connection)
                 waiter.set_result(connection)
@@ -298,11 +332,12 @@ class Pool:
 
     async def _connect(self) -> None:
         """Make one connection, for whoever is first when it is there."""
+        begin = self._loop.time()
         try:
             connection = await self._new_connection()
         except DerwinError as error:
             self._settle()
-            self._refuse(error)
+            self._refuse(error, begin)
             self._grow()
             return
         self._settle()
@@ -316,9 +351,8 @@ class Pool:
     async def _new_connection(self) -> PooledConnection | None:
         """Return a new connection, or None where nobody waits for it any more.
 
-        A server that is full or starting is asked again for as long as a caller waits.
+        A server that is full or starting is asked again for as long as a caller waits, each for as long as it may.
         """
-        deadline = self._loop.time() + self._timeout
         while True:
             try:
                 connecting = connect_pooled(self._arguments)
@@ -326,8 +360,11 @@ class Pool:
                 await self._set_up(connection)
                 break
             except Exception as error:
-                if sqlstate_of(error) not in _COMES_BACK or self._loop.time() >= deadline:
-                    raise _refused(error, self._info) from None
+                refusal = _refused(error, self._info)
+                if sqlstate_of(error) not in _COMES_BACK or not isinstance(refusal, DatabaseUnavailable):
+                    raise refusal from None
+                for waiter in self._waiters:
+                    waiter.refusal = refusal
             await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # spreads load, guards nothing
             if not self._waiting():
                 return None
@@ -366,12 +403,23 @@ class Pool:
             logger.warning("%d statements that were given up may run on: the server could not be asked", len(self._given_up))
             self._given_up.clear()
 
-    def _refuse(self, error: DerwinError) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
+    def _refuse(self, error: DerwinError, begin: float) -> None:
+        """Tell the first who waits what came of an attempt that began after it came; whoever came later has another one."""
+        while self._waiters and self._waiters[0].since <= begin:
+            waiter = self._waiters.popleft().future
             if not waiter.done():
                 waiter.set_exception(error)
                 return
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """One who waits for a connection: since when, and whether it holds one already. `refusal` is the server's last word."""
+
+    future: "asyncio.Future[PooledConnection]"
+    since: float
+    is_nested: bool
+    refusal: DatabaseUnavailable | None = None
 
 
 class DataSource(NamedTuple):

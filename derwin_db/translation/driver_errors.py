@@ -33,6 +33,7 @@ from derwin_db.translation.sqlstates import (
     CHANGED_SCHEMA,
     EXACT,
     FOREIGN_ROW,
+    FULL_WAL,
     LOST_STATEMENT,
     NAMING_CLASSES,
     STILL_REFERRED_TO,
@@ -69,6 +70,9 @@ _COUNT = re.compile(r"the server expects (\d+) arguments? for this query, (\d+) 
 """Sentences of the driver that begin with numbers alone."""
 
 _WORD = re.compile(r"\w+")
+_WAL_FOLDER = "pg_wal"
+"""In the name of the file that could not be written, in every language of the server."""
+
 _OF_THE_DRIVER = "__asyncpg_"
 """How the names of the driver's own prepared statements begin."""
 
@@ -151,6 +155,8 @@ def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
         return Meaning(ProjectNotFound)
     if state in ("26000", "42P05") and _OF_THE_DRIVER in str(getattr(error, "message", "")):
         return LOST_STATEMENT
+    if state == "53100" and _WAL_FOLDER in str(getattr(error, "message", "")):
+        return FULL_WAL
     if state == "42501" and not _is_denied(error):
         return FOREIGN_ROW
     if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):

@@ -297,6 +297,13 @@ LOST_STATEMENT = Meaning(
     _POOLER,
 )
 
+FULL_WAL = Meaning(
+    StorageFull,
+    "The disk of the server's write-ahead log (pg_wal) is full, and the server stops",
+    "Free space there, then start the server again where it does not come back by itself.",
+)
+"""A full disk of the data stops writes alone; without its log the server can't go on."""
+
 FOREIGN_ROW = Meaning(ScopeError, "The database refused this row: a policy of its table does not allow it in this project")
 
 NAMING_CLASSES = frozenset({"26", "2B", "34", "3B", "3F", "42"})

@@ -84,17 +84,22 @@ async def give_back(
 
 
 async def call_all(callbacks: Sequence[Callable[[], object]]) -> None:
-    """Call what waits for a commit: all of it, then raise the first error of a caller's own."""
+    """Call what waits for a commit: all of it, also where one is cancelled, then raise that, or the first error."""
     errors: list[Exception] = []
+    cancelled: asyncio.CancelledError | None = None
     for callback in callbacks:
         try:
             result = callback()
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
         except Exception as error:
             errors.append(error)
-    for further in errors[1:]:
+    for further in errors if cancelled else errors[1:]:
         logger.error("a further callback failed after the commit", exc_info=further)
+    if cancelled is not None:
+        raise cancelled
     if errors:
         raise errors[0]
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from derwin_db.errors import DatabaseUnavailable, StorageFull
 from derwin_db.models import QATicketUpdate
 from tests.faults.disk import free_bytes, grow, small_disk, vanish
 from tests.faults.load import keys_of, make_ticket, new_project, raised, spend, ticket, titles_of
-from tests.faults.victim import Victim
+from tests.faults.victim import Victim, own
 
 RNG = random.Random(7)
 
@@ -108,6 +109,33 @@ class TestClusterFull:
             assert sorted(await keys_of(db, project)) == ["after", "before"]
             await db.close()
             await asyncio.to_thread(victim.stop)
+
+
+class TestLogFull:
+    async def test_says_that_the_server_stops_and_loses_nothing(self, base, make_db):
+        """The write-ahead log on a disk of its own: without room for it the server can't go on, and says so at its end."""
+        with small_disk(80) as folder:
+            victim = base[0].copy()
+            shutil.move(str(victim.data / "pg_wal"), str(folder / "pg_wal"))
+            (victim.data / "pg_wal").symlink_to(folder / "pg_wal")
+            for path in [folder / "pg_wal", *(folder / "pg_wal").rglob("*")]:
+                own(path)
+            victim.configure("max_wal_size = 1GB", "checkpoint_timeout = 1h", "wal_recycle = off", "full_page_writes = on")
+            await asyncio.to_thread(victim.start)
+            db = make_db(victim.moved(base[1]))
+            project = (await new_project(db)).id
+            kept, errors = await fill(db, project)
+            full = [error for error in errors if type(error) is StorageFull]
+            assert full
+            assert all("write-ahead log (pg_wal)" in error.message and "start the server" in error.message for error in full)
+            await db.close()
+            grow(folder, 400)
+            await asyncio.to_thread(victim.stop)
+            await asyncio.to_thread(victim.start)
+            assert kept <= set(await titles_of(db, project))
+            assert await spend(db, project, "after")
+            await db.close()
+            await asyncio.to_thread(victim.remove)
 
 
 class TestDiskGone:
