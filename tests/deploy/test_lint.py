@@ -90,17 +90,20 @@ class TestRevisions:
         }
 
     def test_their_scripts_are_whole(self, scripts: dict[str, str]) -> None:
-        words = (
-            "CREATE TABLE public.qa_tickets",
-            "CREATE POLICY",
-            "embedding_new vector(1536)",
-            "CREATE INDEX CONCURRENTLY",
-            "NOT VALID",
-            "ADD COLUMN bits bit(1536)",
-            "CREATE INDEX CONCURRENTLY",
-            "DROP INDEX CONCURRENTLY",
-        )
-        assert [word in script for word, script in zip(words, scripts.values(), strict=True)] == [True] * len(words)
+        words = {
+            "a1f0c3d95b27": "CREATE TABLE public.qa_tickets",
+            "b7e24a8c6d10": "CREATE POLICY",
+            "c3d58f0e7a42": "embedding_new vector(1536)",
+            "d92b6c41e8f5": "CREATE INDEX CONCURRENTLY",
+            "e4b1d7a93c58": "NOT VALID",
+            "e5a1c0947b3f": "CREATE FUNCTION public.derwin_open",
+            "f7c2a90e6b14": "CREATE FUNCTION public.derwin_stamp_evidence",
+            "e41a7c93d0b6": "ADD COLUMN bits bit(1536)",
+            "f52b8da4e1c7": "CREATE INDEX CONCURRENTLY",
+            "063c9eb5f2d8": "DROP INDEX CONCURRENTLY",
+        }
+        assert words.keys() == scripts.keys()
+        assert [revision for revision, word in words.items() if word not in scripts[revision]] == []
 
 
 class TestTheLint:

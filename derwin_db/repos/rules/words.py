@@ -30,19 +30,15 @@ def scores(table: Any, conditions: Sequence[sa.ColumnElement[bool]]) -> sa.Subqu
     """
     wanted = _wanted()
     any_word = sa.select(sa.cast(sa.func.string_agg(wanted.c.quoted, " | "), TSQUERY)).scalar_subquery()
-    has_word = _matches(table.c.words, sa.cast(wanted.c.quoted, TSQUERY))
-    words_of_row = sa.select(sa.func.array_agg(wanted.c.word)).where(has_word).scalar_subquery()
-    hits = (
-        sa.select(table.c.id, words_of_row.label("words"))
-        .where(scope_of(table), *by_key(table), _matches(table.c.words, any_word), *conditions)
-        .cte("hits")
-    )
-    weights = _weights(table, hits)
-    word = sa.func.unnest(hits.c.words).table_valued(sa.column("word", sa.Text()), name="w").render_derived(name="w")
+    of_row = sa.select(sa.func.array_agg(wanted.c.number)).where(_matches(table.c.words, wanted.c.query)).scalar_subquery()
+    hits = sa.select(table.c.id, of_row.label("numbers"))
+    hits = hits.where(scope_of(table), *by_key(table), _matches(table.c.words, any_word), *conditions)
+    found = _found(hits.subquery("hits"))
+    weights = _weights(table, found)
     score = sa.cast(sa.func.round(1_000_000 * sa.func.sum(weights.c.weight)), sa.BigInteger)
-    query = sa.select(hits.c.id, score.label("score"))
-    query = query.select_from(hits.join(word, sa.true()).join(weights, weights.c.word == word.c.word))
-    return query.group_by(hits.c.id).subquery("scores")
+    query = sa.select(found.c.id, score.label("score"))
+    query = query.select_from(found.join(weights, weights.c.number == found.c.number))
+    return query.group_by(found.c.id).subquery("scores")
 
 
 def _matches(words: sa.ColumnElement[Any], query: Any) -> sa.ColumnElement[bool]:
@@ -50,22 +46,29 @@ def _matches(words: sa.ColumnElement[Any], query: Any) -> sa.ColumnElement[bool]
 
 
 def _wanted() -> sa.CTE:
-    """Return the words of the text, each also as the text of a query that finds it alone, quoted for PostgreSQL's parser."""
+    """Return the words of the text: a number, the word quoted for PostgreSQL's parser, and the query that finds it alone."""
     given = sa.func.derwin_words(sa.bindparam("text", type_=sa.Text()))
     words = sa.select(sa.func.unnest(sa.func.tsvector_to_array(given), type_=sa.Text()).label("word")).subquery("given")
     escaped = sa.func.replace(sa.func.replace(words.c.word, "\\", "\\\\"), "'", "''")
-    query = sa.select(words.c.word, sa.func.concat("'", escaped, "'", type_=sa.Text()).label("quoted"))
-    return query.order_by(sa.func.length(words.c.word).desc(), words.c.word).limit(MOST_WORDS).cte("words")
+    quoted = sa.func.concat("'", escaped, "'", type_=sa.Text())
+    by_length = [sa.func.length(words.c.word).desc(), words.c.word]
+    number = sa.func.row_number().over(order_by=by_length)
+    longest = (
+        sa.select(number.label("number"), quoted.label("quoted")).order_by(*by_length).limit(MOST_WORDS).subquery("longest")
+    )
+    return sa.select(*longest.c, sa.cast(longest.c.quoted, TSQUERY).label("query")).cte("words")
 
 
-def _weights(table: Any, hits: sa.CTE) -> sa.CTE:
+def _found(hits: sa.Subquery) -> sa.CTE:
+    """Return a row for each row of the table and each word, by its number, that it has."""
+    number = (
+        sa.func.unnest(hits.c.numbers).table_valued(sa.column("number", sa.BigInteger()), name="w").render_derived(name="w")
+    )
+    return sa.select(hits.c.id, number.c.number).select_from(hits.join(number, sa.true())).cte("found")
+
+
+def _weights(table: Any, found: sa.CTE) -> sa.CTE:
     rows = sa.select(sa.func.count()).select_from(table).where(scope_of(table), *by_key(table)).scalar_subquery()
-    word = sa.func.unnest(hits.c.words).table_valued(sa.column("word", sa.Text()), name="w").render_derived(name="w")
     having = sa.func.count()
     weight: sa.ColumnElement[float] = sa.func.ln(1 + (rows - having + 0.5) / (having + 0.5), type_=sa.Double())
-    return (
-        sa.select(word.c.word, weight.label("weight"))
-        .select_from(hits.join(word, sa.true()))
-        .group_by(word.c.word)
-        .cte("weights")
-    )
+    return sa.select(found.c.number, weight.label("weight")).group_by(found.c.number).cte("weights")
