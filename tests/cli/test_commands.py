@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from derwin_db import sql
+from derwin_db.deploy.migrations import script_folder
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
@@ -54,7 +55,8 @@ class TestFirstMinute:
         result = run("status", "--json", environment=environment_of(server.empty()))
         assert result.returncode == 0
         seen = json.loads(result.stdout)
-        assert (seen["current"], seen["head"], seen["projects"], len(seen["pending"])) == (None, sql.HEAD_REVISION, 0, 4)
+        assert (seen["current"], seen["head"], seen["projects"]) == (None, sql.HEAD_REVISION, 0)
+        assert len(seen["pending"]) == len(list((script_folder() / "versions").glob("*.py")))
 
     def test_seed_before_migrate_says_what_to_do(self, server: TestServer) -> None:
         result = run("seed", environment=environment_of(server.empty()))

@@ -71,10 +71,9 @@ class TestOneSessionForSeveralTasks:
 
     async def test_a_stream_and_other_statements_may_alternate(self, db: Database, project):
         async with db.project(project) as session:
-            for _ in range(3):
-                await make_ticket(session)
-            async for row in repos.qa_tickets.stream(session):
-                assert await repos.qa_tickets.get(session, row.id)
+            made = [(await make_ticket(session)).id for _ in range(3)]
+            seen = [(await repos.qa_tickets.get(session, row.id)).id async for row in repos.qa_tickets.stream(session)]
+        assert sorted(seen) == sorted(made)
 
 
 class TestOneDatabaseForSeveralLoops:

@@ -80,7 +80,9 @@ async def paged(repo: Any, session: ProjectSession, limit: int, **filters: Any) 
 
 class TestGet:
     async def test_returns_the_row(self, repo: Any, session: ProjectSession) -> None:
-        for row in await all_of(repo, session):
+        rows = await all_of(repo, session)
+        assert rows
+        for row in rows:
             assert await repo.get(session, row.id) == row
 
     async def test_takes_the_text_of_an_id(self, repo: Any, session: ProjectSession) -> None:

@@ -153,6 +153,7 @@ class TestRuns:
     async def test_are_counted_by_outcome(self, overview: str, data: Database) -> None:
         async with data.project("lifeline", read_only=True) as session:
             runs = [run async for run in repos.qa_runs.stream(session)]
+        assert runs
         for status, count in Counter(str(run.status) for run in runs).items():
             assert re.search(rf"<dt>{status}</dt><dd>{count} <small>", overview), status
 
@@ -210,7 +211,9 @@ class TestAll:
     async def test_bars_lie_within_the_picture(self, overview: str, name: str) -> None:
         svg = figure(overview, name)
         _, _, width, height = map(float, svg.attrib["viewBox"].split())
-        for rect in svg.iter("rect"):
+        bars = list(svg.iter("rect"))
+        assert bars
+        for rect in bars:
             x, y, w, h = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
             assert 0 <= x <= x + w <= width
             assert 0 <= y <= y + h <= height
