@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MIGRATE = "make migrate (or `derwin-db migrate`), as the owner"
+MIGRATE = "`derwin-db migrate`, as the owner"
 RESTORE = "as the owner, restore what the migrations make: `derwin-db rollback` to before the fences, then `derwin-db migrate`"
 
 
