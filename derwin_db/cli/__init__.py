@@ -20,6 +20,7 @@ COMMANDS = {
     "import": "Read an export back, whole or not at all.",
     "erd": "Print the entity-relationship diagram, in Mermaid.",
     "embedded": "Start, stop or look at the embedded server.",
+    "init": "Write a .env and an example service into a folder.",
     "migrate": "Bring the database to the newest revision.",
     "prune": "Remove evidence whose retention has ended, in all projects.",
     "psql": "Open psql as the owner; further arguments are handed on.",

@@ -36,9 +36,9 @@ def stop(as_json: bool) -> None:
 def status(as_json: bool) -> None:
     """Say where the server's data is and whether it runs."""
     seen = server.status(Settings.load().data_dir)
-    state = (
-        f"runs (pid {seen.pid})" if seen.pid else "does not run" if seen.is_created else "is not made yet: `make seed` makes it"
-    )
+    state = "does not run" if seen.is_created else "is not made yet: `derwin-db migrate` makes it"
+    if seen.pid:
+        state = f"runs (pid {seen.pid})"
     version = f", PostgreSQL {seen.version}" if seen.version else ""
     _show(as_json=as_json, note=f"The embedded server {state}. Data folder: {seen.data_dir}{version}.")
 

@@ -15,6 +15,7 @@ from derwin_db.deploy.targets import owner_connection
 def migrate(to: str, wait: float, as_json: bool) -> None:
     """Bring the database to the newest revision. Safe to run from several starters at once, and again."""
     log_to_stderr("derwin_db.migrations", as_json=as_json)
+    log_to_stderr("derwin_db.embedded", as_json=as_json)
     connection = owner_connection()
     after = upgrade(MigrationSettings(connection, wait_seconds=wait), to)
     text = f"{connection.place} is at revision {after.current}" + (" (the newest)." if not after.pending else ".")

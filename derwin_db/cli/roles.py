@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from derwin_db.deploy.fences import remake_fences
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import DerwinError
+from derwin_db.testing.server import url_of
 from derwin_db.translation.driver_errors import translate
 
 
@@ -40,13 +42,23 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
             connection, service=service, operator=operator, service_password=made[0], operator_password=made[1]
         )
     )
+    owner = await asyncio.to_thread(owner_connection)
+    urls = {
+        name: url_of(replace(owner, user=login, password=password))
+        for name, login, password in (("DATABASE_URL", service, made[0]), ("ADMIN_URL", operator, made[1]))
+    }
     lines = [f"{service}  may become derwin_app:   DATABASE_URL", f"{operator}  may become derwin_admin: ADMIN_URL"]
     if passwords:
-        lines += ["", "Passwords, shown once:", f"  {service}  {made[0]}", f"  {operator}  {made[1]}"]
-    value = {"service": {"login": service, "password": made[0]}, "operator": {"login": operator, "password": made[1]}}
+        lines += ["", "To paste into .env; the passwords are shown once:", *(f"{name}={url}" for name, url in urls.items())]
+    value = {
+        "service": {"login": service, "password": made[0]},
+        "operator": {"login": operator, "password": made[1]},
+        "urls": urls,
+        "remade": remade,
+    }
     if remade:
         lines += ["", f"Made again, because they were missing or changed: {', '.join(remade)}"]
-    show({**value, "remade": remade}, "\n".join(lines), as_json=as_json)
+    show(value, "\n".join(lines), as_json=as_json)
 
 
 @roles.command()

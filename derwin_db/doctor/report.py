@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MIGRATE = "make migrate (or `derwin-db migrate`), as the owner"
+MIGRATE = "`derwin-db migrate`, as the owner"
 REMAKE = "`derwin-db roles create --no-passwords`, as the owner, makes policies and grants again"
 RESTORE = "as the owner, restore what the migrations make: `derwin-db rollback` to before the fences, then `derwin-db migrate`"
 

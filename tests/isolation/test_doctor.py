@@ -213,7 +213,7 @@ class TestServer:
         report = await examine(database.service, owner=database.owner)
 
         assert bad(report) == {"schema", "pgvector"}
-        assert "make migrate" in next(check.fix for check in report.checks if check.name == "schema")
+        assert "derwin-db migrate" in next(check.fix for check in report.checks if check.name == "schema")
 
     async def test_database_before_the_fences(self, server):
         database = await asyncio.to_thread(server.empty)

@@ -8,6 +8,7 @@ As root it runs under a system user, and the default folder is /var/lib/derwin. 
 that user alone.
 """
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from derwin_db.deploy.logins import OPERATOR_LOGIN, SERVICE_LOGIN, create_logins
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError
 from derwin_db.settings import ConnectionInfo
 from derwin_db.translation.driver_errors import sqlstate_of, translate
+
+logger: logging.Logger = logging.getLogger("derwin_db.embedded")
 
 DATABASE = "derwin"
 _IS_THERE = frozenset({"42P04", "23505"})
@@ -74,6 +77,7 @@ def start(data_dir: Path | None = None, *, postgres_version: int | None = None) 
         programs = _programs(package, pgdata, postgres_version)
         let_through(account, folder, programs)
         if not is_whole(pgdata):
+            logger.info("making an embedded PostgreSQL server in %s: once, it takes some seconds", folder)
             make_data(programs, pgdata, account, lock)
         socket = _run(programs, pgdata, account)
     owner = ConnectionInfo(host=str(socket), port=5432, user=OWNER, database=DATABASE)
@@ -88,6 +92,7 @@ def _run(programs: Path, pgdata: Path, account: Account) -> Path:
     own_socket = socket_folder(pgdata, account)
     process = postmaster.settle(pgdata, own_socket)
     if process is None:
+        logger.info("starting the embedded PostgreSQL server in %s", pgdata.parent)
         postmaster.launch(programs / "postgres", pgdata, own_socket, account)
     else:
         postmaster.wait_until_ready(process.pid, pgdata)

@@ -1,12 +1,12 @@
 """A demo history of Lifeline: runs, signals, tickets, attempts, artifacts, spend and past fixes over the last 60 days.
 
-Deterministic: the same scale on the same day gives the same rows with the same ids, so that seeding again adds nothing. The
+Deterministic: the same scale and last day give the same rows with the same ids, so that seeding again adds nothing. The
 repositories stamp what they write with the present; a history needs the past, so the rows are written in bulk through
 `session.sql`, under the same policies as everything else. The changes of the profile alone are of the present.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -16,13 +16,13 @@ from sqlalchemy.dialects.postgresql import insert
 from derwin_db import repos
 from derwin_db.database import Database
 from derwin_db.fields.scalars import project_id_of
-from derwin_db.models import AuditArtifact
+from derwin_db.models import AuditArtifact, QARun
 from derwin_db.models.enums import ComplianceMode
 from derwin_db.observe.progress import Progress
 from derwin_db.query.builders import table_of
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.repos.rules.retention import retention_end
-from derwin_db.seed.demo.history import DemoCounts, History
+from derwin_db.seed.demo.history import DAYS, TARGET_URL, DemoCounts, History
 from derwin_db.seed.demo.learning import learn
 from derwin_db.seed.demo.phrases import AREAS
 from derwin_db.seed.lifeline import LIFELINE
@@ -34,8 +34,13 @@ _BATCH = 500
 async def seed_demo(
     db: Database, *, scale: int = 1, now: datetime | None = None, progress: Progress | None = None
 ) -> DemoCounts:
-    """Write the history of Lifeline, which must be there. Returns the counts. Idempotent within a day."""
+    """Write the history of Lifeline, which must be there. Returns the counts of what is there then.
+
+    Idempotent: where a history was begun, on another day or at another scale, that one is completed, and nothing else added.
+    """
     midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
+    async with db.project(LIFELINE) as session:
+        midnight, scale = await _begun(session) or (midnight, scale)
     history = History(DemoCounts.at(scale), midnight)
     async with db.admin(reason="the demo's history") as admin:
         await open_history(admin, project_id_of(LIFELINE))
@@ -53,6 +58,20 @@ async def seed_demo(
         await repos.classification_trust.refresh(session, sorted(AREAS))
         await learn(session)
     return history.counts
+
+
+async def _begun(session: ProjectSession) -> tuple[datetime, int] | None:
+    """Return the last midnight and the scale of the history that is there, or None.
+
+    Runs are written first, and their number says the scale: one that is no scale's was cut short among them.
+    """
+    runs = table_of(QARun)
+    query = sa.select(sa.func.min(runs.c.created_at), sa.func.count()).where(runs.c.target_url == TARGET_URL)
+    first, count = (await session.sql.execute(query)).one()
+    scale, rest = divmod(count, DemoCounts.at(1).runs)
+    if first is None or rest:
+        return None
+    return first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=DAYS), scale
 
 
 async def _write(session: ProjectSession, model: Any, rows: list[dict[str, Any]]) -> None:

@@ -38,6 +38,9 @@ from derwin_db.seed.lifeline import LIFELINE
 
 DAYS = 60
 _PROJECT = project_id_of(LIFELINE)
+TARGET_URL = "https://staging.lifeline.example/"
+"""Where the runs of the history looked: by this they are known."""
+
 _MODEL = "claude-sonnet-4-5"
 
 
@@ -115,7 +118,7 @@ class History:
             "updated_at": finished,
             "trigger": pick.choice(list(RunTrigger)),
             "routes": sorted(pick.sample(list(DiscoveryRoute), 4)),
-            "target_url": "https://staging.lifeline.example/",
+            "target_url": TARGET_URL,
             "commit_sha": f"{pick.getrandbits(160):040x}",
             "status": status,
             "mode": ProjectMode.AUTHOR if number > self.counts.runs // 3 else ProjectMode.TRIAGE,
