@@ -1,7 +1,7 @@
 """`Database`: settings, pools and the start-up check. It opens units of work; it runs no statement of the domain itself.
 
-Nothing is opened at import or construction. `start()` looks at the server once: which schema it has, whether isolation is
-in force, how a transaction is opened for a project.
+Nothing is opened at import or construction. `start()` asks the server once which schema it has, whether isolation is in
+force, and how a transaction is opened for a project.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Database:
     """A database of derwin-db: opens units of work of one project, and the admin door.
 
     Without a URL it takes DATABASE_URL and the other settings from the environment or `.env`; where that is unset too, it
-    starts the embedded server. URLs that are given stand alone: none of the environment is mixed in.
+    starts the embedded server. Where URLs are given, none is taken from the environment.
 
     Errors:
         At start: ConfigurationError, SchemaOutOfDate, IsolationNotEnforced, DatabaseUnavailable.
@@ -96,9 +96,9 @@ class Database:
     # --- start and close ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Look at the server and make the pools. Called by the first unit of work where nobody did before.
+        """Check the server and make the pools. The first unit of work does this where nobody did it before.
 
-        All who wait for it share one attempt, which goes on when one of them is cancelled.
+        Callers at the same time share one attempt, which goes on when one of them is cancelled.
         """
         self._enter_loop()
         starting = self._starting
@@ -113,9 +113,9 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Wait for work that is cleaning up, then close all connections. The next use starts again.
+        """Wait for clean-up, then close all connections. The next use starts again.
 
-        Units that are open are waited for, up to `cleanup_timeout`; then their connections are ended.
+        Open units are waited for, up to `cleanup_timeout`; then their connections are closed.
         """
         self._enter_loop()
         starting, self._starting = self._starting, None
@@ -246,11 +246,12 @@ class Database:
     async def run(
         self, project: str | UUID, fn: Callable[Concatenate[ProjectSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `fn(session, *args)` in a unit of work, and again where nothing of it can have been stored.
+        """Run `fn(session, *args)` in a unit of work, and again as long as nothing of it can be stored.
 
-        Up to 3 times: locks not to be had, connections lost before the commit. Up to 20 times, after pauses that get longer and
-        spread: serialization failures and deadlocks, in which always one of those that collide gets through. Never after a
-        commit, also where a callback of `after_commit` fails, and not where the commit's outcome is unknown.
+        After locks that could not be had and connections that were lost before the commit it runs up to 3 times in all; after
+        serialization failures and deadlocks, of which one always gets through, up to 20 times, with pauses that grow and spread.
+        It is never repeated after a commit, even if a callback of `after_commit` fails, nor where the outcome of the commit is
+        unknown.
         """
         for attempt in range(_COLLISION_ATTEMPTS):
             session = self.project(project)
@@ -275,8 +276,8 @@ class Database:
     ) -> PruneResult:
         """Remove expired artifacts of all projects: each blob first where `delete_blob` is given, then its row.
 
-        A unit of work a batch of `limit_per_unit` (1..500). A hold that arrives meanwhile wins. `dry_run` counts only: all that
-        would go is in `remaining`.
+        Each batch of `limit_per_unit` artifacts (1..500) is a unit of work. A hold that is set meanwhile keeps its artifact.
+        With `dry_run` nothing is removed: `remaining` says how many would be.
 
         Errors:
             ConfigurationError where the admin door can't be opened.

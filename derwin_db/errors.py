@@ -183,7 +183,7 @@ class OutcomeUnknown(DatabaseUnavailable):
 
 
 class ReplicaBehind(DatabaseUnavailable):
-    """The replica did not get as far as the position in time. Read from the primary, or later."""
+    """The replica did not reach the position in time. Read from the primary, or later."""
 
     code = "replica_behind"
     default = "The replica has not seen that write yet. Try again."

@@ -1,7 +1,7 @@
 """Pages and cursors: keyset paging, newest first.
 
-A cursor holds the key of the last row and a digest over the project and the query that made it. It is no secret: whoever
-forges one sees rows of the same project from another place, nothing else.
+A cursor holds the key of the last row and a digest over the project and the query that made it. It is not a secret: a
+forged one leads to another place among the rows of the same project, and nowhere else.
 """
 
 import base64

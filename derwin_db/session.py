@@ -76,11 +76,11 @@ class UnitOfWork(Transaction):
             await self._abandon()
 
     def savepoint(self) -> Savepoint:
-        """Return a block whose statements are undone alone when it raises; the unit goes on."""
+        """Return a block. When it raises, its statements alone are undone, and the unit can go on."""
         return Savepoint(self._begin_savepoint, self._end_savepoint)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called, and awaited if it is a coroutine function, after the commit and only then."""
+        """Call `callback` after the commit, and only if it succeeded. A coroutine function is awaited."""
         self._check_usable()
         self._callbacks.append(callback)
 
@@ -88,7 +88,7 @@ class UnitOfWork(Transaction):
     def sql(self) -> "AsyncSession":
         """A SQLAlchemy session on the same connection and transaction, scoped by the database.
 
-        For what no repository does. It is flushed before the commit; commit, rollback and begin are refused. JSON that
+        It is for what no repository does. It is flushed before the commit; commit, rollback and begin are refused. JSON that
         raw SQL selects without a type comes as text.
         """
         self._check_usable()
@@ -244,7 +244,7 @@ class ProjectSession(UnitOfWork):
 
 @final
 class AdminSession(UnitOfWork):
-    """One transaction of the admin door: for the root, and the few operations that say so."""
+    """One transaction of the admin door: for operations on projects, and the few others that say so."""
 
     _expects_scope = False
 

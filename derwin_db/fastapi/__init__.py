@@ -1,4 +1,4 @@
-"""The face for FastAPI services: sessions as dependencies, errors as problems, health, start and end.
+"""What FastAPI services use: sessions as dependencies, errors as problems, health, start and end.
 
     Scoped = Annotated[ProjectSession, scoped(db, authorize=may_access)]
     ReadScoped = Annotated[ProjectSession, scoped(db, authorize=may_access, read_only=True)]

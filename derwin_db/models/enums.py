@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class ProjectMode(StrEnum):
-    """How much the platform may do, a ladder: look only, write tickets, write fixes for review, merge under the policy."""
+    """How much the platform may do, from least to most: only look, write tickets, write fixes for review, merge by itself."""
 
     OBSERVE = "OBSERVE"
     TRIAGE = "TRIAGE"

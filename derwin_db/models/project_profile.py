@@ -90,8 +90,8 @@ class ProjectProfileUpdate(Input):
 class ProjectProfile(Changing, ProjectProfileFields, ProjectTable, table=True):
     """The project's profile at its newest version.
 
-    One a project. Written by `create`, `evolve` and `roll_back`, each with an entry in the evolution log; goes with its
-    project.
+    There is one in a project. Written by `create`, `evolve` and `roll_back`, each with an entry in the evolution log; goes
+    with its project.
     """
 
     __tablename__: ClassVar[str] = "project_profiles"

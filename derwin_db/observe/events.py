@@ -1,7 +1,7 @@
-"""Observation: which statements ran, how long they took, how they ended. One seam for all that looks on.
+"""Observation: which statements ran, how long they took, how they ended. All observers are told here.
 
 The slow-query log (`derwin_db.slow`) and OpenTelemetry (`derwin_db.otel`) are observers of a `Database`. Where there is none,
-a statement pays one look at an attribute. No observer is given a value, a caller's SQL, or an error's text.
+a statement costs one look-up of an attribute more. No observer is given a value, a caller's SQL, or an error's text.
 """
 
 import logging
@@ -53,7 +53,7 @@ class StatementEvent:
 
 
 class UnitObserver:
-    """Looks on while one unit of work goes on. The methods of this base do nothing."""
+    """Is told what happens in one unit of work. The methods of this base do nothing."""
 
     def ran(self, call: StatementEvent) -> None:
         """A call of the driver has ended."""
@@ -63,7 +63,7 @@ class UnitObserver:
 
 
 class Observer:
-    """Looks on while a `Database` is used. The methods of this base do nothing."""
+    """Is told what happens in a `Database`. The methods of this base do nothing."""
 
     def entered(self, project_id: UUID | None) -> UnitObserver:  # noqa: ARG002  # for those who override it
         """A unit of work begins, of the admin door where there is no project."""
@@ -77,7 +77,7 @@ class Observer:
 
 
 class Watch:
-    """The observers of one unit of work. What one of them raises is logged, and no business of the unit."""
+    """The observers of one unit of work. What one of them raises is logged, and does not disturb the unit."""
 
     def __init__(self, observers: Sequence[Observer], project_id: UUID | None) -> None:
         self._project_id = project_id

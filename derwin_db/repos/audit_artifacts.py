@@ -80,8 +80,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
             InvalidReference.
 
         Locks:
-            The project's row in key-share mode, as every new row does: a change of the mode waits or is seen, and a cap or an
-            activation in the same unit is no upgrade of it.
+            The project's row in key-share mode, as every new row does. A change of the compliance mode at the same time waits,
+            or is seen.
 
         Cost:
             One statement.
@@ -108,7 +108,7 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         return await self._set_hold(session, id, is_held=False)
 
     async def expired(self, session: ProjectSession, *, limit: int = 100) -> Sequence[AuditArtifact]:
-        """Return artifacts whose time has come and that are not on hold.
+        """Return artifacts whose retention has ended and that are not on hold.
 
         Order:
             Expired longest first.
@@ -120,8 +120,8 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     ) -> PruneResult:
         """Remove one batch of expired artifacts: each blob first, then its row. Through the admin door, of all projects.
 
-        A hold that arrives before an artifact's own turn is seen and wins. An artifact whose `delete_blob` raises stays, and
-        the next one follows.
+        A hold that is set before it is the artifact's turn keeps it. An artifact whose `delete_blob` raises stays, and the
+        next one follows.
 
         Locks:
             The rows that are being removed; rows that others hold are skipped, so that sweeps at the same time share the work.

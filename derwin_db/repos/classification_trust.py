@@ -81,7 +81,7 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
         )
 
     async def refresh(self, session: ProjectSession, names: Iterable[str] | None = None) -> int:
-        """Recompute the scores, of these classifications or of all: the window slides. Returns how many.
+        """Compute the scores again, of these classifications or of all, as the window has moved on. Returns how many.
 
         Locks:
             The score rows.

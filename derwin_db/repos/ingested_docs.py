@@ -98,7 +98,7 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
             NotFound; Conflict where an entry of the evolution log names it.
 
         Locks:
-            The document's row, before the look at the log, so that no entry comes in between.
+            The document's row, before the log is searched, so that no entry is added in between.
 
         Cost:
             Two statements.
@@ -110,7 +110,7 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
             raise Conflict("The evolution log names this document, and the log is kept.")
 
     async def mark_processed(self, session: ProjectSession, id: UUID) -> IngestedDoc:
-        """Note that the document was worked in.
+        """Record that the document was processed.
 
         Errors:
             NotFound, IllegalTransition for one that is superseded.
@@ -118,7 +118,7 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
         return await self._move(session, id, DocStatus.PROCESSED, error=None)
 
     async def mark_failed(self, session: ProjectSession, id: UUID, error: str) -> IngestedDoc:
-        """Note why the document could not be worked in.
+        """Record why the document could not be processed.
 
         Errors:
             NotFound, IllegalTransition for one that is superseded.
@@ -126,7 +126,7 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
         return await self._move(session, id, DocStatus.FAILED, error=checked(_LONG, error, "error"))
 
     async def supersede(self, session: ProjectSession, id: UUID, by: UUID) -> IngestedDoc:
-        """Note that another document replaces this one.
+        """Record that another document replaces this one.
 
         Errors:
             NotFound; InvalidReference for an unknown `by`; IllegalTransition where either is superseded already.

@@ -70,7 +70,7 @@ class Policies(WritableRepository[Policy]):
         return rows[0]
 
     async def activate(self, session: ProjectSession, data: PolicyCreate) -> Policy:
-        """Write the next version; it is active and the former one is not, at once, in any interleaving.
+        """Write the next version and make it the active one. There is no moment with two active ones, or none.
 
         Locks:
             The project's row, until the end of the unit.

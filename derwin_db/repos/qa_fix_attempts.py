@@ -1,4 +1,4 @@
-"""qa_fix_attempts: model dispatches and their outcomes. What they prove is in classification_trust at once."""
+"""qa_fix_attempts: attempts at fixing tickets, and their outcomes, which count in classification_trust at once."""
 
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
@@ -91,7 +91,7 @@ class QAFixAttempts(Repository[QAFixAttempt]):
         branch: str | None = None,
         prompt_artifact_id: UUID | None = None,
     ) -> QAFixAttempt:
-        """Begin the ticket's next attempt, numbered from 1 without gaps in any interleaving. Several may be open.
+        """Begin the ticket's next attempt, numbered from 1 without gaps, also where several begin at once. Several may be open.
 
         Errors:
             NotFound; IllegalTransition for a ticket that is a duplicate, rejected or won't be fixed.

@@ -105,7 +105,7 @@ class QARuns(WritableRepository[QARun]):
         return await self._of_worker(session, "heartbeat", id, worker, {})
 
     async def complete(self, session: ProjectSession, id: UUID, stats: RunStats, *, worker: str) -> QARun:
-        """End the run well.
+        """End the run as COMPLETED.
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
@@ -115,7 +115,7 @@ class QARuns(WritableRepository[QARun]):
         return await self._of_worker(session, "complete", id, worker, {"stats": stats})
 
     async def fail(self, session: ProjectSession, id: UUID, error: str, *, worker: str) -> QARun:
-        """End the run with an error.
+        """End the run as FAILED, with an error.
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
@@ -135,7 +135,7 @@ class QARuns(WritableRepository[QARun]):
         raise IllegalTransition("The run has ended already.")
 
     async def requeue_stalled(self, session: ProjectSession, *, older_than: timedelta) -> int:
-        """Put running ones whose last heartbeat is older back into the queue. Returns how many.
+        """Put running runs whose last heartbeat is older than this back into the queue. Returns how many.
 
         Cost:
             One statement.
@@ -167,7 +167,7 @@ class QARuns(WritableRepository[QARun]):
             NotFound; RetentionLocked while evidence of it is kept.
 
         Locks:
-            The run's row, before the look at the evidence, so that none is recorded in between.
+            The run's row, before evidence is searched for, so that none is recorded in between.
 
         Cost:
             Four statements.

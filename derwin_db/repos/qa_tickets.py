@@ -253,7 +253,7 @@ class QATickets(WritableRepository[QATicket]):
             NotFound; RetentionLocked while evidence of it, or of its attempts, is kept.
 
         Locks:
-            The ticket, its duplicates and its attempts, before the look at the evidence, so that none is recorded in between.
+            The ticket, its duplicates and its attempts, before evidence is searched for, so that none is recorded in between.
         """
         session, row_id = project_session(session), check_id(id)
         row = await duplicates.lock_with_duplicates(session, row_id)

@@ -41,7 +41,7 @@ class RawSignalFilters(TimeFilters, total=False):
 
 
 class RawSignals(WritableRepository[RawSignal]):
-    """The findings of runs, each once a run."""
+    """The findings of runs. A run has each fingerprint once."""
 
     model = RawSignal
     create_model: ClassVar[type[RawSignalCreate]] = RawSignalCreate
@@ -72,8 +72,9 @@ class RawSignals(WritableRepository[RawSignal]):
     async def ingest(self, session: ProjectSession, run_id: UUID, signals: Iterable[RawSignalCreate]) -> IngestResult:
         """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
 
-        JsonModel: a list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
-        generator of any length takes constant memory.
+        Shape:
+            A list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
+            generator of any length takes constant memory.
 
         Errors:
             NotFound for an unknown run.
@@ -135,7 +136,13 @@ class RawSignals(WritableRepository[RawSignal]):
         """Put the signals aside: DISCARDED. All or none. Returns how many.
 
         Errors:
-            NotFound if one of them is unknown; TooLarge above 1,000. Locks and cost: as `attach`.
+            NotFound if one of them is unknown; TooLarge above 1,000.
+
+        Locks:
+            As `attach`.
+
+        Cost:
+            As `attach`.
         """
         discarded = await self._triage(session, _discard_statement(), ids, {})
         if discarded is None:

@@ -204,6 +204,10 @@ class TestDocstrings:
         style = (ROOT / "docs" / "contributing" / "style.md").read_text()
         labels = set(re.findall(r"^\| ([A-Z]\w+) \| ", style, re.MULTILINE))
         code = [name for name in FILES if name.startswith("derwin_db/") and name.endswith(".py")]
-        found = named(r"(?m)^ *([A-Z][a-z]+):$(?=\n\s+\S)", code)
+        found = named(r"(?m)^ *([A-Z]\w+):$(?=\n\s+\S)", code)
         assert len(found) > 50
         assert {(name, label) for name, label in found if label not in labels} == set()
+
+    def test_have_each_label_on_a_line_of_its_own(self) -> None:
+        code = [name for name in FILES if name.startswith("derwin_db/") and name.endswith(".py")]
+        assert named(r"(?m)^        (Errors|Cost|Order|Locks|Shape|Units|JsonModel): \S", code) == set()
