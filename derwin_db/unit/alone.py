@@ -61,13 +61,8 @@ class Reader:
     async def _read_on(
         self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
     ) -> Sequence[Any]:
-        form, known = statement.alone, source.preamble.known_projects
-        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
-        call: Awaitable[Sequence[Any]] = connection.fetch(form.sql, *arguments)
-        if self._watch is not None:
-            self._watch.at(source.pool.server)
-            call = self._watch.called(call, "fetch", form.sql, statement, arguments)
-        records = await call
+        records = await self._fetch(connection, source, statement, arguments)
+        known = source.preamble.known_projects
         if self._project_id not in known:
             if not (records and statement.is_of_rows):
                 await self._look_for_project(connection, source)
@@ -76,11 +71,21 @@ class Reader:
 
     async def _look_for_project(self, connection: PooledConnection, source: DataSource) -> None:
         """See that the project is there, once for each server: an empty answer does not say so."""
-        form = _exists_statement().alone
-        arguments = form.arguments({"project_id": self._project_id})
-        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
-        if not await connection.fetch(form.sql, *arguments):
+        statement = _exists_statement()
+        arguments = statement.alone.arguments({"project_id": self._project_id})
+        if not await self._fetch(connection, source, statement, arguments):
             raise ProjectNotFound
+
+    def _fetch(
+        self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
+    ) -> Awaitable[Sequence[Any]]:
+        form = statement.alone
+        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
+        call = connection.fetch(form.sql, *arguments)
+        if self._watch is None:
+            return call
+        self._watch.at(source.pool.server)
+        return self._watch.called(call, "fetch", form.sql, statement, arguments)
 
     async def _end(self, connection: PooledConnection, source: DataSource, error: BaseException) -> None:
         """Give the connection back after an error, or end it."""

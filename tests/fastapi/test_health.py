@@ -4,6 +4,7 @@ import asyncio
 
 import asyncpg
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from derwin_db import Database
@@ -92,6 +93,7 @@ class TestReady:
     async def test_looks_as_the_role_that_serves_at_no_project_and_reads_only(self, project: Project, db: Database) -> None:
         async with db.probe() as unit:
             connection = await unit._connected()
-            assert await connection.fetchval("SELECT count(*) FROM public.projects") == 0
             assert await connection.fetchval("SELECT current_user") == "derwin_app"
             assert await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on"
+            with pytest.raises(asyncpg.PostgresError, match="no project scope is set"):
+                await connection.fetchval("SELECT count(*) FROM public.projects")

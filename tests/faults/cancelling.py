@@ -152,6 +152,6 @@ async def _dirty(db: Database, project: UUID) -> int:
     dirty = 0
     for connection in taken:
         role, scope = await connection.fetchrow("SELECT current_user, current_setting('derwin.project_id', true)")
-        dirty += connection.is_in_transaction() or role == "derwin_app" or bool(scope)
+        dirty += connection.is_in_transaction() or role != "derwin_app" or bool(scope)
         await pool.release(connection)
     return dirty

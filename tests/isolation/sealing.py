@@ -188,7 +188,7 @@ def leaving(name: str, end: str) -> Any:
             await task
         async with arena.shared.narrow.project(arena.b.project_id) as session:
             await only(session, repos.qa_tickets, arena.b)
-            assert not (probe and await session._connection.fetchval(probe)), f"{name} is there after {end}"
+            assert not (probe and await (await session._connected()).fetchval(probe)), f"{name} is there after {end}"
             assert await repos.qa_tickets.find(session, arena.a.ids("qa_tickets")[0]) is None
             assert await repos.qa_tickets.find(session, arena.b.ids("qa_tickets")[0]) is not None
         async with arena.shared.narrow.admin(reason="the admin door after it") as admin:

@@ -29,7 +29,7 @@ async def behind_a_pooler_in_transaction_mode(arena, repository):
                     async with database.project(project.project_id) as session:
                         await only(session, repository, project)
                         await session.sql.execute(sa.text("SELECT 1"))
-                        backends.add(await session._connection.fetchval("SELECT pg_backend_pid()"))
+                        backends.add(await (await session._connected()).fetchval("SELECT pg_backend_pid()"))
                         await only(session, repository, project)
                 return backends
 
@@ -55,7 +55,7 @@ async def a_backend_that_is_killed(arena, repository):
     with contextlib.suppress(DerwinError, asyncpg.InterfaceError):  # how it ends is a matter of tests/faults
         async with world.narrow.project(arena.a.project_id) as session:
             await only(session, repository, arena.a)
-            pid = await session._connection.fetchval("SELECT pg_backend_pid()")
+            pid = await (await session._connected()).fetchval("SELECT pg_backend_pid()")
             await world.owner.execute("SELECT pg_terminate_backend($1)", pid)
             await refused(lambda: repository.list(session), DatabaseUnavailable, ScopeError)
     async with world.narrow.project(arena.b.project_id) as session:

@@ -184,7 +184,7 @@ async def clean_for_b(arena, repository):
     """Check out for B on the same connection: B only, and nothing left of the unit before."""
     async with arena.shared.narrow.project(arena.b.project_id) as session:
         await only(session, repository, arena.b)
-        left = await session._connection.fetchrow(
+        left = await (await session._connected()).fetchrow(
             "SELECT nullif(current_setting('derwin.left', true), '') AS setting, "
             "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks, "
             "(SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors"

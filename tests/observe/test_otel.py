@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlmodel import select
 
 from derwin_db import Database, repos
-from derwin_db.errors import DatabaseUnavailable, InvalidReference, NotFound, ScopeError
+from derwin_db.errors import DatabaseUnavailable, DerwinError, InvalidReference, NotFound
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, QATicket
 from derwin_db.observe.events import Observer
@@ -27,7 +27,7 @@ SECRET = "a-value-that-nobody-exports"
 
 class TestSpans:
     async def test_of_a_unit_and_its_statements(self, telemetry: Telemetry, project: Project) -> None:
-        async with telemetry.db.project(project.id) as session:
+        async with telemetry.db.project(project.id, snapshot=True) as session:
             await repos.qa_tickets.list(session)
         spans = telemetry.spans()
         assert list(spans) == ["BEGIN", "qa_tickets.list", "COMMIT", "derwin_db.project"]
@@ -39,10 +39,21 @@ class TestSpans:
             assert span.kind is SpanKind.CLIENT
             assert unit.start_time <= span.start_time < span.end_time <= unit.end_time
 
+    async def test_of_a_unit_that_only_reads_are_its_reads(self, telemetry: Telemetry, project: Project) -> None:
+        for _ in range(2):
+            telemetry.exporter.clear()
+            async with telemetry.db.project(project.id) as session:
+                await repos.qa_tickets.count(session)
+                await repos.qa_tickets.count(session)
+        spans = telemetry.exporter.get_finished_spans()
+        assert [span.name for span in spans] == ["qa_tickets.count", "qa_tickets.count", "derwin_db.project"]
+        assert spans[0].attributes["server.address"]
+        assert spans[2].attributes["derwin.unit.outcome"] == "committed"
+
     async def test_carry_what_the_conventions_ask_for(
         self, telemetry: Telemetry, migrated: TestDatabase, project: Project
     ) -> None:
-        async with telemetry.db.project(project.id) as session:
+        async with telemetry.db.project(project.id, snapshot=True) as session:
             await repos.qa_tickets.list(session)
         attributes = dict(telemetry.spans()["qa_tickets.list"].attributes)
         assert attributes.pop("db.query.text").startswith("SELECT public.qa_tickets.")
@@ -165,7 +176,7 @@ class TestCallersSql:
         assert names.count("session.sql VALUES") == 2  # opened and fetched from; iterated over, it is the driver's own
 
     async def test_that_fails_is_seen(self, telemetry: Telemetry, project: Project) -> None:
-        with pytest.raises(ScopeError):
+        with pytest.raises(DerwinError):
             async with telemetry.db.project(project.id) as session:
                 await session.sql.execute(text("SELECT FROM WHERE"))
         assert telemetry.spans()["session.sql PREPARE"].attributes["error.type"] == "42601"
@@ -191,7 +202,7 @@ class TestMetrics:
             points = telemetry.points("db.client.connection.count")
             return {dict(key)["db.client.connection.state"]: point.value for key, point in points.items() if pool in str(key)}
 
-        async with telemetry.db.project(project.id) as session:
+        async with telemetry.db.project(project.id, snapshot=True) as session:
             await repos.qa_tickets.list(session)
             assert counts() == {"idle": 0, "used": 1}
         assert counts() == {"idle": 1, "used": 0}
@@ -200,7 +211,7 @@ class TestMetrics:
 
     async def test_time_what_a_pool_does(self, telemetry: Telemetry, project: Project) -> None:
         for _ in range(2):
-            async with telemetry.db.project(project.id) as session:
+            async with telemetry.db.project(project.id, snapshot=True) as session:
                 await repos.qa_tickets.list(session)
                 await asyncio.sleep(0.02)
         names = ("create", "wait", "use")
@@ -210,9 +221,12 @@ class TestMetrics:
         assert use.sum > 0.04
 
     async def test_count_those_who_wait_and_those_who_got_nothing(self, telemetry: Telemetry, project: Project) -> None:
-        async with telemetry.db.project(project.id) as first, telemetry.db.project(project.id) as second:
+        async with (
+            telemetry.db.project(project.id, snapshot=True) as first,
+            telemetry.db.project(project.id, snapshot=True) as second,
+        ):
             await asyncio.gather(repos.qa_tickets.list(first), repos.qa_tickets.list(second))
-            third = telemetry.db.project(project.id)
+            third = telemetry.db.project(project.id, snapshot=True)
             await third.__aenter__()
             waiting = asyncio.ensure_future(repos.qa_tickets.list(third))
             pending: list[Any] = []
@@ -244,7 +258,7 @@ class TestInstrument:
         instrument(telemetry.db, tracer_provider=telemetry.tracers)
         async with telemetry.db.project(project.id) as session:
             await repos.qa_tickets.list(session)
-        assert len(telemetry.exporter.get_finished_spans()) == 4
+        assert len(telemetry.exporter.get_finished_spans()) == 3  # the read, a look for the project, the unit
 
     async def test_ends(self, telemetry: Telemetry, project: Project) -> None:
         end = instrument(telemetry.db)
