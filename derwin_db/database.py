@@ -249,7 +249,7 @@ class Database:
         """Run `fn(session, *args)` in a unit of work, and again as long as nothing of it can be stored.
 
         After locks that could not be had and connections that were lost before the commit it runs up to 3 times in all; after
-        serialization failures and deadlocks, of which one always gets through, up to 20 times, with pauses that grow and spread.
+        serialization failures and deadlocks, of which one always gets through, up to 20, with pauses that grow and spread.
         It is never repeated after a commit, even if a callback of `after_commit` fails, nor where the outcome of the commit is
         unknown.
         """
