@@ -77,10 +77,11 @@ def statements(*, is_sealed: bool) -> list[str]:
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
     prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in sorted(code.STAMPS)]
+    prepared.append("ALTER TABLE derwin.restoring DROP CONSTRAINT IF EXISTS restoring_id_fkey")  # no local table may refer
+    prepared += sql.read_current("plain_scope", table="projects", column="id")
+    for table in sql.PROJECT_TABLES:
+        prepared += sql.read_current("plain_scope", table=table, column="project_id")
     if is_sealed:
-        prepared += sql.read_current("plain_scope", table="projects", column="id")
-        for table in sql.PROJECT_TABLES:
-            prepared += sql.read_current("plain_scope", table=table, column="project_id")
         prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
         for entity in ("append_only", "retention"):
             function = sql.read_current(entity, project_is_gone="true")[0]

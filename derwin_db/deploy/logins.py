@@ -62,7 +62,7 @@ async def _create_login(connection: Connection, login: str, role: str, other: st
     )
     await _reset_settings(connection, login)
     has_options = (await read_facts(connection)).version >= 160000
-    options = " WITH ADMIN FALSE, INHERIT FALSE, SET TRUE" if has_options else ""
+    options = " WITH INHERIT FALSE, SET TRUE, ADMIN FALSE" if has_options else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
     await connection.execute(f"REVOKE {other} FROM {login}")
 

@@ -1,10 +1,10 @@
 """Pieces of statements that all repositories share: each query starts from `scoped(...)`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from sqlmodel import SQLModel
 
 from derwin_db.fields.table import Input
@@ -49,11 +49,41 @@ def next_timestamp(model: type[SQLModel]) -> sa.ColumnElement[Any]:
     """Return a time that is later than that of every row of the project in this table.
 
     A log is written under the lock of what it audits, and so in its order. The start of the transaction is not in that
-    order, and a clock may be set back.
+    order, and a clock may be set back. The start of the statement is: it is sent when the lock is held.
     """
     created_at = table_of(model).c.created_at
     last = scoped(model, sa.func.max(created_at)).correlate(None).scalar_subquery()
-    return sa.func.greatest(sa.func.clock_timestamp(), last + sa.literal_column("INTERVAL '1 microsecond'", sa.Interval()))
+    return sa.func.greatest(sa.func.statement_timestamp(), last + sa.literal_column("INTERVAL '1 microsecond'", sa.Interval()))
+
+
+def _root(model: type[SQLModel]) -> sa.Table:
+    return model.metadata.tables[f"{table_of(model).schema}.projects"]
+
+
+def insert_of_project(model: type[SQLModel], values: Mapping[str, Any]) -> Insert:
+    """Return the INSERT of one row that reads other rows of its project: from the project's own row, so of none if it is gone.
+
+    A distributed server takes no subquery in VALUES, and an INSERT from a SELECT that returns rows only with ON CONFLICT:
+    ids are new, so that it meets none (docs/explanation/scale.md, rules 14 and 15).
+    """
+    root = _root(model)
+    source = sa.select(root.c.id, *values.values()).where(scope_of(root))
+    query = insert(table_of(model)).from_select(["project_id", *values], source)
+    return query.on_conflict_do_nothing(index_elements=["project_id", "id"])
+
+
+def insert_many_of_project(
+    model: type[SQLModel], values: Mapping[str, Any], given: sa.FromClause, *, order_by: Any = None
+) -> Insert:
+    """Return the INSERT of one row for each row of `given`, from the project's own row: of none if it is gone.
+
+    The join keeps the statement on one node of a distributed server: an INSERT from arrays alone is pulled to the
+    coordinator there, and written by COPY, which policies refuse (docs/explanation/scale.md, rule 16).
+    """
+    root = _root(model)
+    source = sa.select(root.c.id, *values.values()).select_from(root.join(given, sa.true())).where(scope_of(root))
+    source = source if order_by is None else source.order_by(order_by)
+    return insert(table_of(model)).from_select(["project_id", *values], source)
 
 
 def param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:

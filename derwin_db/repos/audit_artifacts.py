@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import InvalidInput, NotFound, ProjectNotFound
 from derwin_db.fields.scalars import Id, new_id
@@ -212,7 +213,8 @@ def _record_statement() -> Statement[AuditArtifact]:
             *(param(name, _ARTIFACTS.c[name]) for name in names),
         )
     ).with_for_update(read=True, key_share=True)
-    query = sa.insert(_ARTIFACTS).from_select(["project_id", "compliance_mode", "retention_until", *names], source)
+    query = insert(_ARTIFACTS).from_select(["project_id", "compliance_mode", "retention_until", *names], source)
+    query = query.on_conflict_do_nothing(index_elements=["project_id", "id"])  # a distributed server wants one: rule 15
     return entities("audit_artifacts.record", query.returning(*_ARTIFACTS.c), AuditArtifact)
 
 

@@ -12,8 +12,7 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.models.policy import Policy, PolicyCreate
 from derwin_db.models.project import Project
 from derwin_db.paging import Page
-from derwin_db.query.builders import param, scoped, scoped_update, table_of
-from derwin_db.query.guard import PROJECT
+from derwin_db.query.builders import insert_of_project, param, scoped, scoped_update, table_of
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.session import ProjectSession, project_session
@@ -103,5 +102,5 @@ def _activate_statement() -> Statement[Policy]:
     """A statement of its own: in one with the deactivation, both would meet at the unique index."""
     last = scoped(Policy, sa.func.coalesce(sa.func.max(_POLICIES.c.version), 0)).correlate(None).scalar_subquery()
     values = {name: param(name, _POLICIES.c[name]) for name in ("id", *PolicyCreate.model_fields)}
-    query = sa.insert(_POLICIES).values(project_id=PROJECT, version=last + 1, is_active=True, **values)
+    query = insert_of_project(Policy, {**values, "version": last + 1, "is_active": sa.true()})
     return entities("policies.activate", query.returning(*_POLICIES.c), Policy)

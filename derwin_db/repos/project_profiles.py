@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
-import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite
@@ -15,8 +14,7 @@ from derwin_db.fields.scalars import ShortText, new_id
 from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
 from derwin_db.models.project_profile import ProjectProfile, ProjectProfileCreate, ProjectProfileFields, ProjectProfileUpdate
 from derwin_db.paging import Page
-from derwin_db.query.builders import next_timestamp, param, scoped, table_of
-from derwin_db.query.guard import PROJECT
+from derwin_db.query.builders import insert_of_project, next_timestamp, param, scoped, table_of
 from derwin_db.query.statement import Statement, command, entities, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.rules.patching import Replay, make_patch, refused_log
@@ -283,6 +281,6 @@ def _history_statement() -> Statement[tuple[Any, ...]]:
 @cache
 def _log_statement() -> Statement[None]:
     names = ("id", "profile_id", "from_version", "to_version", "change", "actor", "reason", "patch", "doc_id")
-    values = {name: param(name, _LOG.c[name]) for name in names}
-    query = sa.insert(_LOG).values(project_id=PROJECT, created_at=next_timestamp(ProfileEvolutionLog), **values)
-    return command("project_profiles.evolve", query)
+    values: dict[str, Any] = {name: param(name, _LOG.c[name]) for name in names}
+    values["created_at"] = next_timestamp(ProfileEvolutionLog)
+    return command("project_profiles.evolve", insert_of_project(ProfileEvolutionLog, values))

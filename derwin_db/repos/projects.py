@@ -16,7 +16,7 @@ from derwin_db.models.project import Project, ProjectCreate, ProjectType, Projec
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.spend_ledger import SpendLedger
 from derwin_db.paging import Page
-from derwin_db.query.builders import next_timestamp, param, scoped, scoped_update, table_of
+from derwin_db.query.builders import insert_of_project, next_timestamp, param, scoped, scoped_update, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import Reads, TimeFilters
@@ -234,16 +234,15 @@ class Projects:
         return rows[0]
 
     async def archive(self, session: AdminSession, id: UUID) -> Project:
-        """Leave the project out of `list`, and nothing else.
+        """Leave the project out of `list`, and nothing else. Again, it changes nothing.
 
         Errors:
             ProjectNotFound.
         """
         admin_session(session).note("projects.archive")
-        rows = await session.fetch(_archive_statement(), {"id": check_id(id)})
-        if not rows:
-            raise ProjectNotFound
-        return rows[0]
+        project_id = check_id(id)
+        rows = await session.fetch(_archive_statement(), {"id": project_id})
+        return rows[0] if rows else await self.get(session, project_id)
 
     async def delete(self, session: AdminSession, id: UUID, *, despite_retention: bool = False) -> dict[str, int]:
         """Delete the project and everything of it but the spend ledger. Returns how many rows went, by table.
@@ -280,11 +279,12 @@ def _set_mode_statement() -> Statement[Project]:
 
 @cache
 def _log_mode_statement(*, is_scoped: bool) -> Statement[None]:
-    values: dict[str, Any] = {name: param(name, _MODE_LOG.c[name]) for name in ("from_mode", "to_mode", "actor", "reason")}
-    if is_scoped:
-        values["created_at"] = next_timestamp(ProjectModeLog)
-    query = sa.insert(_MODE_LOG).values(project_id=PROJECT, id=param("log_id", _MODE_LOG.c.id), **values)
-    return command("projects.set_mode" if is_scoped else "projects.create", query, is_scoped=is_scoped)
+    names = ("from_mode", "to_mode", "actor", "reason")
+    values: dict[str, Any] = {"id": param("log_id", _MODE_LOG.c.id), **{name: param(name, _MODE_LOG.c[name]) for name in names}}
+    if not is_scoped:
+        return command("projects.create", sa.insert(_MODE_LOG).values(project_id=PROJECT, **values), is_scoped=False)
+    values["created_at"] = next_timestamp(ProjectModeLog)
+    return command("projects.set_mode", insert_of_project(ProjectModeLog, values))
 
 
 # --- statements of the admin door -------------------------------------------------------------------------------------
@@ -305,8 +305,8 @@ def _create_statement() -> Statement[Project]:
     return entities("projects.create", query, Project, is_scoped=False)
 
 
-def _change(verb: str, **values: Any) -> Statement[Project]:
-    query = sa.update(_PROJECTS).where(_PROJECTS.c.id == _ID)
+def _change(verb: str, *conditions: sa.ColumnElement[bool], **values: Any) -> Statement[Project]:
+    query = sa.update(_PROJECTS).where(_PROJECTS.c.id == _ID, *conditions)
     query = query.values(version=_PROJECTS.c.version + 1, updated_at=sa.func.now(), **values)
     return entities(f"projects.{verb}", query.returning(*_PROJECTS.c), Project, is_scoped=False)
 
@@ -318,7 +318,7 @@ def _update_statement(fields: tuple[str, ...]) -> Statement[Project]:
 
 @cache
 def _archive_statement() -> Statement[Project]:
-    return _change("archive", archived_at=sa.func.coalesce(_PROJECTS.c.archived_at, sa.func.now()))
+    return _change("archive", _PROJECTS.c.archived_at.is_(None), archived_at=sa.func.now())
 
 
 @cache

@@ -21,8 +21,7 @@ from derwin_db.models.qa_fix_attempt import (
 )
 from derwin_db.models.qa_ticket import QATicket, TicketStatus
 from derwin_db.paging import Page
-from derwin_db.query.builders import one_of, param, scope_of, scoped, scoped_update, table_of
-from derwin_db.query.guard import PROJECT
+from derwin_db.query.builders import insert_of_project, one_of, param, scope_of, scoped, scoped_update, table_of
 from derwin_db.query.statement import Statement, entities, scalars
 from derwin_db.repos.base import Repository, TimeFilters
 from derwin_db.repos.rules import trust
@@ -224,9 +223,8 @@ def _dispatch_statement() -> Statement[QAFixAttempt]:
     ticket = param("ticket_id", _ATTEMPTS.c.ticket_id)
     last = scoped(QAFixAttempt, sa.func.coalesce(sa.func.max(_ATTEMPTS.c.attempt_no), 0)).where(_ATTEMPTS.c.ticket_id == ticket)
     values = {name: param(name, _ATTEMPTS.c[name]) for name in ("id", *QAFixAttemptCreate.model_fields)}
-    query = sa.insert(_ATTEMPTS).values(
-        project_id=PROJECT, ticket_id=ticket, attempt_no=last.correlate(None).scalar_subquery() + 1, **values
-    )
+    number = last.correlate(None).scalar_subquery() + 1
+    query = insert_of_project(QAFixAttempt, {**values, "ticket_id": ticket, "attempt_no": number})
     return entities("qa_fix_attempts.dispatch", query.returning(*_ATTEMPTS.c), QAFixAttempt)
 
 

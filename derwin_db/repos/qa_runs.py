@@ -18,7 +18,7 @@ from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, Run
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import RawSignal, SignalStatus
 from derwin_db.paging import Page
-from derwin_db.query.builders import ago, one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.builders import ago, insert_of_project, one_of, param, scope_of, scoped, scoped_update, table_of
 from derwin_db.query.statement import Statement, command, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.validation import check_id, checked
@@ -195,11 +195,8 @@ class QARuns(WritableRepository[QARun]):
 @cache
 def _enqueue_statement() -> Statement[QARun]:
     names = tuple(QARunCreate.model_fields)
-    source = scoped(
-        Project, _PROJECTS.c.id, param("id", _RUNS.c.id), _PROJECTS.c.mode, *(param(name, _RUNS.c[name]) for name in names)
-    )
-    query = sa.insert(_RUNS).from_select(["project_id", "id", "mode", *names], source).returning(*_RUNS.c)
-    return entities("qa_runs.enqueue", query, QARun)
+    values = {"id": param("id", _RUNS.c.id), "mode": _PROJECTS.c.mode, **{name: param(name, _RUNS.c[name]) for name in names}}
+    return entities("qa_runs.enqueue", insert_of_project(QARun, values).returning(*_RUNS.c), QARun)
 
 
 @cache

@@ -8,7 +8,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
+from derwin_db.errors import (
+    Conflict,
+    IllegalTransition,
+    InvalidReference,
+    NotFound,
+    ProjectNotFound,
+    RetentionLocked,
+    StaleWrite,
+)
 from derwin_db.fields.scalars import Classification, Fingerprint, Id, SearchText, new_id
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import Bucket, Severity
@@ -16,7 +24,17 @@ from derwin_db.models.qa_fix_attempt import QAFixAttempt
 from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
 from derwin_db.models.raw_signal import RawSignal
 from derwin_db.paging import Page, check_limit, decode_place, encode_place, query_digest
-from derwin_db.query.builders import columnwise, one_of, param, scope_of, scoped, scoped_update, table_of, unnested
+from derwin_db.query.builders import (
+    columnwise,
+    insert_many_of_project,
+    one_of,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+    unnested,
+)
 from derwin_db.query.derived import searchable
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, hydrator, scalars, tuples
@@ -103,8 +121,11 @@ class QATickets(WritableRepository[QATicket]):
         names = tuple(QATicketCreate.model_fields)
         total = 0
         for batch in self._batches(rows, _BATCH):
+            values = {**columnwise(batch, names), "id": [new_id() for _ in batch]}
             with naming_rows(batch, "rows", total):
-                await session.execute(_create_many_statement(), {**columnwise(batch, names), "id": [new_id() for _ in batch]})
+                written = await session.execute(_create_many_statement(), values)
+            if not written:
+                raise ProjectNotFound
             total += len(batch)
         return total
 
@@ -312,8 +333,8 @@ def _changed(verb: str, query: sa.Update) -> Statement[QATicket]:
 def _create_many_statement() -> Statement[None]:
     names = ("id", *QATicketCreate.model_fields)
     given = unnested(_TICKETS, names)
-    source = sa.select(PROJECT, *(given.c[name] for name in names))
-    return command("qa_tickets.create_many", sa.insert(_TICKETS).from_select(["project_id", *names], source))
+    query = insert_many_of_project(QATicket, {name: given.c[name] for name in names}, given)
+    return command("qa_tickets.create_many", query)
 
 
 @cache

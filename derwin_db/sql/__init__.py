@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "a8d3e51c7f26"
+HEAD_REVISION = "f5c2e8b04d69"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -48,7 +48,7 @@ CURRENT = {
     "history": "history.v1",
     "keep_fences": "keep_fences.v1",
     "no_statistics": "no_statistics.v1",
-    "plain_scope": "plain_scope.v1",
+    "plain_scope": "plain_scope.v2",
     "projects_policies_plain": "projects_policies_plain.v1",
     "projects_policies_sealed": "projects_policies_sealed.v1",
     "retention": "retention.v1",
@@ -60,7 +60,7 @@ CURRENT = {
     "search_qa_tickets": "search_qa_tickets.v1",
     "search_rag_corpus": "search_rag_corpus.v1",
     "stamps": "stamps.v1",
-    "table_policies_plain": "table_policies_plain.v1",
+    "table_policies_plain": "table_policies_plain.v2",
     "table_policies_sealed": "table_policies_sealed.v1",
     "uuid7": "uuid7.v1",
     "words": "words.v1",

@@ -1,7 +1,7 @@
 -- Projects whose past is being written: an import, or the history of a demo. The admin door says which, for a day at the most;
 -- for all others the stamps below are the database's. A unit of work can't write here.
 CREATE TABLE derwin.restoring (
-    id uuid PRIMARY KEY REFERENCES public.projects (id) ON DELETE CASCADE,
+    id uuid PRIMARY KEY{{reference}},
     until timestamptz NOT NULL DEFAULT now() + INTERVAL '1 day' CHECK (isfinite(until))
 );
 REVOKE ALL ON derwin.restoring FROM PUBLIC;

@@ -1,5 +1,7 @@
 """A PostgreSQL server to test on: DERWIN_TEST_DATABASE_URL, else Docker where it answers, else the embedded server.
 
+DERWIN_TEST_CITUS_URL comes before all of them: the coordinator of a cluster, on which each database is distributed.
+
 Databases are migrated once, as a template, and cloned: 20 ms for a database of one's own. Logins are unprivileged, as in
 production: what a superuser sees proves nothing.
 """
@@ -16,13 +18,15 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from derwin_db.connection.driver import Connection, connect
-from derwin_db.deploy import logins, migrations
+from derwin_db.deploy import citus, logins, migrations
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
 
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
 _END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
 """What a pooler keeps open after its clients have left."""
+
+_WORKERS = "SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0 ORDER BY groupid"
 
 
 class DatabaseUrls(TypedDict):
@@ -117,6 +121,12 @@ class TestServer:
     def _logins(self) -> tuple[str, str]:
         return f"derwin_test_service_{self._suffix}", f"derwin_test_operator_{self._suffix}"
 
+    async def _create_logins(self, connection: Connection) -> None:
+        service, operator = self._logins
+        await logins.create_logins(
+            connection, service=service, operator=operator, service_password=self._password, operator_password=self._password
+        )
+
     def _new_name(self) -> str:
         name = f"derwin_test_{self._suffix}_{len(self._made)}"
         self._made.append(name)
@@ -132,14 +142,7 @@ class TestServer:
         connection = await self._connect()
         try:
             if template is None:
-                service, operator = self._logins
-                await logins.create_logins(
-                    connection,
-                    service=service,
-                    operator=operator,
-                    service_password=self._password,
-                    operator_password=self._password,
-                )
+                await self._create_logins(connection)
             await connection.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
             await connection.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC')  # a template does not hand it on
         finally:
@@ -157,12 +160,80 @@ class TestServer:
         return await connect(self._owner)
 
 
+class TestCluster(TestServer):
+    """A Citus cluster, by its coordinator. Each database is made on all nodes, migrated and distributed: seconds, no clone."""
+
+    def migrated(self) -> TestDatabase:
+        """Make a database at the newest revision, its tables distributed by project."""
+        database = self.empty()
+        migrations.upgrade(migrations.MigrationSettings(database.owner))
+        asyncio.run(_distribute(database.owner))
+        return database
+
+    def drop(self, database: TestDatabase) -> None:
+        """Remove a database from all nodes, whoever is connected."""
+        asyncio.run(self._drop(database.owner.database))
+
+    def close(self) -> None:
+        """Remove all that was made."""
+        for name in self._made:
+            asyncio.run(self._drop(name))
+        asyncio.run(self._administer(*(f"DROP ROLE IF EXISTS {login}" for login in self._logins)))
+
+    async def workers(self) -> list[ConnectionInfo]:
+        """Return the administrator's login on each worker, in the maintenance database."""
+        connection = await self._connect()
+        try:
+            rows = await connection.fetch(_WORKERS)
+        finally:
+            await connection.close()
+        return [replace(self._owner, host=row["nodename"], port=row["nodeport"]) for row in rows]
+
+    async def _create(self, name: str, template: str | None) -> None:
+        assert template is None, "a distributed database can't be cloned"
+        coordinator = await self._connect()
+        try:
+            await self._create_logins(coordinator)
+        finally:
+            await coordinator.close()
+        workers = await self.workers()
+        prepare = [f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC', "CREATE EXTENSION citus", "CREATE EXTENSION vector"]
+        for node in (self._owner, *workers):
+            await _run_on(node, "SET citus.enable_create_database_propagation = off", f'CREATE DATABASE "{name}"')
+            await _run_on(replace(node, database=name), *prepare)
+        place = f"SELECT citus_set_coordinator_host('{self._owner.host}', {self._owner.port})"
+        added = [f"SELECT citus_add_node('{worker.host}', {worker.port})" for worker in workers]
+        await _run_on(replace(self._owner, database=name), place, *added)
+
+    async def _drop(self, name: str) -> None:
+        for node in (self._owner, *await self.workers()):
+            await _run_on(node, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _distribute(owner: ConnectionInfo) -> None:
+    connection = await connect(owner)
+    try:
+        await citus.distribute(connection)
+    finally:
+        await connection.close()
+
+
+async def _run_on(info: ConnectionInfo, *statements: str) -> None:
+    connection = await connect(info)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def choose_server() -> Iterator[TestServer]:
     """Yield the server to test on, and clean up after it."""
-    url = os.environ.get("DERWIN_TEST_DATABASE_URL")
-    with _given(url) if url else _docker() if docker_answers() else _embedded() as owner:
-        server = TestServer(owner)
+    cluster, url = os.environ.get("DERWIN_TEST_CITUS_URL"), os.environ.get("DERWIN_TEST_DATABASE_URL")
+    given = _given(cluster, "DERWIN_TEST_CITUS_URL") if cluster else _given(url, "DERWIN_TEST_DATABASE_URL") if url else None
+    with given or (_docker() if docker_answers() else _embedded()) as owner:
+        server = TestCluster(owner) if cluster else TestServer(owner)
         try:
             yield server
         finally:
@@ -170,8 +241,8 @@ def choose_server() -> Iterator[TestServer]:
 
 
 @contextmanager
-def _given(url: str) -> Iterator[ConnectionInfo]:
-    yield ConnectionInfo.parse(url, name="DERWIN_TEST_DATABASE_URL")
+def _given(url: str, name: str) -> Iterator[ConnectionInfo]:
+    yield ConnectionInfo.parse(url, name=name)
 
 
 @contextmanager

@@ -16,13 +16,17 @@ async def row_security(opened: Any) -> tuple[list[str], list[str]]:
 
 
 def expected_policies(*, is_sealed: bool) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """Return (permissive, command, roles, USING, WITH CHECK) of each policy that this package makes, by table and name."""
+    """Return (permissive, command, roles, USING, WITH CHECK) of each policy that this package makes, by table and name.
+
+    A plain scope is one permissive policy: a restrictive one reaches the shards of a distributed table as a permissive one.
+    """
     both = ("true", "true")
     found: dict[tuple[str, str], tuple[Any, ...]] = {("projects", "derwin_admin_rows"): (True, "*", (ADMIN_ROLE,), *both)}
     for table in TABLES:
         condition = policy_condition(table, is_sealed=is_sealed)
-        found[table, "derwin_app_rows"] = (True, "*", (APP_ROLE,), *both)
-        found[table, "derwin_scope"] = (False, "*", (APP_ROLE,), condition, condition)
+        if is_sealed:
+            found[table, "derwin_app_rows"] = (True, "*", (APP_ROLE,), *both)
+        found[table, "derwin_scope"] = (not is_sealed, "*", (APP_ROLE,), condition, condition)
         if table != "projects":
             found[table, "derwin_admin_reads"] = (True, "r", (ADMIN_ROLE,), "true", None)
     found["project_mode_logs", "derwin_admin_adds"] = (True, "a", (ADMIN_ROLE,), None, "true")
@@ -63,7 +67,7 @@ async def unfenced_tables(opened: Any, *, is_sealed: bool) -> list[str]:
         AND t.relpersistence <> 't' AND NOT (n.nspname = 'public' AND t.relname = ANY ($1::name[]))
         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attname = 'project_id' AND NOT a.attisdropped)
         AND NOT (t.relrowsecurity AND t.relforcerowsecurity AND EXISTS (
-            SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND NOT p.polpermissive AND p.polcmd = '*'
+            SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polpermissive <> $4 AND p.polcmd = '*'
             AND (to_regrole($2) = ANY (p.polroles) OR p.polroles = '{0}')
             AND pg_get_expr(p.polqual, t.oid) = $3 AND coalesce(pg_get_expr(p.polwithcheck, t.oid), $3) = $3
         )) ORDER BY 1
@@ -71,5 +75,6 @@ async def unfenced_tables(opened: Any, *, is_sealed: bool) -> list[str]:
         TABLES,
         APP_ROLE,
         policy_condition("qa_tickets", is_sealed=is_sealed),
+        is_sealed,
     )
     return [row["name"] for row in rows]

@@ -12,12 +12,14 @@ async def missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
     search_path must be pg_catalog.
     """
     off, unforced = await policies.row_security(opened)
-    wrong, _ = await policies.policies(opened, is_sealed=is_sealed)
+    wrong, foreign = await policies.policies(opened, is_sealed=is_sealed)
+    wider = () if is_sealed else foreign  # beside a restrictive policy a permissive one widens nothing
     changed = await code.changed_functions(opened, code.seal_bodies()) if is_sealed else []
     return [
         *(f"row level security of {table} is off" for table in off),
         *(f"row level security of {table} is not forced" for table in unforced),
         *(f"the policy {policy} is missing or changed" for policy in wrong if not policy.startswith("derwin_admin_")),
+        *(f"the policy {policy} is not ours: beside a plain scope it lets rows through" for policy in wider),
         *(f"the function {name} is not the one that this package makes" for name in changed),
         *_powers(await logins.probe_login(opened, APP_ROLE)),
     ]

@@ -9,14 +9,12 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.fields.scalars import new_id
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.qa_fix_attempt import FixOutcome, QAFixAttempt
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.query.builders import ago, array_param, scope_of, scoped, table_of
-from derwin_db.query.guard import PROJECT
+from derwin_db.query.builders import ago, array_param, insert_many_of_project, scope_of, scoped, table_of
 from derwin_db.query.statement import Statement, command, scalars, tuples
 from derwin_db.session import ProjectSession
 
@@ -79,8 +77,8 @@ def _lock_statement() -> Statement[tuple[Any, ...]]:
         .table_valued(sa.column("classification", sa.Text()), sa.column("id", sa.Uuid()))
         .render_derived(name="wanted")
     )
-    source = sa.select(PROJECT, wanted.c.id, wanted.c.classification).order_by(wanted.c.classification)
-    query = insert(_TRUST).from_select(["project_id", "id", "classification"], source)
+    values = {"id": wanted.c.id, "classification": wanted.c.classification}
+    query = insert_many_of_project(ClassificationTrust, values, wanted, order_by=wanted.c.classification)
     query = query.on_conflict_do_update(
         index_elements=["project_id", "classification"], set_={"classification": query.excluded.classification}
     )
