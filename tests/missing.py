@@ -27,7 +27,13 @@ class Need:
         return f"NOT COLLECTED: tests/{self.file} needs {self.what}"
 
 
+_CLUSTER = "a Citus cluster (DERWIN_TEST_CITUS_URL: its coordinator, as an administrator)"
+
 NEEDS = (
+    *(
+        Need(str(path.relative_to(TESTS)), lambda: "DERWIN_TEST_CITUS_URL" in os.environ, _CLUSTER)
+        for path in sorted((TESTS / "citus").glob("test_*.py"))
+    ),
     Need("faults/test_disk.py", can_mount, "a root that may mount file systems"),
     Need("faults/test_pooler.py", lambda: PROGRAM is not None, NEED),
     Need("faults/test_clock_step.py", lambda: LIBRARY is not None, "the library libfaketime (apt-get install -y libfaketime)"),

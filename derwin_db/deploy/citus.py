@@ -14,6 +14,7 @@ from derwin_db import sql
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.catalog import code
+from derwin_db.isolation.preamble import policy_condition
 from derwin_db.observe.progress import Progress
 
 SETTINGS = (
@@ -43,6 +44,19 @@ SELECT nodename || ':' || nodeport AS name, isactive AND metadatasynced AS is_ac
 ) AS shards
 FROM pg_catalog.pg_dist_node n WHERE noderole::text = 'primary' ORDER BY 1
 """
+
+
+_ON_SHARD = """
+SELECT t.relrowsecurity::text || ' ' || coalesce(string_agg(
+    p.polname || ' ' || p.polpermissive::text || ' ' || p.polcmd::text || ' ' || pg_get_expr(p.polqual, t.oid) || ' '
+    || coalesce(pg_get_expr(p.polwithcheck, t.oid), ''), '; ' ORDER BY p.polname
+), 'no policy')
+FROM pg_class t LEFT JOIN pg_policy p ON p.polrelid = t.oid
+    AND (p.polroles = '{0}' OR to_regrole('derwin_app') = ANY (p.polroles))
+WHERE t.oid = '%s'::regclass GROUP BY t.oid
+"""
+"""What a shard says of derwin_app. The catalog of the coordinator does not tell: policies travel there as commands."""
+_SHARDS = "SELECT success, result FROM pg_catalog.run_command_on_shards($1::text::regclass, $2)"
 
 
 def in_order() -> list[str]:
@@ -131,6 +145,18 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
         if progress is not None:
             progress(table, number, len(tables))
     return Distribution(done, before)
+
+
+async def unfenced_shards(connection: Any) -> list[str]:
+    """Return what the shards' own policies are, where they are not the scope alone. Runs as the owner or an administrator."""
+    wrong = []
+    for table in in_order():
+        condition = policy_condition(table, is_sealed=False)
+        expected = f"true derwin_scope true * {condition} {condition}"
+        rows = await connection.fetch(_SHARDS, f"public.{table}", _ON_SHARD)
+        others = {row["result"] for row in rows if not row["success"] or row["result"] != expected}
+        wrong += [f"shards of {table}: {other}" for other in sorted(others)]
+    return wrong
 
 
 async def probe_topology(connection: Any) -> Topology:

@@ -48,7 +48,7 @@ async def examine(
                 checks.append(await check_schema(able))
                 if checks[-1].ok:
                     checks += await check_fences(able, service.user)
-                    checks += await check_distribution(able)
+                    checks += await check_distribution(able, is_owner=owner is not None)
         checks += await check_poolers(filter(None, (service, owner)))
     except DerwinError as error:
         checks.append(Check("server", ok=False, detail=error.message, fix="check the URL, and that the server runs"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from derwin_db import sql
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
-from derwin_db.deploy.citus import probe_topology
+from derwin_db.deploy.citus import probe_topology, unfenced_shards
 from derwin_db.deploy.migrations import check_revisions, refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
@@ -78,8 +78,11 @@ async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:
     ]
 
 
-async def check_distribution(opened: Connection) -> list[Check]:
-    """Check that all tables are distributed alike, on nodes that answer. Nothing to check without Citus."""
+async def check_distribution(opened: Connection, *, is_owner: bool) -> list[Check]:
+    """Check that all tables are distributed alike, on nodes that answer, and fenced on each shard.
+
+    Nothing to check without Citus. The shards are looked at with the owner's login alone: another may run nothing on them.
+    """
     if not (await read_facts(opened)).is_distributed:
         return []
     seen = await probe_topology(opened)
@@ -100,5 +103,11 @@ async def check_distribution(opened: Connection) -> list[Check]:
             [*silent, *(f"{name} holds no shard" for name in idle)],
             well=f"shards of projects: {spread}",
             fix="SELECT citus_activate_node(...) for one that is back, citus_rebalance_start() for one that is empty",
+        ),
+        verdict(
+            "shards",
+            await unfenced_shards(opened) if is_owner and not seen.forgotten else [],
+            well="each has the scope's policy and no other" if is_owner else "not looked at: that takes the owner's login",
+            fix="DROP POLICY on the shard; what is ours: `derwin-db migrate`, then `derwin-db distribute`",
         ),
     ]
