@@ -42,7 +42,9 @@ def is_distributed() -> bool:
 
 def upgrade() -> None:
     run(sql.read("append_only.v2", project_is_gone="true" if is_distributed() else sql.PROJECT_IS_GONE))
-    reference = "" if is_distributed() else " REFERENCES public.projects (id) ON DELETE CASCADE"  # no local table may refer there
+    reference = (
+        "" if is_distributed() else " REFERENCES public.projects (id) ON DELETE CASCADE"
+    )  # no local table may refer there
     run(sql.read("history.v1", reference=reference))
     run(sql.read("revoke_public.v1", objects="FUNCTION public.derwin_is_restoring(uuid)"))
     if not is_distributed():

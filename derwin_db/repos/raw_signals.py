@@ -15,7 +15,7 @@ from derwin_db.models.qa_run import QARun
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
 from derwin_db.paging import Page, check_limit
-from derwin_db.query.builders import array_param, columnwise, param, scoped, scoped_update, table_of, unnested
+from derwin_db.query.builders import array_param, columnwise, param, scope_of, scoped, scoped_update, table_of, unnested
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.validation import check_id, check_ids, check_input, iterated, naming_rows
@@ -176,13 +176,13 @@ def _fingerprint_of(signal: RawSignalCreate) -> str:
 @cache
 def _ingest_statement() -> Statement[None]:
     """The run is locked once, as each of its signals would: if it is going, nothing is written, and it is not found."""
-    run = scoped(QARun, _RUNS.c.project_id, _RUNS.c.id).where(_RUNS.c.id == param("run_id", _RUNS.c.id))
-    locked = run.with_for_update(read=True, key_share=True).cte("run")
     given = unnested(_SIGNALS, ("id", *_NAMES))
     source = (
-        sa.select(locked.c.project_id, locked.c.id, given.c.id, *(given.c[name] for name in _NAMES))
-        .select_from(locked.join(given, sa.true()))
+        sa.select(_RUNS.c.project_id, _RUNS.c.id, given.c.id, *(given.c[name] for name in _NAMES))
+        .select_from(_RUNS.join(given, sa.true()))
+        .where(scope_of(_RUNS), _RUNS.c.id == param("run_id", _RUNS.c.id))
         .order_by(given.c.fingerprint.collate("C"))
+        .with_for_update(read=True, key_share=True, of=_RUNS)
     )
     query = insert(_SIGNALS).from_select(["project_id", "run_id", "id", *_NAMES], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "run_id", "fingerprint"])

@@ -19,8 +19,7 @@ from derwin_db.fields.scalars import Timestamp, new_id, project_id_of
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
 from derwin_db.paging import Page
-from derwin_db.query.builders import ago, array_param, columnwise, param, scoped, table_of, unnested
-from derwin_db.query.guard import PROJECT
+from derwin_db.query.builders import ago, array_param, columnwise, param, scope_of, scoped, table_of, unnested
 from derwin_db.query.statement import Statement, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.validation import checked, naming_rows
@@ -243,12 +242,13 @@ def _append_statement() -> Statement[SpendLedger]:
 @cache
 def _append_many_statement() -> Statement[str]:
     names = ("id", *_NAMES)
-    locked = scoped(Project, _PROJECTS.c.slug).with_for_update(read=True, key_share=True).cte("project")
     given = unnested(_LEDGER, names)
     source = (
-        sa.select(PROJECT, locked.c.slug, *(given.c[name] for name in names))
-        .select_from(locked.join(given, sa.true()))
+        sa.select(_PROJECTS.c.id, _PROJECTS.c.slug, *(given.c[name] for name in names))
+        .select_from(_PROJECTS.join(given, sa.true()))
+        .where(scope_of(_PROJECTS))
         .order_by(given.c.idempotency_key.collate("C"))
+        .with_for_update(read=True, key_share=True, of=_PROJECTS)
     )
     query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
