@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, Unpack
 from uuid import UUID
 
+import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.errors import InvalidInput, NotFound, StaleWrite

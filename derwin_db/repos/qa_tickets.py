@@ -36,7 +36,6 @@ from derwin_db.query.builders import (
     unnested,
 )
 from derwin_db.query.derived import searchable
-from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, hydrator, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.rules import duplicates, trust, words

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 
 from derwin_db import Database, repos
+from derwin_db.errors import DerwinError
 from derwin_db.testing import TestDatabase
 from tests.citus.conftest import Neighbours, apart
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS, Call
 from tests.repos.filling import REPOSITORIES
 from tests.repos.rows import a_charge, a_fix, a_run, a_signal, a_ticket
+
+OVER_ALL = "audit_artifacts.prune_expired of all projects"
 
 
 class TestVerbs:
@@ -22,11 +25,19 @@ class TestVerbs:
             async with db.project(project) as session:
                 await call.run(session, made)
 
-    @pytest.mark.parametrize("call", ADMIN_CALLS, ids=str)
+    @pytest.mark.parametrize("call", [call for call in ADMIN_CALLS if str(call) != OVER_ALL], ids=str)
     async def test_of_the_admin_door(self, db: Database, migrated: TestDatabase, call: Call) -> None:
         one, _ = await apart(db, migrated, f"a{ADMIN_CALLS.index(call)}")
         async with db.admin(reason="a test") as admin:
             await call.run(admin, one)
+
+    async def test_one_sweep_over_all_projects_is_refused_and_project_by_project_works(self, db: Database) -> None:
+        """Rows of several shards can't be locked in one statement: `Database.prune` takes them project by project."""
+        call = next(call for call in ADMIN_CALLS if str(call) == OVER_ALL)
+        with pytest.raises(DerwinError):
+            async with db.admin(reason="a test") as admin:
+                await call.run(admin, None)
+        assert (await db.prune()).remaining == 0
 
     @pytest.mark.parametrize("table", REPOSITORIES)
     async def test_reads_with_every_filter(self, neighbours: Neighbours, table: str) -> None:
