@@ -357,7 +357,9 @@ class Transaction(ABC):
         except Exception as error:
             translated = translate_any(error)
             is_lost = isinstance(translated, DatabaseUnavailable | DatabaseTimeout)
-            if is_lost and (translated.sqlstate is None or connection.is_closed()):
+            state = translated.sqlstate
+            # a class 08 is the server's own: a node of a distributed one did not answer, and may have committed
+            if is_lost and (state is None or state.startswith("08") or connection.is_closed()):
                 raise OutcomeUnknown from None
             self._outcome = "rolled back"
             raise_translated(error)

@@ -17,6 +17,13 @@ _UPDATE = re.compile(r"(?:^|\()\s*UPDATE\b|\bUPDATE public\.", re.IGNORECASE)
 _INSERTED = re.compile(r"\bINTO public\.(?P<table>[a-z_]+)(?:\s+AS\s+\w+)?\s*\((?P<columns>[^)]*)\)", re.IGNORECASE)
 _RETURNING = re.compile(r"\bRETURNING\b(?P<list>.*)$", re.IGNORECASE | re.DOTALL)
 
+_FROM_VALUES = re.compile(r"\bINTO public\.\w+[^()]*\([^)]*\)\s*VALUES\b(?P<values>.*)", re.IGNORECASE | re.DOTALL)
+_FROM_SELECT = re.compile(r"\bINTO public\.\w+[^()]*\([^)]*\)\s*(?:SELECT|WITH)\b(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_SET = re.compile(
+    r"\bUPDATE public\.\w+.*?\bSET\b(?P<set>.*?)(?:\bFROM\b|\bWHERE\b|\bRETURNING\b|$)", re.IGNORECASE | re.DOTALL
+)
+_CHOOSING = re.compile(r"\b(?:coalesce|greatest|least|nullif)\s*\([^()]*\(|\bCASE\b", re.IGNORECASE)
+
 FORBIDDEN = {
     "set_config": re.compile(r"\bset_config\s*\(", re.IGNORECASE),
     "an advisory lock": re.compile(r"\bpg_(?:try_)?advisory_", re.IGNORECASE),
@@ -30,6 +37,36 @@ FORBIDDEN = {
 def forbidden(sql: str) -> list[str]:
     """Return what of the list above stands in the statement."""
     return [name for name, pattern in FORBIDDEN.items() if pattern.search(sql)]
+
+
+def reads_in_values(sql: str) -> bool:
+    """Tell whether an INSERT of VALUES has a subquery among them."""
+    found = _FROM_VALUES.search(sql)
+    return found is not None and re.search(r"\(\s*SELECT\b", found["values"], re.IGNORECASE) is not None
+
+
+def returns_without_conflict(sql: str) -> bool:
+    """Tell whether an INSERT from a SELECT returns rows, and says nothing of conflicts."""
+    found = _FROM_SELECT.search(sql)
+    if found is None or "RETURNING" not in found["rest"]:
+        return False
+    return "ON CONFLICT" not in found["rest"]
+
+
+def inserts_from_arrays_alone(sql: str) -> bool:
+    """Tell whether an INSERT takes its rows from arrays, and from no table beside them: the coordinator would write them."""
+    found = _FROM_SELECT.search(sql)
+    if found is None or "unnest(" not in found["rest"]:
+        return False
+    return re.search(r"\bFROM public\.\w+", found["rest"]) is None or "WITH" in found.group(0).split("unnest(")[0].upper()
+
+
+def chooses_by_function(sql: str, changing_functions: set[str]) -> set[str]:
+    """Return functions that are not immutable, inside of CASE, COALESCE and the like in an UPDATE."""
+    parts = [match["set"] for match in _SET.finditer(sql)]
+    chosen = [part for part in parts if _CHOOSING.search(part)]
+    inside = {name for part in chosen for name in called(re.sub(r"\w+\s*=\s*now\(\)", "", part))}
+    return inside & changing_functions
 
 
 def called(sql: str) -> set[str]:

@@ -16,7 +16,7 @@ from derwin_db import Database, repos, sql
 from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, probe_topology
 from derwin_db.deploy.migrations import script_folder
 from derwin_db.doctor import examine
-from derwin_db.errors import ConfigurationError, NotFound, ProjectNotFound, ScopeError
+from derwin_db.errors import ConfigurationError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.isolation.preamble import TransactionMode
 from derwin_db.testing import TestDatabase, TestServer
@@ -144,7 +144,7 @@ class TestUnits:
         await connection.execute("ROLLBACK")
         await asyncio.sleep(0)
         pool.drop(connection)
-        assert sent[0] == "BEGIN"
+        assert sent[0] == TransactionMode.READ_WRITE.value
         assert sent[1].split("; ") == [
             "SET LOCAL citus.propagate_set_commands = 'local'",
             "SET LOCAL ROLE derwin_app",
@@ -180,6 +180,26 @@ class TestUnits:
     async def test_there_is_no_one_position_to_wait_for(self, wide: Database):
         with pytest.raises(ConfigurationError, match="node"):
             await wide.position()
+
+
+class TestLostAnswers:
+    async def test_a_commit_whose_answer_a_node_did_not_give_is_unknown(self, own_database: TestDatabase):
+        """The coordinator says so with an ordinary connection error, on a connection that is as good as before."""
+        owner = await owner_of(own_database)
+        await owner.execute(
+            "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'the node did not answer' USING ERRCODE = '08006'; END $$;"
+            "CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON public.qa_tickets DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION public.lose()"
+        )
+        await owner.close()
+        async with Database(**own_database.urls) as db:
+            project = await new_project(db)
+            unit = db.project(project)
+            with pytest.raises(OutcomeUnknown):
+                async with unit as session:
+                    await repos.qa_tickets.create(session, a_ticket())
+            assert unit.outcome == "outcome unknown"
 
 
 class TestDoctor:

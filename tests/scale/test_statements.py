@@ -7,7 +7,16 @@ from derwin_db import Database
 from derwin_db.testing import TestDatabase
 from tests.contract.verbs import public_verbs
 from tests.scale.recording import Sent, record_all
-from tests.scale.rules import forbidden, unbound, upserted_by_function, volatile
+from tests.scale.rules import (
+    chooses_by_function,
+    forbidden,
+    inserts_from_arrays_alone,
+    reads_in_values,
+    returns_without_conflict,
+    unbound,
+    upserted_by_function,
+    volatile,
+)
 
 OVER_ALL_PROJECTS = {
     "spend_ledger.totals_by_project",
@@ -34,6 +43,16 @@ async def volatile_functions(migrated: TestDatabase) -> set[str]:
     return {row["proname"] for row in rows}
 
 
+@pytest.fixture(scope="module")
+async def changing_functions(migrated: TestDatabase) -> set[str]:
+    connection = await asyncpg.connect(**migrated.owner.connect_arguments())
+    try:
+        rows = await connection.fetch("SELECT proname FROM pg_proc GROUP BY 1 HAVING bool_and(provolatile <> 'i')")
+    finally:
+        await connection.close()
+    return {row["proname"] for row in rows}
+
+
 class TestRecord:
     def test_holds_every_verb(self, sent: list[Sent]) -> None:
         heard = {one.verb.split()[0] for one in sent}
@@ -55,6 +74,18 @@ class TestRules:
 
     def test_no_function_in_an_upsert(self, sent: list[Sent]) -> None:
         assert {one.verb: found for one in sent if (found := upserted_by_function(one.text))} == {}
+
+    def test_no_subquery_among_values(self, sent: list[Sent]) -> None:
+        assert {one.verb for one in sent if reads_in_values(one.text)} == set()
+
+    def test_an_insert_from_a_select_that_returns_rows_says_what_a_conflict_does(self, sent: list[Sent]) -> None:
+        assert {one.verb for one in sent if returns_without_conflict(one.text)} == set()
+
+    def test_rows_from_arrays_stand_beside_a_row_of_the_project(self, sent: list[Sent]) -> None:
+        assert {one.verb for one in sent if inserts_from_arrays_alone(one.text)} == set()
+
+    def test_no_function_that_changes_in_what_an_update_chooses(self, sent: list[Sent], changing_functions: set[str]) -> None:
+        assert {one.verb: found for one in sent if (found := chooses_by_function(one.text, changing_functions))} == {}
 
     def test_every_table_is_bound_to_the_project(self, sent: list[Sent]) -> None:
         assert {one.verb: (one.sql, found) for one in sent if not one.is_admin and (found := unbound(one.text))} == {}
@@ -92,6 +123,31 @@ class TestRulesBite:
     )
     def test_volatile(self, sql: str, volatile_functions: set[str]) -> None:
         assert volatile(sql, volatile_functions)
+
+    def test_values(self) -> None:
+        insert = "INSERT INTO public.policies (project_id, version) VALUES ($1, {0})"
+        assert reads_in_values(insert.format("(SELECT max(version) FROM public.policies) + 1"))
+        assert not reads_in_values(insert.format("$2"))
+
+    def test_returned(self) -> None:
+        insert = "INSERT INTO public.qa_runs (project_id, id) SELECT public.projects.id, $2 FROM public.projects WHERE true{0}"
+        assert returns_without_conflict(insert.format(" RETURNING id"))
+        assert not returns_without_conflict(insert.format(" ON CONFLICT (project_id, id) DO NOTHING RETURNING id"))
+        assert not returns_without_conflict(insert.format(""))
+
+    def test_arrays(self) -> None:
+        insert = "INSERT INTO public.qa_tickets (project_id, id) {0}"
+        assert inserts_from_arrays_alone(insert.format("SELECT $1, given.id FROM unnest($2) AS given(id)"))
+        locked = "WITH p AS (SELECT 1 FROM public.projects FOR UPDATE) SELECT $1, g.id FROM p JOIN unnest($2) AS g(id) ON true"
+        assert inserts_from_arrays_alone(insert.format(locked))
+        joined = "SELECT public.projects.id, g.id FROM public.projects JOIN unnest($2) AS g(id) ON true"
+        assert not inserts_from_arrays_alone(insert.format(joined))
+
+    def test_chosen(self, changing_functions: set[str]) -> None:
+        update = "UPDATE public.projects SET updated_at=now(), archived_at={0} WHERE public.projects.id = $1"
+        assert chooses_by_function(update.format("coalesce(archived_at, now())"), changing_functions) == {"now"}
+        assert not chooses_by_function(update.format("now()"), changing_functions)
+        assert not chooses_by_function(update.format("coalesce(archived_at, $2)"), changing_functions)
 
     def test_upserted(self) -> None:
         upsert = "INSERT INTO public.policies (project_id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET"

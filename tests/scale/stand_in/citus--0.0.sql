@@ -1,5 +1,6 @@
 -- What this package reads and calls of Citus, by its names and columns. create_distributed_table refuses what Citus refuses:
--- a table twice, a parent that is not distributed, a unique index without the column, a policy with a subquery, a trigger.
+-- a table twice, a parent that is not distributed, a unique index without the column, a policy with a subquery, a trigger. And
+-- a restrictive policy, which Citus takes and sends on as a permissive one.
 SET LOCAL allow_system_table_mods = on;
 
 CREATE TABLE pg_catalog.pg_dist_partition (
@@ -52,6 +53,9 @@ BEGIN
     IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = table_name AND pg_get_expr(p.polqual, table_name) LIKE '%SELECT%') THEN
         RAISE 'unexpected: a policy of % has a subquery', table_name;
     END IF;
+    IF EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = table_name AND NOT p.polpermissive) THEN
+        RAISE 'a restrictive policy of % would reach the shards as a permissive one', table_name;
+    END IF;
     IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = table_name AND NOT t.tgisinternal)
         AND coalesce(current_setting('citus.enable_unsafe_triggers', true), 'off') <> 'on' THEN
         RAISE 'triggers are not supported on distributed tables';
@@ -63,5 +67,18 @@ BEGIN
     END LOOP;
     INSERT INTO pg_catalog.pg_dist_placement
     SELECT shardid, shardid, 1 + shardid % 2 FROM pg_catalog.pg_dist_shard WHERE logicalrelid = table_name;
+END
+$$;
+
+-- One node: every shard is the table itself.
+CREATE FUNCTION pg_catalog.run_command_on_shards(
+    table_name regclass, command text, OUT shardid bigint, OUT success bool, OUT result text
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+    FOR shardid IN SELECT s.shardid FROM pg_catalog.pg_dist_shard s WHERE s.logicalrelid = table_name LOOP
+        EXECUTE replace(command, '%s', table_name::text) INTO result;
+        success := true;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
