@@ -122,6 +122,10 @@ class UnitOfWork(Transaction):
         self._check_usable()
         await self._driver("execute", settings)
 
+    async def wait_for_locks(self, seconds: float) -> None:
+        """Let this unit wait for locks for so long, where DERWIN_LOCK_TIMEOUT says otherwise."""
+        await self.set_for_unit(f"SET LOCAL lock_timeout = '{round(seconds * 1000)}ms'")
+
     async def stream(self, statement: Statement[R], values: Mapping[str, Any]) -> AsyncIterator[R]:
         """Yield the rows through a cursor on the server: constant memory. Other statements may run in between."""
         arguments = self._arguments(statement, values)

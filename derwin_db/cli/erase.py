@@ -20,9 +20,10 @@ async def erase(project: str, despite_retention: bool, yes: bool, as_json: bool)
     from derwin_db.database import Database
     from derwin_db.session import parse_project
 
+    wanted = parse_project(project)
     confirm(f"Erase the project {project}", await asyncio.to_thread(owner_connection), yes=yes)
     async with Database() as db, db.admin(reason=f"erase {project}") as admin:
-        root = await repos.projects.get(admin, parse_project(project))
+        root = await repos.projects.get(admin, wanted)
         gone = await repos.projects.delete(admin, root.id, despite_retention=despite_retention)
         spent = (await repos.spend_ledger.totals_by_project(admin)).get(root.slug)
     lines = [f"  {table:<24}{rows:>10,}" for table, rows in gone.items() if rows]

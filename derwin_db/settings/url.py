@@ -221,6 +221,8 @@ def _complete(result: dict[str, Any], name: str) -> dict[str, Any]:
         raise ConfigurationError(f"{name} names no user.")
     if not result["database"] or "/" in result["database"]:
         raise ConfigurationError(f"{name} names no database, or one with a / in it.")
+    if not all(result[part].isprintable() for part in ("host", "user", "database")):
+        raise ConfigurationError(f"{name} has a line end or another control character in its user, host or database.")
     if result["port"] > 65535:
         raise ConfigurationError(f"{name} has a port or host that can't be parsed.")
     if result.get("sslrootcert") == _SYSTEM_ROOTS and result.setdefault("sslmode", "verify-full") != "verify-full":

@@ -23,6 +23,10 @@ _NOT_BARE = re.compile(
 _WORD = re.compile(rf"\b{_NAME}\b")
 
 
+_LONGEST_NAME = 63
+"""Source: NAMEDATALEN of PostgreSQL, 64 with its end."""
+
+
 @dataclass(frozen=True)
 class Names:
     """The objects that an error is about. Empty where it names none that may be told."""
@@ -51,18 +55,18 @@ class Names:
 def names_of(error: BaseException) -> Names:
     """Return what the server's error names, without the shard suffixes of a distributed server."""
     return Names(
-        schema=_field(error, "schema_name"),
-        table=_without_shard(_field(error, "table_name")),
-        column=_field(error, "column_name"),
+        schema=_name(error, "schema_name"),
+        table=_without_shard(_name(error, "table_name")),
+        column=_name(error, "column_name"),
         constraint=constraint_of(error),
-        data_type=_field(error, "data_type_name"),
+        data_type=_name(error, "data_type_name"),
         written=_written(_field(error, "message") or "", _field(error, "query") or ""),
     )
 
 
 def constraint_of(error: BaseException) -> str | None:
     """Return the violated constraint's name, without the shard suffix that a distributed server adds."""
-    name = _field(error, "constraint_name")
+    name = _name(error, "constraint_name")
     if name is None:
         found = _CONSTRAINT.search(_field(error, "message") or "")
         name = found.group(1) if found else None
@@ -77,6 +81,12 @@ def _written(message: str, statement: str) -> tuple[str, ...]:
     found = [name for pattern in (_QUOTED, _DOTTED, _CALLED, _LAST) for name in pattern.findall(message)]
     kept = [name for name in found if all(part.lower() in words for part in name.split("."))]
     return tuple(dict.fromkeys(kept))
+
+
+def _name(error: BaseException, field: str) -> str | None:
+    """Return a name that the error gives. SQL by hand may RAISE any text as one: line ends would forge lines of a log."""
+    value = _field(error, field)
+    return value if value is not None and len(value) <= _LONGEST_NAME and value.isprintable() else None
 
 
 def _field(error: BaseException, name: str) -> str | None:
