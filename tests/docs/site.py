@@ -1,4 +1,4 @@
-"""`make docs` ends here: links of the built site lead somewhere, all verbs are described, nothing is loaded from another host."""
+"""`make docs` ends here: links lead somewhere, all verbs are described, nothing is loaded from another host."""
 
 import sys
 from collections.abc import Iterator
