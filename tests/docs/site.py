@@ -1,4 +1,4 @@
-"""`make docs` ends here: every link of the built site leads somewhere, and nothing is loaded from another host."""
+"""`make docs` ends here: links lead somewhere, all verbs are described, nothing is loaded from another host."""
 
 import sys
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from derwin_db import repos
+from tests.contract.verbs import public_verbs
 from tests.docs.blocks import ROOT
 
 SITE = ROOT / "site"
@@ -54,7 +56,20 @@ def dead_ends(site: Path) -> Iterator[str]:
                 yield f"{name} leads to {url}"
 
 
+def undescribed(site: Path) -> Iterator[str]:
+    """Yield the verbs of repositories that their page does not describe."""
+    for name in repos.__all__:
+        kind = type(getattr(repos, name))
+        anchors = _read(site / "reference" / "repositories" / name / "index.html").anchors
+        verbs = {verb.partition(".")[2] for verb in public_verbs() if verb.startswith(f"{name}.")}
+        yield from (
+            f"{name} does not describe {verb}"
+            for verb in sorted(verbs)
+            if f"{kind.__module__}.{kind.__name__}.{verb}" not in anchors
+        )
+
+
 if __name__ == "__main__":
-    wrong = list(dead_ends(SITE))
+    wrong = [*dead_ends(SITE), *undescribed(SITE)]
     print("\n".join(wrong) or f"{len(list(SITE.rglob('*.html')))} pages, no dead link, nothing from another host")
     sys.exit(bool(wrong))
