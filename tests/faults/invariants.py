@@ -363,7 +363,8 @@ async def the_mode_follows_its_log(world: World) -> None:
             await repos.projects.set_mode(session, mode, actor=f"{number}", reason="r")
             await overlap.wait()
 
-    await asyncio.gather(*(change(number) for number in range(20)))
+    errors = await asyncio.gather(*(raised(change(number)) for number in range(20)))
+    assert set(errors) == {None}, "the database refused what units of work wrote into the log"
     async with world.db.project(world.one) as session:
         present = (await repos.projects.current(session)).mode
         entries = [row async for row in repos.project_mode_logs.stream(session)]

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
+import sqlalchemy as sa
+
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, DerwinError, OutcomeUnknown
 from derwin_db.fields.scalars import new_id
@@ -88,16 +90,21 @@ async def titles_of(db: Database, project: UUID) -> list[str]:
         return [row.title async for row in repos.qa_tickets.stream(session)]
 
 
+async def hold(session: ProjectSession) -> None:
+    """Have the unit of work open its transaction and keep its connection, which a read alone gives back at once."""
+    await session.sql.execute(sa.text("SELECT 1"))
+
+
 async def warm(db: Database, project: UUID, number: int) -> None:
     """Have the pool hold this many connections."""
     reached = asyncio.Barrier(number)
 
-    async def hold() -> None:
+    async def wait() -> None:
         async with db.project(project) as session:
-            await repos.qa_tickets.count(session)
+            await hold(session)
             await reached.wait()
 
-    await asyncio.gather(*(hold() for _ in range(number)))
+    await asyncio.gather(*(wait() for _ in range(number)))
 
 
 async def settled(db: Database, *, seconds: float = 10) -> None:

@@ -182,7 +182,7 @@ class TestReset:
         db = make_db(proxy.before_all(database))
         await spend(db, project, "warm")
         proxy.mode = "refuse"
-        (idle,) = db._app[0]._idle
+        (idle,) = db._app.pool._idle
         proxy.break_all()
         await until_closed(idle)
         assert type(await raised(spend(db, project, "a"))) is DatabaseUnavailable

@@ -11,7 +11,7 @@ from derwin_db.connection.driver import session_settings
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, StaleWrite
 from derwin_db.models import QATicketUpdate
 from tests.faults.conftest import settings
-from tests.faults.load import entry, keys_of, make_ticket, new_project, raised, spend, warm
+from tests.faults.load import entry, hold, keys_of, make_ticket, new_project, raised, spend, warm
 from tests.faults.locking import deadlock
 from tests.faults.victim import Victim, make_base
 
@@ -67,7 +67,7 @@ class TestPoolExhausted:
 
         async def nested() -> None:
             async with db.project(project) as outer:
-                await repos.qa_tickets.count(outer)
+                await hold(outer)
                 await taken.wait()
                 async with db.project(project) as inner:
                     await repos.qa_tickets.count(inner)
@@ -88,8 +88,8 @@ class TestServerFull:
     async def test_a_start_says_unavailable(self, make_db, narrow, project):
         db, other = make_db(pool_timeout=0.4), make_db(pool_timeout=0.4)
         async with other.project(project) as one, other.project(project) as two:
-            await repos.qa_tickets.count(one)
-            await repos.qa_tickets.count(two)
+            await hold(one)
+            await hold(two)
             began = time.monotonic()
             error = await raised(db.start())
             assert type(error) is DatabaseUnavailable
@@ -106,10 +106,11 @@ class TestServerFull:
         db, other = make_db(pool_timeout=20), make_db()
         await db.start()
         async with other.project(project) as one, other.project(project) as two:
-            await repos.qa_tickets.count(one)
-            await repos.qa_tickets.count(two)
+            await hold(one)
+            await hold(two)
             waiting = asyncio.create_task(spend(db, project, "a"))
-            while not db._app[0].load()["pending"]:
+            while not db._app.pool.load()["pending"]:
+                assert not waiting.done()
                 await asyncio.sleep(0.001)
             assert not waiting.done()
         await other.close()
@@ -229,6 +230,7 @@ class TestSerialization:
         async def increment(session, met):
             nonlocal tries
             tries += 1
+            await hold(session)  # what is read alone is no part of the transaction
             row = await repos.qa_tickets.get(session, id)
             if tries <= 2:
                 await met.wait()
@@ -248,6 +250,7 @@ class TestSerialization:
 
         async def change(name):
             async with strict.project(project) as session:
+                await hold(session)
                 await repos.qa_tickets.get(session, id)
                 await met.wait()
                 await repos.qa_tickets.update(session, id, QATicketUpdate(title=name))

@@ -39,7 +39,7 @@ class TestBlackHole:
     async def test_a_new_connection_is_unavailable_in_its_time(self, hasty: Database, proxy: Proxy, project):
         await spend(hasty, project, "warm")
         proxy.mode, began = "blackhole", time.monotonic()
-        (idle,) = hasty._app[0]._idle
+        (idle,) = hasty._app.pool._idle
         proxy.break_all()
         await until_closed(idle)
         assert type(await raised(spend(hasty, project, "a"))) is DatabaseUnavailable
