@@ -125,6 +125,10 @@ class Statement(Generic[R]):
             self._alone = AloneForm(compiled.string, _binder(self.name, compiled), compiled.positiontup.index(_SCOPE.key))
         return self._alone
 
+    @alone.setter
+    def alone(self, form: AloneForm) -> None:
+        self._alone = form
+
 
 def _table_of(expression: sa.Executable) -> str | None:
     """Return the one table that the statement reads or changes, None where there are several."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from derwin_db.query.statement import Statement
+from derwin_db.query.statement import AloneForm, Statement
 from derwin_db.session import UnitOfWork
 
 _METHODS = ("fetch", "execute", "execute_many", "stream")
@@ -34,25 +34,32 @@ class _OnlyTheProject(Mapping[str, Any]):
         return 1
 
 
-def conditions_of(statement: Statement[Any]) -> list[re.Match[str]]:
-    """Return where the statement's SQL compares a scope column with the project of the session."""
+def conditions_of(statement: Statement[Any], form: Statement[Any] | AloneForm | None = None) -> list[re.Match[str]]:
+    """Return where the statement's SQL, or that of the form that runs alone, compares a scope column with the project."""
+    form = form or statement
     try:
-        arguments = statement.arguments(_OnlyTheProject())
+        arguments = form.arguments(_OnlyTheProject())
     except (TypeError, AttributeError) as error:  # a value of a kind that nothing stands for
         raise AssertionError(f"{statement.name}: its parameters can't be told apart") from error
     numbers = "|".join(str(position + 1) for position, value in enumerate(arguments) if value == _PROBE)
     pattern = rf"(?:\w+\.)*(?:project_id|projects\.id) = (\$(?:{numbers})(?:::UUID)?)(?!\d)"
-    return list(re.finditer(pattern, statement.sql)) if numbers else []
+    return list(re.finditer(pattern, form.sql)) if numbers else []
+
+
+def _sql_without(statement: Statement[Any], form: Statement[Any] | AloneForm, choose: Choose) -> str:
+    sql = form.sql
+    for number, found in reversed(list(enumerate(conditions_of(statement, form)))):
+        if choose(statement, number):
+            sql = f"{sql[: found.start()]}{found.group(1)} IS NOT NULL{sql[found.end() :]}"
+    return sql
 
 
 def unfiltered(statement: Statement[Any], choose: Choose = lambda _statement, _number: True) -> Statement[Any]:
-    """Return a copy of the statement that is true for every project where `choose` says so."""
-    sql = statement.sql
-    for number, found in reversed(list(enumerate(conditions_of(statement)))):
-        if choose(statement, number):
-            sql = f"{sql[: found.start()]}{found.group(1)} IS NOT NULL{sql[found.end() :]}"
+    """Return a copy of the statement, in both its forms, that is true for every project where `choose` says so."""
     twin = copy.copy(statement)
-    twin.sql = sql
+    twin.sql = _sql_without(statement, statement, choose)
+    if statement.reads:
+        twin.alone = statement.alone._replace(sql=_sql_without(statement, statement.alone, choose))
     return twin
 
 

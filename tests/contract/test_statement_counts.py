@@ -12,6 +12,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.testing import TestDatabase
+from tests.contract.round_trips import PAGE, published, table
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS, SHARED, Call, public_verbs
 from tests.repos.filling import REPOSITORIES, fill
 from tests.repos.test_projects import a_project
@@ -67,6 +68,9 @@ class TestVerbs:
         """A new method is counted, and its plans are looked at, once verbs.py says how to call it."""
         shared = {f"{table}.{name}" for table in REPOSITORIES for name in SHARED}
         assert {call.verb for call in (*PROJECT_CALLS, *ADMIN_CALLS)} | shared == public_verbs()
+
+    def test_are_published(self) -> None:
+        assert published(PAGE.read_text()) == table(), "python -m tests.contract.round_trips"
 
     @pytest.mark.parametrize("call", PROJECT_CALLS, ids=str)
     async def test_of_a_project(self, counted: Counted, call: Call) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy.orm import Session
@@ -58,6 +59,30 @@ def everywhere(name: str, value: Any) -> Any:
 
 def _no_role(_self: Any, _role: str, begin: Any) -> str:
     return str(begin)
+
+
+def _nobodys_connections() -> Any:
+    """Transactions take no role, and connections stand under none between them."""
+    make = pool.Pool.__init__
+
+    def made(self: Any, *arguments: Any, role: Any = None, **options: Any) -> None:
+        make(self, *arguments, **options)
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(patched(preamble.Preamble, _begin=_no_role))
+    stack.enter_context(patched(pool.Pool, __init__=made))
+    return stack
+
+
+def _scope_of_nobody(self: Any, connection: Any, _project: Any) -> str:
+    return self.seal.token(Kind.SCOPES, UUID(int=1), preamble._server_time(connection), connection.get_server_pid())
+
+
+def _ended_unseen() -> Any:
+    stack = contextlib.ExitStack()
+    stack.enter_context(patched(lent, ends_transaction=lambda _: False))
+    stack.enter_context(patched(lent.Lender, _see_transaction=lambda _: None))
+    return stack
 
 
 async def _no_scope(_self: Any, connection: Any, _project: Any, begin: Any) -> None:
@@ -120,7 +145,13 @@ UNIT, LENT = transaction.Transaction, lent.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
 MUTATIONS = (
-    Mutation("the preamble takes no role", lambda: patched(preamble.Preamble, _begin=_no_role), ("own calls",)),
+    Mutation("connections are under no role", _nobodys_connections, ("own calls",)),
+    Mutation(
+        "a statement alone has another scope",
+        lambda: patched(preamble.Preamble, scope_of_one=_scope_of_nobody),
+        ("own calls",),
+    ),
+    Mutation("SQL ends transactions unseen", _ended_unseen, ("17. an end by hand",)),
     Mutation("the preamble opens no scope", lambda: patched(preamble.Preamble, for_project=_no_scope), ("own calls",)),
     Mutation(
         "the preamble shows its token", lambda: patched(preamble.Preamble, for_project=_short_preamble), ("14. the token",)

@@ -85,6 +85,35 @@ async def the_scope_of_another_open_unit_is_worth_nothing(arena: Arena) -> None:
         await replayed(await raw_connection(session), stolen)
 
 
+async def each_kind_of_value_is_worth_nothing_where_another_belongs(arena: Arena) -> None:
+    """Tokens open, scopes are set: each where the other belongs, and both when they are old."""
+    seal, shared = await logins.read_key(arena.shared.owner), arena.shared
+    async with shared.wide.project(arena.b.project_id) as other:
+        scope = await (await raw_connection(other)).fetchval("SELECT current_setting('derwin.project_id')")
+    async with shared.narrow.project(arena.a.project_id) as session:
+        raw = await raw_connection(session)
+        pid, now = raw.get_server_pid(), await server_time(raw)
+        made = {kind: (None if kind in (Kind.OPENS_ANYWHERE, Kind.SCOPES_ANYWHERE) else pid) for kind in Kind}
+        opens = [seal.token(kind, arena.b.project_id, now, made[kind]) for kind in (Kind.OPENS, Kind.OPENS_ANYWHERE)]
+        alone = [seal.token(kind, arena.b.project_id, now, made[kind]) for kind in (Kind.SCOPES, Kind.SCOPES_ANYWHERE)]
+        old = [seal.token(kind, arena.b.project_id, now - 10_000_000, made[kind]) for kind in Kind]
+        for value in (scope, *opens, *alone, *old):
+            await refused(raw, "SELECT public.derwin_open($1)", value)
+        for value in (scope, *opens, *old):
+            await refused(raw, "SELECT set_config('derwin.project_id', $1, true)", value)
+
+
+async def refused(raw: Any, statement: str, value: str) -> None:
+    await raw.execute("SAVEPOINT replaying")
+    try:
+        await raw.fetch(statement, value)
+        rows = await raw.fetch("SELECT id FROM public.qa_tickets")
+    except asyncpg.PostgresError:
+        await raw.execute("ROLLBACK TO replaying")
+        return
+    raise AssertionError(f"{statement} with {value[37:38]} reads {len(rows)} rows")
+
+
 async def server_time(raw: Any) -> int:
     """Return the server's clock as tokens carry it."""
     return await raw.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
@@ -229,6 +258,7 @@ def sealing_scripts() -> Iterator[Script]:
     for function in (
         the_token_of_others_cannot_be_read, its_own_token_cannot_be_read, the_scope_of_an_earlier_unit_is_worth_nothing,
         the_scope_of_another_open_unit_is_worth_nothing, a_token_of_another_backend_is_worth_nothing,
+        each_kind_of_value_is_worth_nothing_where_another_belongs,
     ):  # fmt: skip
         yield Script(14, function.__name__.replace("_", " "), function)
     for name, call in STAYING.items():

@@ -221,6 +221,29 @@ async def two_projects_in_two_tasks(arena, repository):
     await asyncio.gather(turn(arena.a), turn(arena.b), turn(arena.a), turn(arena.b))
 
 
+ENDS_BY_HAND = ("COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "/**/ ; abort", "SELECT 1; COMMIT", "SELECT 1; ROLLBACK; BEGIN")
+
+
+@script(17)
+async def an_end_by_hand(arena, repository):
+    """SQL by hand that ends the transaction is refused, or noticed: the unit never says what is not so, nor reads on."""
+    for end in ENDS_BY_HAND:
+        called: list[int] = []
+        try:
+            async with arena.shared.narrow.project(arena.a.project_id) as session:
+                raw = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+                session.after_commit(lambda called=called: called.append(1))
+                await raw.execute(end)
+                await repository.list(session)
+        except DerwinError:
+            pass
+        assert session.outcome != "committed", f"{end}: the unit says committed"
+        assert not called, f"{end}: a callback ran"
+        assert ("SELECT" in end) == (session.outcome == "outcome unknown"), f"{end}: {session.outcome}"
+        async with arena.shared.narrow.project(arena.b.project_id) as other:
+            await only(other, repository, arena.b)
+
+
 @script(19)
 async def a_task_that_outlives_its_block(arena, repository):
     await outliving(arena, repository, arena.shared.narrow)
