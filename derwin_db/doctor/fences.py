@@ -11,6 +11,7 @@ from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
 from derwin_db.isolation.catalog.logins import Login, probe_login
 from derwin_db.isolation.catalog.statistics import value_statistics
+from derwin_db.isolation.catalog.stores import large_objects, open_stores
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
@@ -35,6 +36,7 @@ async def check_fences(opened: Any, login: str) -> list[Check]:
         *_check_seal(facts),
         *(await _check_statistics(opened) if not facts.is_distributed else ()),
         await _check_dropping(opened),
+        await _check_stores(opened, login),
     ]
 
 
@@ -56,6 +58,15 @@ async def _check_dropping(opened: Any) -> Check:
     well = "refused" if state == "A" else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
     fix = "ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS"
     return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=fix)
+
+
+async def _check_stores(opened: Any, login: str) -> Check:
+    stored = await large_objects(opened)
+    wrong = [f"{stored} large objects, which units of work of all projects can read and write"] * bool(stored)
+    is_open = bool(await open_stores(opened, login))
+    well = "are open to all projects, since only a superuser can take their functions from PUBLIC" if is_open else "are closed"
+    fix = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata, as a superuser, who can also REVOKE EXECUTE ... FROM PUBLIC"
+    return verdict("shared-stores", wrong, well=f"no large objects are stored; they {well}", fix=fix)
 
 
 def _check_logins(login: Login | None) -> list[Check]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "f5c2e8b04d69"
+HEAD_REVISION = "b9f4c62d8e37"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -59,6 +59,7 @@ CURRENT = {
     "scope_sealed": "scope_sealed.v2",
     "search_qa_tickets": "search_qa_tickets.v1",
     "search_rag_corpus": "search_rag_corpus.v1",
+    "shared_stores": "shared_stores.v1",
     "stamps": "stamps.v1",
     "table_policies_plain": "table_policies_plain.v2",
     "table_policies_sealed": "table_policies_sealed.v1",

@@ -89,6 +89,8 @@ def expression(table: sa.Table, column: sa.Column[Any]) -> str:
         return "project_id"
     if column.name == "id":
         return id_of(table.name, "n")
+    if column.name == "project_slug":
+        return "'p-' || replace(project_id::text, '-', '')"
     if column.name == "amount_usd":
         return "CASE WHEN n % 2 = 0 THEN 1 ELSE -1 END"  # the sign follows the kind
     targets = [key.column.table for key in column.foreign_keys if key.column.name == "id"]

@@ -36,6 +36,7 @@ from derwin_db.models.enums import Bucket, DiscoveryRoute
 from derwin_db.query.builders import param, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import entities
+from derwin_db.testing.history import writing_history
 
 MODELS = sorted(ProjectTable.__subclasses__(), key=lambda model: str(model.__tablename__))
 TEXT = "Ünïcode \U0001f41e 'quoted' \"double\" \\ back\n\ttab %s $1 {brace} :name"
@@ -44,7 +45,6 @@ EAST = timezone(timedelta(hours=5, minutes=30))
 TEXTS = {
     "content_hash": "0123456789abcdef" * 4,
     "classification": "data_integrity",
-    "project_slug": "round-trip",
     "storage_uri": "s3://bucket/key?versionId=1",
     "source_uri": "https://example.com/a%20b",
     "target_url": "https://example.com/",
@@ -152,6 +152,7 @@ async def values_of(session: ProjectSession, model: type[SQLModel], variant: int
         else:
             values[column.name] = sample(column, min(variant, 1))
     if table.name == "spend_ledger":
+        values["project_slug"] = (await repos.projects.current(session)).slug
         values["amount_usd"] = abs(values["amount_usd"]) * (1 if values["kind"] == "CHARGE" else -1)
     if table.name == "profile_evolution_logs":
         values["to_version"] = 2**31 - 2  # the profile's own entry has 1
@@ -185,6 +186,12 @@ def columns_of(row: Any) -> dict[str, tuple[type, Any]]:
 @pytest.mark.parametrize("variant", range(3), ids=["ordinary", "edge", "null"])
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: str(model.__tablename__))
 class TestColumns:
+    @pytest.fixture(autouse=True)
+    async def past(self, session):
+        """Times and rules are taken as they are given: these tests write every column."""
+        async with writing_history(session):
+            yield
+
     async def test_reads_what_the_orm_reads(self, session, model, variant):
         values = await values_of(session, model, variant)
         returned = await written(session, model, values)
@@ -200,13 +207,13 @@ class TestColumns:
     async def test_stores_what_the_orm_stores(self, db, session, other_project, model, variant):
         values = await values_of(session, model, variant)
         row = await written(session, model, values)
-        async with db.project(other_project.id) as other:
+        async with db.project(other_project.id) as other, writing_history(other):
             theirs = await values_of(other, model, variant)
             row_id = theirs["id"]
             other.sql.add(model(project_id=other_project.id, **theirs))
             await other.sql.flush()
             by_orm = columns_of(await read(other, model, row_id))
-        ids = {column.name for column in table_of(model).c if isinstance(column.type, sa.Uuid)}
+        ids = {column.name for column in table_of(model).c if isinstance(column.type, sa.Uuid)} | {"project_slug"}
         mine = columns_of(row)
         assert {name: mine[name] for name in mine if name not in ids} == {
             name: by_orm[name] for name in by_orm if name not in ids

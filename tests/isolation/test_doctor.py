@@ -36,6 +36,7 @@ PLANTS = {
         "ALTER TABLE public.raw_signals DROP CONSTRAINT fk_raw_signals_run_id",
     ),
     "statistics": ("ALTER TABLE public.qa_tickets ALTER COLUMN title SET STATISTICS 100",),
+    "shared-stores": ("SELECT lo_create(0)",),
     "drop-owned": ("ALTER EVENT TRIGGER derwin_keep_fences DISABLE",),
     "triggers": ("ALTER TABLE public.spend_ledger DISABLE TRIGGER derwin_append_only_row",),
     "indexes": (

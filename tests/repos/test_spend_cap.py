@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from derwin_db import ProjectSession, repos
 from derwin_db.errors import BudgetExceeded
 from derwin_db.models import SpendCap
+from derwin_db.testing.history import writing_history
 from tests.repos.rows import NOW, a_charge, a_credit
 
 DAY = timedelta(days=1)
@@ -60,15 +61,16 @@ class TestCap:
     @pytest.mark.parametrize("days", [1, 30, 100, 150, 200, 300])
     async def test_its_window_is_as_long_in_every_zone(self, session: ProjectSession, zone: str, days: int) -> None:
         await session.sql.execute(sa.text(f"SET LOCAL TimeZone = '{zone}'"))
-        for key, offset in (("in", "1 microsecond"), ("out", "0")):
-            await session.sql.execute(
-                sa.text(
-                    "INSERT INTO spend_ledger (project_id, project_slug, kind, source, amount_usd, idempotency_key,"
-                    " occurred_at, created_at) VALUES (:p, 'x', 'CHARGE', 'OTHER', 10, :key, now(),"
-                    f" now() - interval '{24 * days} hours' + interval '{offset}')"
-                ),
-                {"p": session.project_id, "key": key},
-            )
+        async with writing_history(session):
+            for key, offset in (("in", "1 microsecond"), ("out", "0")):
+                await session.sql.execute(
+                    sa.text(
+                        "INSERT INTO spend_ledger (project_id, project_slug, kind, source, amount_usd, idempotency_key,"
+                        " occurred_at, created_at) SELECT id, slug, 'CHARGE', 'OTHER', 10, :key, now(),"
+                        f" now() - interval '{24 * days} hours' + interval '{offset}' FROM public.projects"
+                    ),
+                    {"key": key},
+                )
         limit = cap("15", timedelta(days=days))
         await repos.spend_ledger.append(session, a_charge("a", "5"), cap=limit)
         with pytest.raises(BudgetExceeded):
