@@ -34,6 +34,7 @@ from derwin_db.translation.sqlstates import (
     EXACT,
     FOREIGN_ROW,
     LOST_STATEMENT,
+    LOST_VECTOR,
     NAMING_CLASSES,
     STILL_REFERRED_TO,
     WRONG_TYPE,
@@ -151,6 +152,8 @@ def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
         return Meaning(ProjectNotFound)
     if state in ("26000", "42P05") and _OF_THE_DRIVER in str(getattr(error, "message", "")):
         return LOST_STATEMENT
+    if state in ("42704", "42883", "42P01") and _is_about_vectors(error):
+        return LOST_VECTOR
     if state == "42501" and not _is_denied(error):
         return FOREIGN_ROW
     if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):
@@ -207,6 +210,11 @@ def _is_still_referred_to(error: BaseException, names: Names) -> bool:
     if not names.constraint or not names.table or names.constraint not in message:
         return False
     return names.table in message.rpartition(names.constraint)[2]
+
+
+def _is_about_vectors(error: BaseException) -> bool:
+    """Tell whether pgvector's type, or an operator on it, is what was not found."""
+    return re.search(r'"vector"|\bvector\b *(?:<|\))|(?:<[=#+-]>|<->).*\bvector\b', str(error)) is not None
 
 
 def _is_of_the_schema(name: str) -> bool:

@@ -10,6 +10,7 @@ from derwin_db.errors import (
     DatabaseTimeout,
     DatabaseUnavailable,
     DerwinError,
+    ExtensionMissing,
     InvalidInput,
     InvalidReference,
     InvalidStatement,
@@ -295,6 +296,12 @@ LOST_STATEMENT = Meaning(
     ConfigurationError,
     "Prepared statements do not survive between statements: a transaction pooler stands before the server",
     _POOLER,
+)
+
+LOST_VECTOR = Meaning(
+    ExtensionMissing,
+    "The database finds no pgvector: it was dropped, or moved to another schema while this service ran",
+    "Restart the service after a move; else, as an administrator, run `CREATE EXTENSION vector` in this database.",
 )
 
 FOREIGN_ROW = Meaning(ScopeError, "The database refused this row: a policy of its table does not allow it in this project")
