@@ -5,8 +5,9 @@
     instrument(db)
 
 Needs `derwin-db[otel]`. It calls the API alone; what exports, and where to, is the service's affair.
-Nothing here is imported, and nothing is measured, before `instrument` is called. A span holds no value, no SQL of a caller and no error's text. The
-project is an attribute of spans (`derwin.project.id`), never part of a name, and no dimension of a metric.
+Nothing here is imported, and nothing is measured, before `instrument` is called. A span holds no value, no SQL of a
+caller and no error's text. The project is an attribute of spans (`derwin.project.id`), never part of a name, and no
+dimension of a metric.
 """
 
 try:
