@@ -127,6 +127,7 @@ class Database:
             await asyncio.gather(*(pool.close() for pool in self.pools()))
         finally:
             self._forget_pools()
+            self._loop = None  # the next use may be on another one
 
     def _enter_loop(self) -> None:
         """See that this is the event loop of the connections. Those of a loop that is gone went with it."""

@@ -4,10 +4,17 @@
 
     instrument(db)
 
-Needs `derwin-db[otel]`, the API alone; which SDK exports, and where to, is the service's affair. Nothing here is imported, and
-nothing is measured, before `instrument` is called. A span holds no value, no SQL of a caller and no error's text. The
-project is an attribute of spans (`derwin.project.id`), never part of a name, and no dimension of a metric.
+Needs `derwin-db[otel]`. It calls the API alone; what exports, and where to, is the service's affair.
+Nothing here is imported, and nothing is measured, before `instrument` is called. A span holds no value, no SQL of a
+caller and no error's text. The project is an attribute of spans (`derwin.project.id`), never part of a name, and no
+dimension of a metric.
 """
+
+try:
+    import opentelemetry as _opentelemetry  # noqa: F401  # what follows needs it; said here in one sentence
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError("derwin_db.otel needs OpenTelemetry: pip install 'derwin-db[otel]'.", name=_error.name) from None
+
 
 from collections.abc import Callable
 from functools import partial

@@ -199,6 +199,9 @@ class Projects:
         check_input(data, ProjectCreate)
         project_id = project_id_of(data.slug)
         if await session.fetch(_has_ledger_statement(), {"id": project_id}):
+            reads: Any = self._admin_reads  # they take this kind of session
+            if await reads.exists(session, project_id):
+                raise Conflict("A project with this slug exists already.")
             raise Conflict("The ledger of a former project with this slug is still on the books. Choose another slug.")
         values = {name: getattr(data, name) for name in ProjectCreate.model_fields}
         row = (await session.fetch(_create_statement(), {**values, "id": project_id}))[0]

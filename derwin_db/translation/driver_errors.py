@@ -35,6 +35,7 @@ from derwin_db.translation.sqlstates import (
     FOREIGN_ROW,
     FULL_WAL,
     LOST_STATEMENT,
+    LOST_VECTOR,
     NAMING_CLASSES,
     STILL_REFERRED_TO,
     WRONG_TYPE,
@@ -157,6 +158,8 @@ def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
         return LOST_STATEMENT
     if state == "53100" and _WAL_FOLDER in str(getattr(error, "message", "")):
         return FULL_WAL
+    if state in ("42704", "42883", "42P01") and _is_about_vectors(error):
+        return LOST_VECTOR
     if state == "42501" and not _is_denied(error):
         return FOREIGN_ROW
     if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):
@@ -213,6 +216,11 @@ def _is_still_referred_to(error: BaseException, names: Names) -> bool:
     if not names.constraint or not names.table or names.constraint not in message:
         return False
     return names.table in message.rpartition(names.constraint)[2]
+
+
+def _is_about_vectors(error: BaseException) -> bool:
+    """Tell whether pgvector's type, or an operator on it, is what was not found."""
+    return re.search(r'"vector"|\bvector\b *(?:<|\))|(?:<[=#+-]>|<->).*\bvector\b', str(error)) is not None
 
 
 def _is_of_the_schema(name: str) -> bool:

@@ -10,6 +10,7 @@ from derwin_db.errors import (
     DatabaseTimeout,
     DatabaseUnavailable,
     DerwinError,
+    ExtensionMissing,
     InvalidInput,
     InvalidReference,
     InvalidStatement,
@@ -303,6 +304,12 @@ FULL_WAL = Meaning(
     "Free space there, then start the server again where it does not come back by itself.",
 )
 """A full disk of the data stops writes alone; without its log the server can't go on."""
+
+LOST_VECTOR = Meaning(
+    ExtensionMissing,
+    "The database finds no pgvector: it was dropped, or moved to another schema while this service ran",
+    "Restart the service after a move; else, as an administrator, run `CREATE EXTENSION vector` in this database.",
+)
 
 FOREIGN_ROW = Meaning(ScopeError, "The database refused this row: a policy of its table does not allow it in this project")
 

@@ -25,7 +25,8 @@ def table() -> str:
 def _parts(page: str) -> tuple[str, str, str]:
     before, begin, rest = page.partition(_BEGIN)
     inside, end, after = rest.partition(_END)
-    assert begin and end, "the page has no place for the table"
+    assert begin, "the page has no place for the table"
+    assert end, "the place for the table does not end"
     return before + begin, inside, end + after
 
 

@@ -58,6 +58,13 @@ class TestCreate:
         with pytest.raises(Conflict, match="slug exists"):
             await repos.projects.create(admin, a_project(slug=project.slug))
 
+    async def test_a_slug_that_is_taken_and_has_spent_is_no_former_projects(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            await repos.spend_ledger.append(session, a_charge())
+        with pytest.raises(Conflict, match="slug exists already"):
+            async with db.admin(reason="a test") as admin:
+                await repos.projects.create(admin, a_project(slug=project.slug))
+
     async def test_a_slug_whose_ledger_is_on_the_books_conflicts(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
             await repos.spend_ledger.append(session, a_charge())

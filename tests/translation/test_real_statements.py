@@ -15,6 +15,7 @@ from derwin_db.errors import (
     DatabaseTimeout,
     DatabaseUnavailable,
     DerwinError,
+    ExtensionMissing,
     InvalidInput,
     InvalidReference,
     InvalidStatement,
@@ -113,7 +114,7 @@ REAL = [
     ("VACUUM", "25001", ScopeError, "present state"),
     ("SET TRANSACTION READ ONLY;; DELETE FROM shop.lines", "25006", ScopeError, "read-only"),
     ("DROP TABLE shop.orders", "2BP01", Conflict, "depend on this one"),
-    ("SELECT shop.ends()", "2D000", ScopeError, "may not end the unit's transaction"),
+    ("SELECT shop.ends()", "2D000", ScopeError, "can't end its transaction"),
     ("SELECT shop.refuse()", "P0001", Conflict, "refused this"),
     ("SELECT lastval()", "55000", InvalidStatement, "not in the state"),
     ("COPY shop.orders FROM '/nowhere/canary'", "58P01", DatabaseUnavailable, "file that the server needs"),
@@ -127,8 +128,20 @@ REAL = [
     ("SET LOCAL ROLE canary_nobody;; SELECT * FROM shop.spend_ledger", "42501", ScopeError, "spend_ledger"),
     ("SET LOCAL ROLE derwin_app;; DELETE FROM public.spend_ledger", "42501", AppendOnlyViolation, "append-only"),
     ("SELECT shop.deep(1)", "54001", TooLarge, "nested deeper"),
+    ("SET LOCAL search_path = shop;; SELECT '[1]'::vector", "42704", ExtensionMissing, "moved to another schema"),
+    (
+        "SET LOCAL search_path = shop;; SELECT embedding <=> embedding FROM public.rag_corpus",
+        "42883",
+        ExtensionMissing,
+        "pgvector",
+    ),
     ("SELECT derwin_of_tomorrow()", "42883", SchemaOutOfDate, "derwin-db migrate"),
-    ("ALTER TABLE qa_tickets DROP COLUMN title;; SELECT qa_tickets.title FROM public.qa_tickets", "42703", SchemaOutOfDate, ""),
+    (
+        "ALTER TABLE qa_tickets DROP COLUMN title CASCADE;; SELECT qa_tickets.title FROM public.qa_tickets",
+        "42703",
+        SchemaOutOfDate,
+        "",
+    ),
     ("ALTER TABLE rag_corpus RENAME TO gone;; SELECT FROM public.rag_corpus", "42P01", SchemaOutOfDate, "derwin-db migrate"),
     ("SELECT qa_tickets.canary_colour FROM qa_tickets", "42703", InvalidStatement, "qa_tickets.canary_colour"),
 ]
@@ -243,6 +256,7 @@ class TestCauses:
 
         from derwin_db import repos
         from derwin_db.settings import Settings
+        from derwin_db.testing.factories import create_ticket
 
         calls = 0
         async with Database(**migrated.urls, settings=Settings(idle_in_transaction_timeout=0.2)) as impatient:
@@ -250,7 +264,7 @@ class TestCauses:
             async def thinks(session) -> None:
                 nonlocal calls
                 calls += 1
-                await repos.qa_tickets.count(session)
+                await create_ticket(session)
                 closed = session._connection.is_closed
                 while not closed():
                     await asyncio.sleep(0.01)
