@@ -145,8 +145,9 @@ def _from_sqlstate(error: BaseException, state: str) -> DerwinError:
 
 def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
     """Return what this error means: by its constraint, by what it is about, or by its SQLSTATE alone."""
-    if type(error).__name__ in _OUTDATED:
-        return CHANGED_SCHEMA
+    by_subject = _about(error, state)
+    if by_subject is not None:
+        return by_subject
     is_ours = names.schema in (None, "public")
     if state.startswith("23") and is_ours and names.constraint in BY_CONSTRAINT:
         return BY_CONSTRAINT[names.constraint]
@@ -154,17 +155,23 @@ def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
         return STILL_REFERRED_TO
     if state == "23503" and is_ours and names.constraint == f"fk_{names.table}_project_id" and names.table in _OURS:
         return Meaning(ProjectNotFound)
-    if state in ("26000", "42P05") and _OF_THE_DRIVER in str(getattr(error, "message", "")):
-        return LOST_STATEMENT
-    if state == "53100" and _WAL_FOLDER in str(getattr(error, "message", "")):
-        return FULL_WAL
-    if state in ("42704", "42883", "42P01") and _is_about_vectors(error):
-        return LOST_VECTOR
-    if state == "42501" and not _is_denied(error):
-        return FOREIGN_ROW
     if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):
         return Meaning(SchemaOutOfDate)
     return EXACT.get(state) or BY_CLASS.get(state[:2]) or Meaning(DerwinError)
+
+
+def _about(error: BaseException, state: str) -> Meaning | None:
+    """Return what an error means that the server's own words tell apart from others of its SQLSTATE."""
+    message = str(getattr(error, "message", "") or "")
+    if type(error).__name__ in _OUTDATED:
+        return CHANGED_SCHEMA
+    if state in ("26000", "42P05") and _OF_THE_DRIVER in message:
+        return LOST_STATEMENT
+    if state == "53100" and _WAL_FOLDER in message:
+        return FULL_WAL
+    if state in ("42704", "42883", "42P01") and _is_about_vectors(error):
+        return LOST_VECTOR
+    return FOREIGN_ROW if state == "42501" and not _is_denied(error) else None
 
 
 def _told(error: BaseException, state: str, names: Names) -> str:
