@@ -18,7 +18,8 @@ VOLATILE = """
 SELECT DISTINCT p.proname::text FROM pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.provolatile = 'v'
 AND has_function_privilege('derwin_app', p.oid, 'EXECUTE') AND p.prorettype NOT IN (
-    'internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype, 'index_am_handler'::regtype, 'table_am_handler'::regtype, 'tsm_handler'::regtype, 'language_handler'::regtype
+    'internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype, 'index_am_handler'::regtype, 'table_am_handler'::regtype,
+    'tsm_handler'::regtype, 'language_handler'::regtype
 )
 """
 
