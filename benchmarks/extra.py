@@ -28,7 +28,7 @@ async def filters(peer: Any, workload: Workload, rounds: int) -> dict[str, float
     project_id = workload.projects[0]
 
     async def call(which: dict[str, Any]) -> None:
-        async with peer._db.project(project_id) as session:
+        async with peer.database.project(project_id) as session:
             await repos.qa_tickets.list(session, **which)
 
     async def fixed() -> None:

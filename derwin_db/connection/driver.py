@@ -103,13 +103,15 @@ class ServerProcess(NamedTuple):
 class PooledConnection(asyncpg.Connection):
     """A connection that knows when it has to go, and what was seen of its server when it was made."""
 
-    __slots__ = ("activity_query_size", "expires_at", "process", "server_clock")
+    __slots__ = ("activity_query_size", "expires_at", "is_read_committed", "process", "server_clock")
 
     expires_at: float
     activity_query_size: int
     """How much of a statement pg_stat_activity shows. It changes with a restart alone, which ends this connection."""
     server_clock: float
     """The server's time less this machine's `time.monotonic()`, in seconds; behind the truth by the way of the answer."""
+    is_read_committed: bool
+    """Whether each statement of a transaction sees its own moment, as here it does by default."""
     process: ServerProcess | None
     """Who runs its statements; behind a transaction pooler nobody in particular."""
 
@@ -118,7 +120,8 @@ _SEEN = """
 SELECT pg_backend_pid() AS pid,
     (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) AS started_at,
     (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
-    extract(epoch FROM clock_timestamp())::float8 AS clock
+    extract(epoch FROM clock_timestamp())::float8 AS clock,
+    current_setting('default_transaction_isolation') = 'read committed' AS is_read_committed
 """
 
 
@@ -129,6 +132,7 @@ async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> No
     assert seen is not None
     connection.server_clock = seen["clock"] - time.monotonic()
     connection.activity_query_size = seen["activity_query_size"]
+    connection.is_read_committed = seen["is_read_committed"]
     connection.process = None if is_pooled else ServerProcess(seen["pid"], seen["started_at"])
 
 
@@ -148,8 +152,10 @@ async def terminate(opened: Connection, process: ServerProcess) -> bool:
     return tag == "SELECT 0"
 
 
-CHECKS_CLIENT = "SET client_connection_check_interval = '2s'"
-"""Has the server look, while a statement runs, whether its client is there still."""
+def session_setup(role: str | None) -> str:
+    """Return what is set on a connection between units: the server looks whether its client is there, the role is taken."""
+    checks = "SET client_connection_check_interval = '2s'"
+    return checks if role is None else f"{checks}; SET ROLE {role}"
 
 
 def pooled_arguments(connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str]) -> dict[str, Any]:

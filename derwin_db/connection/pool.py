@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from derwin_db.connection.driver import (
-    CHECKS_CLIENT,
     PooledConnection,
     ServerProcess,
     clean,
@@ -31,6 +30,7 @@ from derwin_db.connection.driver import (
     pooled_arguments,
     refuse_what_was_kept,
     session_settings,
+    session_setup,
     terminate,
 )
 from derwin_db.connection.facts import ServerFacts
@@ -40,7 +40,7 @@ from derwin_db.isolation.preamble import Preamble
 from derwin_db.isolation.seal import Seal
 from derwin_db.observe.events import Endpoint, Observer, PoolWatch
 from derwin_db.settings.url import ConnectionInfo
-from derwin_db.translation.driver_errors import sqlstate_of, translate
+from derwin_db.translation.driver_errors import is_connection_lost, sqlstate_of, translate
 
 if TYPE_CHECKING:
     from derwin_db.settings import Settings
@@ -96,7 +96,7 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
-        self._setup = CHECKS_CLIENT if role is None else f"{CHECKS_CLIENT}; SET ROLE {role}"
+        self._setup = session_setup(role)
         self._given_up: set[ServerProcess] = set()
         self._ending: asyncio.Task[None] | None = None
         server_settings = {"application_name": connection.application_name or _APPLICATION}
@@ -354,14 +354,17 @@ class Pool:
         A server that is full or starting is asked again for as long as a caller waits, each for as long as it may.
         """
         while True:
+            is_made = False
             try:
                 connecting = connect_pooled(self._arguments)
                 connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
+                is_made = True
                 await self._set_up(connection)
                 break
             except Exception as error:
                 refusal = _refused(error, self._info)
-                if sqlstate_of(error) not in _COMES_BACK or not isinstance(refusal, DatabaseUnavailable):
+                comes_back = sqlstate_of(error) in _COMES_BACK or (is_made and is_connection_lost(error))
+                if not comes_back or not isinstance(refusal, DatabaseUnavailable):
                     raise refusal from None
                 for waiter in self._waiters:
                     waiter.refusal = refusal

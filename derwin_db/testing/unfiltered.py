@@ -59,7 +59,8 @@ def unfiltered(statement: Statement[Any], choose: Choose = lambda _statement, _n
     twin = copy.copy(statement)
     twin.sql = _sql_without(statement, statement, choose)
     if statement.reads:
-        twin.alone = statement.alone._replace(sql=_sql_without(statement, statement.alone, choose))
+        _, arguments, scope_at = statement.alone
+        twin.alone = AloneForm(_sql_without(statement, statement.alone, choose), arguments, scope_at)
     return twin
 
 

@@ -61,6 +61,8 @@ class Reader:
     async def _read_on(
         self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
     ) -> Sequence[Any]:
+        if not connection.is_read_committed:
+            raise NeedsTransaction  # by the server's settings a unit sees one moment in all its statements
         records = await self._fetch(connection, source, statement, arguments)
         known = source.preamble.known_projects
         if self._project_id not in known:
@@ -109,6 +111,8 @@ class Reader:
             NeedsTransaction where it found no scope.
         """
         state = sqlstate_of(error)
+        if isinstance(error, NeedsTransaction):
+            raise error
         if state == SqlState.NO_SCOPE:
             self._backend.misplaced += 1
             logger.warning("%s was planned past its scope; it runs in a transaction", statement.name)

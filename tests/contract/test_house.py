@@ -23,7 +23,7 @@ class TestFolders:
 
     def test_only_units_of_work_begin_and_end_transactions(self) -> None:
         """Whoever else is here connects for itself."""
-        own = {"unit/transaction.py", "unit/backend.py", "isolation/preamble.py", "session.py"}
+        own = {"unit/transaction.py", "unit/lent.py", "unit/backend.py", "isolation/preamble.py", "session.py"}
         others = {
             "connection/driver.py",
             "connection/facts.py",

@@ -39,7 +39,6 @@ PRIVATE = {
     (sa.sql.selectable, "_OffsetLimitParam"),
     # SQLAlchemy: rows get their state, the tables their models
     (ClassManager, "STATE_ATTR"),
-    (sqlmodel.SQLModel, "_sa_registry"),
     # SQLModel: the type of a model's configuration
     (sqlmodel, "_compat"),
     # asyncpg: a connection goes back as it came
@@ -51,7 +50,6 @@ PRIVATE = {
     # asyncio: a socket whose loop is closed; a coroutine that is stepped by hand
     (asyncio.selector_events._SelectorTransport, "_sock"),
     (asyncio.Future, "_asyncio_future_blocking"),
-    (asyncio, "_get_running_loop"),
 }
 """What is private by its name, with the class or module that has it."""
 

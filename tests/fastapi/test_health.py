@@ -96,4 +96,5 @@ class TestReady:
             assert await connection.fetchval("SELECT current_user") == "derwin_app"
             assert await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on"
             with pytest.raises(asyncpg.PostgresError, match="no project scope is set"):
-                await connection.fetchval("SELECT count(*) FROM public.projects")
+                async with connection.transaction():
+                    await connection.fetchval("SELECT count(*) FROM public.projects")

@@ -275,6 +275,7 @@ async def outliving(arena, repository, database):
     }
     with contextlib.closing(begun):
         async with database.project(arena.b.project_id) as other:
+            await other._connected()  # what it only reads would hold no connection
             await only(other, repository, arena.b)
             for name, call in late.items():
                 try:
