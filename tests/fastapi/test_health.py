@@ -95,6 +95,7 @@ class TestReady:
             connection = await unit._connected()
             assert await connection.fetchval("SELECT current_user") == "derwin_app"
             assert await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on"
+            await connection.execute("SAVEPOINT looking")
             with pytest.raises(asyncpg.PostgresError, match="no project scope is set"):
-                async with connection.transaction():
-                    await connection.fetchval("SELECT count(*) FROM public.projects")
+                await connection.fetchval("SELECT count(*) FROM public.projects")
+            await connection.execute("ROLLBACK TO looking")
