@@ -10,6 +10,7 @@ REFERENCE = "asyncpg"
 _WHERE = {
     "asyncpg_autocommit": "driver.Wire",
     "asyncpg": "driver.Reference",
+    "asyncpg_no_pool": "driver.Bare",
     "asyncpg_naive": "driver.Naive",
     "derwin": "derwin.Derwin",
     "sqlalchemy_core_unscoped": "sqlalchemy.Core",

@@ -188,6 +188,42 @@ class Reference(_Driver):
             )
 
 
+class Bare(Reference):
+    """The reference without asyncpg's pool: a list of connections, and nothing between it and them."""
+
+    name: ClassVar[str] = "asyncpg_no_pool"
+
+    async def open(self, database: TestDatabase, workload: Workload) -> None:
+        await super().open(database, workload)
+        login = self._login(database)
+        self._free = [await connect(login, command_timeout=30) for _ in range(POOL_SIZE)]
+        for connection in self._free:
+            await connection.execute("SET jit = off")
+            await decode_json(connection)
+
+    async def close(self) -> None:
+        for connection in self._free:
+            await connection.close()
+        await super().close()
+
+    @asynccontextmanager
+    async def unit(self, project_id: UUID, *, settings: str = "") -> AsyncIterator[Any]:
+        connection = self._free.pop()  # as many as there are callers
+        try:
+            sealed = token(self._key, project_id, connection.get_server_pid())
+            await connection.execute(
+                f"{_PAD}BEGIN; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{sealed}'); {settings}"
+            )
+            try:
+                yield connection
+            except BaseException:
+                await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+        finally:
+            self._free.append(connection)
+
+
 class Naive(Reference):
     """The same safety in five round trips: BEGIN, the role, the scope, the statement, COMMIT."""
 

@@ -261,6 +261,7 @@ async def outliving(arena, repository, database):
         prepared = await raw.prepare(query)
         cursor = await raw.cursor(query)
         fetch, begun, declared, transaction = raw.fetch, raw.fetch(query), raw.cursor(query), raw.transaction()
+        iterator = aiter(raw.cursor(query))
     late = {
         "the session": lambda: repository.list(session),
         "session.sql": lambda: sql.execute(sa.text(query)),
@@ -271,6 +272,7 @@ async def outliving(arena, repository, database):
         "a prepared statement": prepared.fetch,
         "a cursor": lambda: cursor.fetch(1),
         "a cursor that waits to be opened": lambda: declared,
+        "an iterator": lambda: anext(iterator),
         "a transaction": transaction.start,
     }
     with contextlib.closing(begun):
