@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from benchmarks.peers.base import COLUMNS, new_ticket
 from derwin_db import Database, repos
+from derwin_db.connection.pool import DataSource
 from derwin_db.isolation.preamble import Preamble
 from derwin_db.isolation.seal import Seal
 from derwin_db.models import QATicketCreate, QATicketUpdate
@@ -33,6 +34,10 @@ def _record(row_id: UUID) -> dict[str, Any]:
 
 class _Connection:
     """Answers at once, always the same."""
+
+    activity_query_size = 1024
+    is_read_committed = True
+    server_clock = 0.0
 
     def __init__(self, record: tuple[Any, ...]) -> None:
         self._record = record
@@ -69,7 +74,7 @@ class _Offline(Database):
     def __init__(self, pool: Any) -> None:
         super().__init__("postgresql://nobody@/nothing?host=/", settings=Settings())
         self._loop = asyncio.get_running_loop()
-        self._app = (pool, Preamble(Seal(b"1" * 64, b"2" * 64)))
+        self._app = DataSource(pool, Preamble(Seal(b"1" * 64, b"2" * 64)))
 
 
 async def run() -> dict[str, float]:

@@ -86,6 +86,7 @@ async def a_pool_that_is_exhausted(arena, repository):
     settings = Settings(pool_timeout=1.0)
     async with Database(url, settings=settings, **rest) as database, database.project(arena.a.project_id) as session:
         await only(session, repository, arena.a)
+        await session._connected()  # what it only reads would hold no connection
         await refused(lambda: reading(database, arena.b.project_id, repository), DatabaseUnavailable)
         await only(session, repository, arena.a)
 
