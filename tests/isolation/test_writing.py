@@ -26,7 +26,7 @@ MUTATIONS = {
     "qa_tickets.created_at beyond": "ALTER TABLE public.qa_tickets DROP CONSTRAINT ck_qa_tickets_created_at",
     "raw_signals.payload beyond": "ALTER TABLE public.raw_signals DROP CONSTRAINT ck_raw_signals_payload",
     "qa_tickets.description beyond": "ALTER TABLE public.qa_tickets DROP CONSTRAINT ck_qa_tickets_description",
-    "what is expected of qa_tickets.title": "ALTER TABLE public.qa_tickets ALTER COLUMN title SET STATISTICS 100",
+    "what is expected of qa_tickets.id": "ALTER TABLE public.qa_tickets ALTER COLUMN id SET STATISTICS 100",
 }
 """Guards that are taken down, by the beginning of the attack that notices."""
 
