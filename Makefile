@@ -11,7 +11,7 @@ BENCH_STAMP := $(VENV)/installed-bench
 MEASURE_STAMP := $(VENV)/installed-measure
 
 .DEFAULT_GOAL := help
-.PHONY: help install migrate seed serve studio test pythons long test-pooled test-wheel flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: fuzz help install migrate seed serve studio test pythons long test-pooled test-wheel flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -114,6 +114,9 @@ docs: $(STAMP) ## build the site of docs/ into site/, and check its links (needs
 
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (3 min)
 	$(BIN)/python -m tests.isolation
+
+fuzz: $(STAMP) ## statements at random by SQLsmith (Debian) as the service's login, for MINUTES (60)
+	$(BIN)/python -m tests.isolation.fuzz --minutes $(MINUTES)
 
 faults: $(STAMP) ## the long runs of the fault tests, with counts (an hour or more)
 	$(BIN)/python -m tests.faults

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "b9f4c62d8e37"
+HEAD_REVISION = "c1a7e94f3b60"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
@@ -49,6 +49,7 @@ CURRENT = {
     "keep_fences": "keep_fences.v1",
     "no_statistics": "no_statistics.v1",
     "plain_scope": "plain_scope.v2",
+    "profile_log": "profile_log.v1",
     "projects_policies_plain": "projects_policies_plain.v1",
     "projects_policies_sealed": "projects_policies_sealed.v1",
     "retention": "retention.v1",

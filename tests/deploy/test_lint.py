@@ -33,6 +33,11 @@ EXCUSED = {
     "e41a7c93d0b6": {
         "prefer-robust-stmts": "columns, triggers and policy come in one transaction, or none of them",
     },
+    "e4b1d7a93c58": {
+        "ban-drop-constraint": "the check on amounts comes back stricter, in the same transaction",
+        "changing-column-type": "a scale that is taken away rewrites nothing",
+        "prefer-robust-stmts": "checks that a stopped start left are dropped before",
+    },
 }
 
 
@@ -96,11 +101,15 @@ class TestRevisions:
             "c3d58f0e7a42": "embedding_new vector(1536)",
             "d92b6c41e8f5": "CREATE INDEX CONCURRENTLY",
             "e4b1d7a93c58": "NOT VALID",
-            "e5a1c0947b3f": "CREATE FUNCTION public.derwin_open",
+            "e5a1c0947b3f": "FUNCTION public.derwin_open",
             "f7c2a90e6b14": "CREATE FUNCTION public.derwin_stamp_evidence",
             "e41a7c93d0b6": "ADD COLUMN bits bit(1536)",
             "f52b8da4e1c7": "CREATE INDEX CONCURRENTLY",
             "063c9eb5f2d8": "DROP INDEX CONCURRENTLY",
+            "a8d3e51c7f26": "SET STATISTICS 0",
+            "f5c2e8b04d69": "derwin_scope",
+            "b9f4c62d8e37": "lo_create",
+            "c1a7e94f3b60": "derwin_check_profile_log",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

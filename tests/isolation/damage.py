@@ -216,13 +216,21 @@ def code_damage() -> Iterator[Damage]:
         yield Damage(
             f"{name} runs as the caller", (f"ALTER FUNCTION public.{name} SECURITY INVOKER",), "functions", at_start=True
         )
-    for name in ("derwin_refuse_change", "derwin_keep_evidence"):
+    guards = ("refuse_change", "keep_evidence", "stamp_evidence", "stamp_log", "check_mode_log", "check_mode", "check_ledger",
+              "check_profile_log")  # fmt: skip
+    for name in (f"derwin_{guard}" for guard in guards):
         yield Damage(f"{name}() lets everything pass", (f"{replace}.{name}() RETURNS trigger {trigger}",), "functions")
     definer = (
         "CREATE FUNCTION public.spy() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.qa_tickets'"
     )
     yield Damage("a SECURITY DEFINER function counts tickets", (definer,), "definer-functions")
+    yield Damage("a session may drop its own fences", ("DROP EVENT TRIGGER derwin_keep_fences",
+        "CREATE EVENT TRIGGER derwin_keep_fences ON ddl_command_start EXECUTE FUNCTION public.derwin_keep_fences()"),
+        "drop-owned")  # fmt: skip
+    yield Damage("a large object is stored", ("SELECT lo_create(0)",), "shared-stores")
     for table in TABLES:
+        gathered = f"ALTER TABLE public.{table} ALTER COLUMN id SET STATISTICS 10"
+        yield Damage(f"statistics of {table} are gathered", (gathered,), "statistics")
         view = f"CREATE VIEW public.spy AS SELECT * FROM public.{table}"
         yield Damage(f"a view of {table} reads as its owner", (view,), "views")
         nested = "CREATE VIEW public.spy2 WITH (security_invoker = true) AS SELECT * FROM public.spy"

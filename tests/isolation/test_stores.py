@@ -17,10 +17,9 @@ from derwin_db.testing.examples import example
 VOLATILE = """
 SELECT DISTINCT p.proname::text FROM pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.provolatile = 'v'
-AND has_function_privilege('derwin_app', p.oid, 'EXECUTE') AND p.prorettype NOT IN (
-    'internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype, 'index_am_handler'::regtype, 'table_am_handler'::regtype,
-    'tsm_handler'::regtype, 'language_handler'::regtype
-)
+AND has_function_privilege('derwin_app', p.oid, 'EXECUTE')
+AND p.prorettype NOT IN ('internal'::regtype, 'trigger'::regtype, 'event_trigger'::regtype, 'index_am_handler'::regtype,
+    'table_am_handler'::regtype, 'tsm_handler'::regtype, 'language_handler'::regtype)
 """
 
 READS = re.compile(
@@ -56,11 +55,9 @@ class TestFunctionsThatReachOtherSessions:
 
     async def test_those_that_look_at_the_caller_refuse(self, own_database, owner):
         calls = (
-            "pg_create_physical_replication_slot('spy')",
-            "pg_import_system_collations('public')",
-            "pg_extension_config_dump('public.projects', '')",
-            "brin_summarize_new_values('public.pk_projects')",
-        )
+            "pg_create_physical_replication_slot('spy')", "pg_import_system_collations('public')",
+            "pg_extension_config_dump('public.projects', '')", "brin_summarize_new_values('public.pk_projects')",
+        )  # fmt: skip
         for call in calls:
             await owner.execute("BEGIN; SET LOCAL ROLE derwin_app")
             with pytest.raises(Exception, match=r"permission|privilege|owner|can only be called|superuser|not a BRIN"):

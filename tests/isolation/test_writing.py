@@ -2,6 +2,9 @@
 
 import pytest
 
+from tests.isolation.estimating import estimate_scripts
+from tests.isolation.fences import changed_arena, started_anyway
+from tests.isolation.mutations import first_failure
 from tests.isolation.writing import writing_scripts
 
 
@@ -9,6 +12,33 @@ class TestWriting:
     @pytest.mark.parametrize("script", list(writing_scripts()), ids=lambda script: script.title)
     async def test(self, arena, script):
         await script.run(arena)
+
+
+MUTATIONS = {
+    "evidence is kept": "DROP TRIGGER derwin_stamp_evidence ON public.audit_artifacts",
+    "a log is written now": "DROP TRIGGER derwin_stamp_log ON public.project_mode_logs",
+    "a log is written now and": "DROP TRIGGER derwin_check_mode_log ON public.project_mode_logs",
+    "a log is written": "DROP TRIGGER derwin_check_profile_log ON public.profile_evolution_logs",
+    "a mode that changes": "DROP TRIGGER derwin_check_mode ON public.projects",
+    "an entry under another name": "DROP TRIGGER derwin_check_ledger ON public.spend_ledger",
+    "money that would be rounded": "ALTER TABLE public.spend_ledger ALTER amount_usd TYPE numeric(14, 6)",
+    "the past of a project": "GRANT USAGE ON SCHEMA derwin TO derwin_app; GRANT ALL ON derwin.restoring TO derwin_app",
+    "qa_tickets.created_at beyond": "ALTER TABLE public.qa_tickets DROP CONSTRAINT ck_qa_tickets_created_at",
+    "raw_signals.payload beyond": "ALTER TABLE public.raw_signals DROP CONSTRAINT ck_raw_signals_payload",
+    "qa_tickets.description beyond": "ALTER TABLE public.qa_tickets DROP CONSTRAINT ck_qa_tickets_description",
+    "what is expected of qa_tickets.id": "ALTER TABLE public.qa_tickets ALTER COLUMN id SET STATISTICS 100",
+}
+"""Guards that are taken down, by the beginning of the attack that notices."""
+
+
+class TestGuardThatIsOut:
+    @pytest.mark.parametrize("name", MUTATIONS)
+    async def test_is_noticed(self, server, ground, name):
+        script = next(each for each in (*writing_scripts(), *estimate_scripts()) if each.name.startswith(name))
+
+        with started_anyway():
+            async with changed_arena(server, ground, MUTATIONS[name]) as arena:
+                assert await first_failure(arena, [script]) == script.title
 
 
 class TestLedgerOfAGoneProject:

@@ -99,7 +99,11 @@ async def a_log_is_written_now_and_says_what_happened(arena: Arena) -> None:
             c.name for c in table_of(repos.profile_evolution_logs.model).c if c.name not in ("project_id", "id", "created_at")
         )
         values = names.replace("to_version", "to_version + 1000")
-        row = await raw.fetchrow(EVOLUTION_LOG.format(columns=names, values=values))
+        forged = EVOLUTION_LOG.format(columns=names, values=values)
+        await refused(raw, forged, constraint="ck_profile_evolution_logs_is_true")
+        await raw.execute("UPDATE public.project_profiles SET version = (SELECT to_version + 1000 FROM "
+                          "public.profile_evolution_logs ORDER BY created_at LIMIT 1)")  # fmt: skip
+        row = await raw.fetchrow(forged)
         assert row["created_at"] >= row["now"], row
 
     await in_a_unit(arena, attack)

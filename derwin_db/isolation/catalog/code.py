@@ -15,6 +15,7 @@ STAMPS = {
     ("profile_evolution_logs", "derwin_stamp_log"),
     ("project_mode_logs", "derwin_check_mode_log"),
     ("projects", "derwin_check_mode"),
+    ("profile_evolution_logs", "derwin_check_profile_log"),
     ("spend_ledger", "derwin_check_ledger"),
 }
 """What stamps and checks rows as they are written. Not on a distributed server: they look at other tables."""
@@ -77,7 +78,7 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
         **sql.function_bodies("retention", project_is_gone=gone),
         **sql.function_bodies("history"),
         **sql.function_bodies("keep_fences"),
-        **({} if is_distributed else sql.function_bodies("stamps")),
+        **({} if is_distributed else {**sql.function_bodies("stamps"), **sql.function_bodies("profile_log")}),
     }
 
 
