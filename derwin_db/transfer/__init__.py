@@ -74,18 +74,27 @@ async def export_project(
             writer = Writer(compressed)
             header = {"format": FORMAT, "version": VERSION, "revision": HEAD_REVISION, "slug": root.slug, "rows": counts}
             writer.line(json.dumps({**header, "exported_at": (now or datetime.now(UTC)).isoformat()}))
-            async for row in session.stream(export_statement("projects"), {}):
-                writer.line(row_line("projects", row))
+            await _write_table(session, writer, "projects", 1, None)
             for name in TABLES:
-                done = 0
-                async for row in session.stream(export_statement(name), {}):
-                    writer.line(row_line(name, row))
-                    done += 1
-                    if progress is not None and (done % BATCH == 0 or done == counts[name]):
-                        progress(name, done, counts[name])
-                report.rows[name] = done
+                report.rows[name] = await _write_table(session, writer, name, counts[name], progress)
             writer.line(json.dumps({"end": True, "rows": report.rows, "sha256": writer.digest()}))
     return report
+
+
+async def _write_table(session: ProjectSession, writer: Writer, name: str, total: int, progress: Progress | None) -> int:
+    """Write the rows of a table, a batch at a time off the event loop: compressing takes its time. Returns how many."""
+    lines: list[str] = []
+    count = 0
+    async for row in session.stream(export_statement(name), {}):
+        lines.append(row_line(name, row))
+        count += 1
+        if len(lines) == BATCH or count == total:
+            await asyncio.to_thread(writer.lines, lines)
+            lines = []
+            if progress is not None:
+                progress(name, count, total)
+    await asyncio.to_thread(writer.lines, lines)
+    return count
 
 
 async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | None = None) -> Report:
