@@ -8,6 +8,7 @@ nobody sees the project before it is whole, and whatever ends the import earlier
 """
 
 import asyncio
+import errno
 import json
 import tempfile
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from uuid import UUID
 import zstandard
 
 from derwin_db import repos
-from derwin_db.errors import Conflict, InvalidInput
+from derwin_db.errors import Conflict, InvalidInput, StorageFull
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.observe.progress import Progress
 from derwin_db.repos.rules.history import close_history, open_history
@@ -106,8 +107,19 @@ async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | 
     Errors:
         InvalidInput for a file that is no export, truncated, altered or of another revision; TooLarge for one that takes more
         memory than DERWIN_IMPORT_MEMORY_MIB; Conflict where the project exists, or its ledger says otherwise;
-        ConfigurationError without the owner's login, and on Citus.
+        ConfigurationError without the owner's login, and on Citus; StorageFull without room for temporary files.
     """
+    try:
+        return await _import(db, source, progress)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StorageFull(
+            f"There is no room in {tempfile.gettempdir()} for temporary files of the import. Nothing was imported."
+        ) from None
+
+
+async def _import(db: Opener, source: IO[bytes], progress: Progress | None) -> Report:
     limits = Limits(db.settings.import_memory_mib)
     with ExitStack() as stack:
         twice = _Twice(source, stack)
