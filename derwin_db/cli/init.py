@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from derwin_db.cli.output import command, json_option, show
+from derwin_db.cli.output import command, json_option, replacing, show
 from derwin_db.errors import ConfigurationError
 
 FILES = {".env": "env.txt", "service.py": "service.txt"}
@@ -29,6 +29,7 @@ def init(folder: Path, as_json: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     starter = Path(__file__).parent / "starter"
     for name, source in FILES.items():
-        (folder / name).write_text((starter / source).read_text(encoding="utf-8"), encoding="utf-8")
+        with replacing(folder / name) as file:
+            file.write((starter / source).read_bytes())
     written = [str(folder / name) for name in FILES]
     show({"written": written}, f"Written: {', '.join(written)}\n{NEXT}", as_json=as_json)

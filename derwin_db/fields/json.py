@@ -13,20 +13,25 @@ JSON_BYTES = 1024 * 1024
 
 JSON_DEPTH = 64
 
+_TOO_LARGE = f"JSON should have at most {JSON_BYTES} bytes"
+
 
 def check_json(value: Any) -> Any:
     """Refuse what jsonb refuses or changes: NaN, NUL, lone surrogates, big integers, depth over 64, more than 1 MiB."""
-    _walk_json(value, 1)
+    _walk_json(value, 1, JSON_BYTES)
     if len(json.dumps(value, ensure_ascii=False).encode()) > JSON_BYTES:
-        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
+        raise refuse("too_large", _TOO_LARGE)
     return value
 
 
-def _walk_json(value: Any, depth: int) -> None:
+def _walk_json(value: Any, depth: int, room: int) -> int:
+    """Look at the value and all in it. Returns how many bytes are left of the room; ends where there are none."""
     if depth > JSON_DEPTH:
         raise refuse("json", f"JSON should have at most {JSON_DEPTH} levels")
     kind = type(value)
+    room -= 1  # the least that a value takes
     if kind is str:
+        room -= len(value)
         check_text(value)
     elif kind is int:
         if abs(value) > JSON_INTEGER:
@@ -39,12 +44,15 @@ def _walk_json(value: Any, depth: int) -> None:
             if type(key) is not str:
                 raise refuse("json", "A key in JSON is text")
             check_text(key)
-            _walk_json(item, depth + 1)
+            room = _walk_json(item, depth + 1, room - len(key))
     elif kind is list:
         for item in value:
-            _walk_json(item, depth + 1)
+            room = _walk_json(item, depth + 1, room)
     elif value is not None and kind is not bool:
         raise refuse("json", "JSON holds text, numbers, booleans, null, lists and objects only")
+    if room < 0:
+        raise refuse("too_large", _TOO_LARGE)
+    return room
 
 
 def _json_object(value: object) -> dict[str, Any]:
@@ -56,7 +64,7 @@ def _json_object(value: object) -> dict[str, Any]:
 def check_json_size(value: Any) -> Any:
     """Refuse a JSON column of more than 1 MiB, for shapes whose depth their models bound."""
     if len(to_json(value)) > JSON_BYTES:
-        raise refuse("too_large", f"JSON should have at most {JSON_BYTES} bytes")
+        raise refuse("too_large", _TOO_LARGE)
     return value
 
 

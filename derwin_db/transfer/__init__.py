@@ -8,6 +8,7 @@ nobody sees the project before it is whole, and whatever ends the import earlier
 """
 
 import asyncio
+import errno
 import json
 import tempfile
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from uuid import UUID
 import zstandard
 
 from derwin_db import repos
-from derwin_db.errors import Conflict, InvalidInput
+from derwin_db.errors import Conflict, InvalidInput, StorageFull
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.observe.progress import Progress
 from derwin_db.repos.rules.history import close_history, open_history
@@ -74,18 +75,27 @@ async def export_project(
             writer = Writer(compressed)
             header = {"format": FORMAT, "version": VERSION, "revision": HEAD_REVISION, "slug": root.slug, "rows": counts}
             writer.line(json.dumps({**header, "exported_at": (now or datetime.now(UTC)).isoformat()}))
-            async for row in session.stream(export_statement("projects"), {}):
-                writer.line(row_line("projects", row))
+            await _write_table(session, writer, "projects", 1, None)
             for name in TABLES:
-                done = 0
-                async for row in session.stream(export_statement(name), {}):
-                    writer.line(row_line(name, row))
-                    done += 1
-                    if progress is not None and (done % BATCH == 0 or done == counts[name]):
-                        progress(name, done, counts[name])
-                report.rows[name] = done
+                report.rows[name] = await _write_table(session, writer, name, counts[name], progress)
             writer.line(json.dumps({"end": True, "rows": report.rows, "sha256": writer.digest()}))
     return report
+
+
+async def _write_table(session: ProjectSession, writer: Writer, name: str, total: int, progress: Progress | None) -> int:
+    """Write the rows of a table, a batch at a time off the event loop: compressing takes its time. Returns how many."""
+    lines: list[str] = []
+    count = 0
+    async for row in session.stream(export_statement(name), {}):
+        lines.append(row_line(name, row))
+        count += 1
+        if len(lines) == BATCH or count == total:
+            await asyncio.to_thread(writer.lines, lines)
+            lines = []
+            if progress is not None:
+                progress(name, count, total)
+    await asyncio.to_thread(writer.lines, lines)
+    return count
 
 
 async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | None = None) -> Report:
@@ -97,8 +107,19 @@ async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | 
     Errors:
         InvalidInput for a file that is no export, truncated, altered or of another revision; TooLarge for one that takes more
         memory than DERWIN_IMPORT_MEMORY_MIB; Conflict where the project exists, or its ledger says otherwise;
-        ConfigurationError without the owner's login, and on Citus.
+        ConfigurationError without the owner's login, and on Citus; StorageFull without room for temporary files.
     """
+    try:
+        return await _import(db, source, progress)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StorageFull(
+            f"There is no room in {tempfile.gettempdir()} for temporary files of the import. Nothing was imported."
+        ) from None
+
+
+async def _import(db: Opener, source: IO[bytes], progress: Progress | None) -> Report:
     limits = Limits(db.settings.import_memory_mib)
     with ExitStack() as stack:
         twice = _Twice(source, stack)

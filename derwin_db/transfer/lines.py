@@ -8,7 +8,7 @@ that could change it.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -59,6 +59,11 @@ class Writer:
         data = text.encode() + b"\n"
         self._sum.update(data)
         self._sink.write(data)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write several lines."""
+        for text in texts:
+            self.line(text)
 
     def digest(self) -> str:
         """Return the SHA-256 of all lines so far."""

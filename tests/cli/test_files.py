@@ -83,3 +83,16 @@ class TestExport:
         assert run("seed", environment=environment).returncode == 0
         assert run("export", "lifeline", "--output", str(tmp_path / "out"), environment=environment).returncode == 0
         assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
+
+
+class TestInit:
+    def test_its_files_are_private(self, tmp_path: Path) -> None:
+        assert run("init", str(tmp_path / "new"), environment={}).returncode == 0
+        written = list((tmp_path / "new").iterdir())
+        assert {path.name for path in written} == {".env", "service.py"}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+
+    def test_a_folder_that_can_not_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        result = run("init", str(tmp_path / "file" / "new"), environment={})
+        assert (result.returncode, "Traceback" in result.stderr) == (3, False)

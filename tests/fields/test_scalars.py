@@ -220,6 +220,11 @@ class TestJsonObject:
         assert refuses(JsonObject, {"a": "x" * (JSON_BYTES - fixed + 1)})
         assert refuses(JsonObject, {"a": "\u00e4" * (JSON_BYTES // 2)})
 
+    def test_what_is_far_too_large_is_not_looked_at_to_its_end(self):
+        """A kilobyte that is referred to a billion times: looking at all of it would take hours."""
+        many = ["x" * 1000] * 1000
+        assert refuses(JsonObject, {"a": [[many] * 1000] * 1000})
+
     @pytest.mark.parametrize("number", [2**53, -(2**53), 0, 2.0**53, -0.0, 5e-324])
     def test_numbers_that_stay_what_they_are(self, number):
         assert take(JsonObject, {"a": number}) == {"a": number}

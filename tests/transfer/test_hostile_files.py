@@ -1,6 +1,7 @@
 """An import is whole or nothing, whoever ends it and when; a file of anybody's making takes no memory, books or log line."""
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import zstandard
 
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
-from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, TooLarge
+from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, StorageFull, TooLarge
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.settings import Settings
@@ -259,6 +260,15 @@ class TestWholeOrNothing:
         again = io.BytesIO()
         await export_project(own_db, SLUG, again)
         assert lines_of(again.getvalue())[1:] == lines_of(exported)[1:]
+
+    async def test_without_room_for_the_copy_of_a_pipe(self, own_db: Database, monkeypatch) -> None:
+        def full() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("tempfile.TemporaryFile", full)
+        source: Any = object()
+        with pytest.raises(StorageFull, match="Nothing was imported"):
+            await import_project(own_db, source)
 
     async def test_without_the_owners_login(self, own_database: TestDatabase, own_db: Database, exported: bytes) -> None:
         urls = own_database.urls

@@ -92,7 +92,7 @@ def let_through(account: Account, *wanted: Path) -> None:
     for folder in wanted:
         for parent in reversed(folder.parents):
             if not parent.stat().st_mode & _SEARCH:
-                with contextlib.suppress(OSError):  # a file system without such lists: seen below
+                with contextlib.suppress(OSError, AttributeError):  # no such lists here: seen below
                     _grant_search(parent, account.uid)
     if not _reaches(account, wanted):
         raise ConfigurationError(
