@@ -110,12 +110,14 @@ def _compared(chosen: sa.Subquery) -> sa.Select[Any]:
     entry = ENTRIES.alias("entry")
     found = sa.select(_distance(entry).label("distance")).where(scope_of(entry), entry.c.id == chosen.c.id).limit(1)
     one = found.correlate(chosen).lateral("one")
-    return sa.select(chosen.c.apart, chosen.c.id, one.c.distance).select_from(chosen.join(one, sa.true()))
+    columns: tuple[sa.ColumnElement[Any], ...] = (chosen.c.apart, chosen.c.id, one.c.distance)
+    return sa.select(*columns).select_from(chosen.join(one, sa.true()))
 
 
 def _distances(compared: sa.Select[Any]) -> sa.Select[Any]:
     inner = compared.subquery("c")
-    return sa.select(inner.c.id, inner.c.distance)
+    columns: tuple[sa.ColumnElement[Any], ...] = (inner.c.id, inner.c.distance)
+    return sa.select(*columns)
 
 
 def _reach(kept: sa.CTE, first: sa.CTE) -> sa.CTE:
