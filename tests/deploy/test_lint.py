@@ -96,7 +96,7 @@ class TestRevisions:
             "c3d58f0e7a42": "embedding_new vector(1536)",
             "d92b6c41e8f5": "CREATE INDEX CONCURRENTLY",
             "e4b1d7a93c58": "NOT VALID",
-            "e5a1c0947b3f": "CREATE OR REPLACE FUNCTION public.derwin_open",
+            "e5a1c0947b3f": "CREATE FUNCTION public.derwin_open",
             "f7c2a90e6b14": "CREATE FUNCTION public.derwin_stamp_evidence",
             "e41a7c93d0b6": "ADD COLUMN bits bit(1536)",
             "f52b8da4e1c7": "CREATE INDEX CONCURRENTLY",
