@@ -79,6 +79,10 @@ def _one(column: sa.ColumnElement[Any]) -> Any:
     return sa.select(column).scalar_subquery()
 
 
+def _selected(*columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return sa.select(*columns)
+
+
 def _size(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.Integer())
 
@@ -110,12 +114,12 @@ def _compared(chosen: sa.Subquery) -> sa.Select[Any]:
     entry = ENTRIES.alias("entry")
     found = sa.select(_distance(entry).label("distance")).where(scope_of(entry), entry.c.id == chosen.c.id).limit(1)
     one = found.correlate(chosen).lateral("one")
-    return sa.select(chosen.c.apart, chosen.c.id, one.c.distance).select_from(chosen.join(one, sa.true()))
+    return _selected(chosen.c.apart, chosen.c.id, one.c.distance).select_from(chosen.join(one, sa.true()))
 
 
 def _distances(compared: sa.Select[Any]) -> sa.Select[Any]:
     inner = compared.subquery("c")
-    return sa.select(inner.c.id, inner.c.distance)
+    return _selected(inner.c.id, inner.c.distance)
 
 
 def _reach(kept: sa.CTE, first: sa.CTE) -> sa.CTE:
