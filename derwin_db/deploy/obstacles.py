@@ -30,10 +30,11 @@ FROM pg_catalog.pg_depend d
 JOIN pg_catalog.pg_class target ON target.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_class'::regclass
 JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_catalog.pg_rewrite'::regclass
 JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
-WHERE v.oid <> target.oid AND target.relnamespace = to_regnamespace('public') AND target.relname = ANY ($1::text[])
+WHERE v.oid <> target.oid AND v.relnamespace IS DISTINCT FROM to_regnamespace('derwin')
+AND target.relnamespace = to_regnamespace('public') AND target.relname = ANY ($1::text[])
 ORDER BY 1
 """
-"""Tables whose foreign keys lead to ours, and views that read them."""
+"""Tables whose foreign keys lead to ours, and views that read them, but for those of the schema derwin, which go along."""
 
 
 async def check_new_database(connection: Connection) -> None:

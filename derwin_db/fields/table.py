@@ -148,7 +148,8 @@ class Table(SQLModel, registry=OWN):
     @classmethod
     def _checked(cls, value: Any) -> Self:
         """Return the row itself, or one made of checked values."""
-        return value if isinstance(value, cls) else cls(**dict(read_model(cls).model_validate(value)))
+        table: Any = cls
+        return value if isinstance(value, cls) else cls(**dict(read_model(table).model_validate(value)))
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:

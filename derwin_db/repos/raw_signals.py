@@ -93,7 +93,8 @@ class RawSignals(WritableRepository[RawSignal]):
         for batch in self._batches(ordered, size, "signals"):
             values = columnwise(batch, _NAMES)
             values.update(run_id=run, id=[new_id() for _ in batch])
-            with naming_rows(*((signals, "signals") if isinstance(signals, Sequence) else (batch, "signals", given))):
+            given_rows, start = (signals, 0) if isinstance(signals, Sequence) else (batch, given)
+            with naming_rows(given_rows, "signals", start):
                 inserted += await session.execute(_ingest_statement(), values)
             given += len(batch)
         if inserted == 0 and not await session.fetch(_run_exists_statement(), {"run_id": run}):
