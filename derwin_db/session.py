@@ -31,6 +31,9 @@ R = TypeVar("R")
 admin_log: logging.Logger = logging.getLogger("derwin_db.admin")
 _STREAM_ROWS = 500
 _READ_ONLY = "25006"
+_UNSUPPORTED = "0A000"
+"""What a standby answers to BEGIN READ WRITE."""
+
 _STANDBY = "This server takes no writes now: it is a standby. After a fail-over, DATABASE_URL has to lead to the new primary."
 
 
@@ -213,7 +216,8 @@ class ProjectSession(UnitOfWork):
         is_held = (
             self.is_read_only or self._is_held_to_reading or self._sql is not None
         )  # SQL of a caller may have asked for it
-        if sqlstate_of(error) == _READ_ONLY and not is_held:
+        state = sqlstate_of(error)
+        if (state == _READ_ONLY or (state == _UNSUPPORTED and self._connection is None)) and not is_held:
             self._move(State.LOST)  # these connections lead to a server that was a primary once
             raise DatabaseUnavailable(_STANDBY) from None
         super()._fail(error)

@@ -25,6 +25,8 @@ class TestFolders:
         """Whoever else is here connects for itself."""
         own = {"unit/transaction.py", "unit/lent.py", "unit/backend.py", "isolation/preamble.py", "session.py"}
         others = {
+            "connection/pool.py",
+            "deploy/fences.py",
             "connection/driver.py",
             "connection/facts.py",
             "deploy/migrations.py",

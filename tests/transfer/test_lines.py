@@ -5,9 +5,10 @@ import io
 import pytest
 import zstandard
 
-from derwin_db.errors import InvalidInput
-from derwin_db.transfer import lines
-from derwin_db.transfer.lines import Lines
+from derwin_db.errors import InvalidInput, TooLarge
+from derwin_db.transfer.lines import Limits, Lines
+
+LIMITS = Limits(16)
 
 
 def packed(data: bytes) -> io.BytesIO:
@@ -15,14 +16,15 @@ def packed(data: bytes) -> io.BytesIO:
 
 
 class TestMemory:
-    def test_a_line_without_end_is_refused_before_it_is_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A few bytes may unpack to more than a machine holds: the line is given up at its limit, not at the file's end."""
-        monkeypatch.setattr(lines, "_LONGEST_LINE", 1 << 20)
-        source = packed(b"x" * (8 << 20))
-        with pytest.raises(InvalidInput, match="a line that no export writes"):
-            Lines(source).header()
+    def test_a_line_without_end_is_given_up_at_its_limit(self) -> None:
+        """A few bytes may unpack to more than a machine holds: it is not read to the file's end."""
+        with pytest.raises(TooLarge):
+            Lines(packed(b"x" * (8 * LIMITS.line_bytes)), LIMITS).header()
 
-    def test_a_line_at_the_limit_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lines, "_LONGEST_LINE", 100)
+    def test_a_line_at_the_limit_is_read(self) -> None:
         with pytest.raises(InvalidInput, match="truncated"):
-            Lines(packed(b"x" * 100)).header()
+            Lines(packed(b"x" * LIMITS.line_bytes), LIMITS).header()
+
+    def test_the_beginning_of_another_line_is_refused(self) -> None:
+        with pytest.raises(InvalidInput, match="truncated"):
+            list(Lines(packed(b"{"), LIMITS)._lines)
