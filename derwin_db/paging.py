@@ -1,7 +1,7 @@
-"""Pages and cursors: keyset paging, newest first.
+"""Pages and cursors: keyset paging, in the order of a column and of the id among rows that tie.
 
-A cursor holds the key of the last row and a digest over the project and the query that made it. It is not a secret: a
-forged one leads to another place among the rows of the same project, and nowhere else.
+A cursor holds the key of the last row and a digest over the project and the query that made it, its order included. It is not
+a secret: a forged one leads to another place among the rows of the same project, and nowhere else.
 """
 
 import base64
@@ -10,7 +10,8 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Generic, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -21,19 +22,26 @@ T = TypeVar("T")
 
 MAX_LIMIT = 500
 _DIGEST_BYTES = 12
-_KEY = struct.Struct(">q16s")
+_ID_BYTES = 16
+_LONGEST_CURSOR = 4096
+_INTEGER, _FLOAT = struct.Struct(">q"), struct.Struct(">d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Page(BaseModel, Generic[T]):
-    """One page of a list. `next_cursor` is None on the last one."""
+    """One page of a list. `next_cursor` is None on the last one.
+
+    With a total, `total` is how many rows the filters select, up to 10,000; `is_total_exact` says whether there are no more.
+    """
 
     # deferred: annotations alone make 14 classes at import
     model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
 
     items: list[T]
     next_cursor: str | None = None
+    total: int | None = None
+    is_total_exact: bool | None = None
 
 
 def check_limit(limit: object) -> int:
@@ -52,56 +60,60 @@ def query_digest(*parts: object) -> bytes:
     return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
-def encode_cursor(digest: bytes, created_at: datetime, row_id: UUID) -> str:
-    """Return the cursor that goes on behind this row."""
-    return encode_place(digest, (created_at - _EPOCH) // _MICROSECOND, row_id)
+def encode_cursor(digest: bytes, key: Any, row_id: UUID) -> str:
+    """Return the cursor that goes on behind this row: `key` is its value in the column of the order."""
+    place = _pack(key) + row_id.bytes
+    return base64.urlsafe_b64encode(place + _sign(digest, place)).decode().rstrip("=")
 
 
-def encode_place(digest: bytes, place: int, row_id: UUID) -> str:
-    """Return the cursor that goes on behind this row, in an order by a number and the id."""
-    key = _KEY.pack(place, row_id.bytes)
-    return base64.urlsafe_b64encode(key + _sign(digest, key)).decode().rstrip("=")
-
-
-def decode_cursor(cursor: object, digest: bytes) -> tuple[datetime, UUID]:
-    """Return the key that the cursor holds.
+def decode_cursor(cursor: object, digest: bytes, kind: type[Any] = datetime) -> tuple[Any, UUID]:
+    """Return the key that the cursor holds, of this type, and the id.
 
     Errors:
         InvalidCursor unless this query of this project made it.
     """
-    microseconds, row_id = decode_place(cursor, digest)
-    return _EPOCH + timedelta(microseconds=microseconds), row_id
-
-
-def decode_place(cursor: object, digest: bytes) -> tuple[int, UUID]:
-    """Return the number and the id that the cursor holds.
-
-    Errors:
-        InvalidCursor unless this query of this project made it.
-    """
-    length = -(-(_KEY.size + _DIGEST_BYTES) * 8 // 6)
-    if not isinstance(cursor, str) or len(cursor) != length or not cursor.isascii():
+    if not isinstance(cursor, str) or len(cursor) > _LONGEST_CURSOR or not cursor.isascii():
         raise InvalidCursor
     try:
-        raw = base64.b64decode(cursor + "=" * (-length % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise InvalidCursor from None
-    key, given = raw[: _KEY.size], raw[_KEY.size :]
-    if given != _sign(digest, key) or base64.urlsafe_b64encode(raw).decode().rstrip("=") != cursor:
+    place, given = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
+    if given != _sign(digest, place) or base64.urlsafe_b64encode(raw).decode().rstrip("=") != cursor:
         raise InvalidCursor
-    place, row_id = _KEY.unpack(key)
-    return place, UUID(bytes=row_id)
+    try:
+        return _unpack(place[:-_ID_BYTES], kind), UUID(bytes=place[-_ID_BYTES:])
+    except (struct.error, ValueError, OverflowError, InvalidOperation):
+        raise InvalidCursor from None
+
+
+def _pack(key: Any) -> bytes:
+    if isinstance(key, datetime):
+        return _INTEGER.pack((key - _EPOCH) // _MICROSECOND)
+    if isinstance(key, float):
+        return _FLOAT.pack(key)
+    return _INTEGER.pack(key) if isinstance(key, int) else str(key).encode()
+
+
+def _unpack(packed: bytes, kind: type[Any]) -> Any:
+    if kind is datetime:
+        return _EPOCH + timedelta(microseconds=_INTEGER.unpack(packed)[0])
+    if kind is float:
+        return _FLOAT.unpack(packed)[0]
+    if kind is int:
+        return _INTEGER.unpack(packed)[0]
+    return Decimal(packed.decode()) if kind is Decimal else packed.decode()
 
 
 def _sign(digest: bytes, key: bytes) -> bytes:
     return hashlib.blake2b(key, key=digest, digest_size=_DIGEST_BYTES).digest()
 
 
-def make_page(model: type[T], rows: Sequence[T], limit: int, digest: bytes) -> Page[T]:
-    """Return the page of up to `limit` rows; one row more says that there is another page."""
+def make_page(model: type[T], rows: Sequence[T], limit: int, digest: bytes, key: str = "created_at") -> Page[T]:
+    """Return the page of up to `limit` rows, ordered by `key`; one row more says that there is another page."""
     items = list(rows[:limit])
     cursor = None
     if len(rows) > limit:
-        last = items[-1]
-        cursor = encode_cursor(digest, last.created_at, last.id)  # type: ignore[attr-defined]  # every table has both
+        last: Any = items[-1]
+        cursor = encode_cursor(digest, getattr(last, key), last.id)
     return Page[model].model_construct(items=items, next_cursor=cursor)  # type: ignore[valid-type]  # the class of this model's pages

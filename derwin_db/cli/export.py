@@ -34,4 +34,5 @@ async def export(project: str, output: Path | None, as_json: bool) -> None:
             report = await export_project(db, project, sink, progress=bar)
     if output is not None:
         total = sum(report.rows.values())
-        show(vars(report), f"{report.slug}: {total:,} rows in {output}", as_json=as_json)
+        left_out = f". Left out, not fenced: {', '.join(report.left_out)}" if report.left_out else ""
+        show(vars(report), f"{report.slug}: {total:,} rows in {output}{left_out}", as_json=as_json)

@@ -1,23 +1,29 @@
 """`derwin-db migrate`."""
 
+from pathlib import Path
+
 import click
 
-from derwin_db.cli.output import command, json_option, log_to_stderr, show
-from derwin_db.deploy.migrations import MigrationSettings, upgrade
+from derwin_db.cli.output import command, json_option, log_to_stderr, show, then_option
+from derwin_db.deploy.migrations import MigrationSettings, upgrade, upgrade_service
 from derwin_db.deploy.targets import owner_connection
 
 
 @click.command()
 @click.option("--to", default="head", show_default=True, help="Revision to stop at.")
 @click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for another starter that migrates.")
+@then_option
 @json_option
 @command
-def migrate(to: str, wait: float, as_json: bool) -> None:
+def migrate(to: str, wait: float, then: Path | None, as_json: bool) -> None:
     """Bring the database to the newest revision. Safe to run from several starters at once, and again."""
     log_to_stderr("derwin_db.migrations", as_json=as_json)
     log_to_stderr("derwin_db.embedded", as_json=as_json)
     connection = owner_connection()
-    after = upgrade(MigrationSettings(connection, wait_seconds=wait), to)
+    settings = MigrationSettings(connection, wait_seconds=wait)
+    after = upgrade(settings, to)
+    if then is not None:
+        upgrade_service(settings, then)
     text = f"{connection.place} is at revision {after.current}" + (" (the newest)." if not after.pending else ".")
     show(
         {"database": connection.database, "current": after.current, "head": after.head, "pending": after.pending},

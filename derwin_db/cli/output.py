@@ -54,6 +54,9 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return _json(debug_option(function))
 
 
+then_option: Option = click.option(
+    "--then", type=click.Path(dir_okay=False, path_type=Path), help="alembic.ini of a service whose own revisions run after."
+)
 yes_option: Option = click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 
 

@@ -68,10 +68,10 @@ SELECT
         WHERE e.extname = 'vector'
     ) AS vector_schema,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
-    to_regclass('public.alembic_version') IS NOT NULL AS has_schema,
+    to_regclass('public.derwin_alembic_version') IS NOT NULL AS has_schema,
     EXISTS (
         SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles app ON app.rolname = 'derwin_app'
-        WHERE t.oid = to_regclass('public.alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
+        WHERE t.oid = to_regclass('public.derwin_alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
     ) AS has_grants,
     to_regnamespace('derwin') IS NOT NULL AS has_fences,
     login.rolsuper OR login.rolbypassrls OR EXISTS (
@@ -266,7 +266,7 @@ def schema_out_of_date(revision: str | None) -> SchemaOutOfDate:
         return SchemaOutOfDate("The database has no schema of derwin-db yet. Run `derwin-db migrate`.")
     if ", " in revision:
         return SchemaOutOfDate(
-            f"The table alembic_version has several rows: {revision}. Another program's migrations wrote there, or two "
+            f"The table derwin_alembic_version has several rows: {revision}. Another program's migrations wrote there, or two "
             "branches of revisions were applied. Leave the one that is true of this database; this code expects "
             f"{HEAD_REVISION}."
         )
@@ -282,11 +282,11 @@ async def read_revision(opened: Connection) -> str | None:
     Errors:
         The driver's own where the role may not read it.
     """
-    if await opened.fetchval("SELECT to_regclass('public.alembic_version') IS NULL"):
+    if await opened.fetchval("SELECT to_regclass('public.derwin_alembic_version') IS NULL"):
         return None
     return cast(
         "str | None",
-        await opened.fetchval("SELECT string_agg(version_num, ', ' ORDER BY version_num) FROM public.alembic_version"),
+        await opened.fetchval("SELECT string_agg(version_num, ', ' ORDER BY version_num) FROM public.derwin_alembic_version"),
     )
 
 

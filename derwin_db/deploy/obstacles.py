@@ -48,7 +48,7 @@ async def check_new_database(connection: Connection) -> None:
         raise ConfigurationError(
             f"The schema public of this database has tables of another application with names of ours: {', '.join(occupied)}. "
             "Take a database of its own, or move them: ALTER TABLE public.<name> SET SCHEMA <other>. (Or they are ours, and "
-            "alembic_version lost its row.) Nothing was changed."
+            "derwin_alembic_version lost its row.) Nothing was changed."
         )
 
 

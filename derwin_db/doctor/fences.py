@@ -10,6 +10,7 @@ from derwin_db.connection.facts import Facts, read_facts
 from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
 from derwin_db.isolation.catalog.logins import Login, probe_login
+from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.catalog.stores import large_objects, open_stores
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
@@ -128,7 +129,13 @@ async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
             "unfenced-tables",
             unfenced,
             well="every table with a project_id is fenced",
-            fix=f"fence it in the revision that makes it: sql.read('{sql.CURRENT['table_policies_sealed']}', table=...)",
+            fix="fence it in the revision that makes it: derwin_db.migrations.fence(op, ...)",
+        ),
+        verdict(
+            "own-tables",
+            await loose_tables(opened, is_sealed=is_sealed, look_for_more=True),
+            well="those of the service are fenced as ours are",
+            fix="a revision of the service: derwin_db.migrations.unfence and fence; REVOKE what is not ours",
         ),
     ]
 

@@ -55,7 +55,7 @@ async def check_schema(opened: Connection) -> Check:
         return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
     if revision == sql.HEAD_REVISION:
         return Check("schema", ok=True, detail=f"at {revision}, the newest revision")
-    fix = MIGRATE if ", " not in revision else "delete the rows of alembic_version that are not true of this database"
+    fix = MIGRATE if ", " not in revision else "delete the rows of derwin_alembic_version that are not true of this database"
     return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=fix)
 
 

@@ -13,11 +13,11 @@ from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError
 from derwin_db.fastapi.problem import failure
 from derwin_db.query.statement import Statement, scalars
-from derwin_db.sql import HEAD_REVISION
+from derwin_db.sql import HEAD_REVISION, VERSION_TABLE
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 
-_VERSIONS = sa.table("alembic_version", sa.column("version_num", sa.String), schema="public")
+_VERSIONS = sa.table(VERSION_TABLE, sa.column("version_num", sa.String), schema="public")
 
 
 class Health(BaseModel):

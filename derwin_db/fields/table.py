@@ -238,9 +238,16 @@ def reference(table: str, column: str, target: str, *, ondelete: str | None = No
 
 
 def index(table: str, *columns: str, where: str | None = None, unique: bool = False) -> sa.Index:
-    """Return a btree index that begins with project_id. A column may say its order: `"created_at DESC"`."""
-    parts = [sa.text(column) if " " in column else column for column in columns]
+    """Return a btree index that begins with project_id. A column may say its order: `"created_at DESC"`.
+
+    `"fingerprint text_pattern_ops"` serves `=` as ever, and the prefixes of texts in any collation.
+    """
+    ops = {column.split()[0]: "text_pattern_ops" for column in columns if column.endswith(" text_pattern_ops")}
+    plain = [column.removesuffix(" text_pattern_ops") for column in columns]
+    parts = [sa.text(column) if " " in column else column for column in plain]
     options: dict[str, Any] = {"postgresql_where": sa.text(where)} if where else {}
+    if ops:
+        options["postgresql_ops"] = ops
     return sa.Index(name_of("uq" if unique else "ix", table, columns), "project_id", *parts, unique=unique, **options)
 
 
@@ -282,6 +289,11 @@ def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
     """
     if metadata is not OWN.metadata or table.schema != SCHEMA or table.name not in ("projects", *PROJECT_TABLES):
         return  # a table of a service, maybe of the same name in another schema, or a copy that Alembic made
+    finish_columns(table)
+
+
+def finish_columns(table: sa.Table) -> None:
+    """Name the CHECKs of a table's columns, and leave defaults to the database."""
     for column in table.columns:
         column.default = None
         check = column.info.get("check") or _check_of(column.type)

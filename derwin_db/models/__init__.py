@@ -4,6 +4,7 @@ One file a table. No queries.
 """
 
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
+from derwin_db.models.batch import BatchReport, RowFailure
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
 from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
@@ -29,9 +30,9 @@ from derwin_db.models.qa_fix_attempt import (
     QAFixAttemptCreate,
 )
 from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
-from derwin_db.models.qa_ticket import QATicket, QATicketCreate, QATicketUpdate, TicketStatus
+from derwin_db.models.qa_ticket import QATicket, QATicketBrief, QATicketCreate, QATicketUpdate, TicketStatus
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
-from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
+from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalBrief, RawSignalCreate, SignalStatus
 from derwin_db.models.reads import (
     AuditArtifactRead,
     ClassificationTrustRead,
@@ -56,6 +57,7 @@ __all__ = [
     "AuditArtifact",
     "AuditArtifactCreate",
     "AuditArtifactRead",
+    "BatchReport",
     "Bucket",
     "ClassificationTrust",
     "ClassificationTrustRead",
@@ -106,6 +108,7 @@ __all__ = [
     "QARunCreate",
     "QARunRead",
     "QATicket",
+    "QATicketBrief",
     "QATicketCreate",
     "QATicketRead",
     "QATicketUpdate",
@@ -114,9 +117,11 @@ __all__ = [
     "RAGCorpusRead",
     "RAGCorpusUpdate",
     "RawSignal",
+    "RawSignalBrief",
     "RawSignalCreate",
     "RawSignalRead",
     "RiskTierRule",
+    "RowFailure",
     "RunStats",
     "RunStatus",
     "RunTrigger",

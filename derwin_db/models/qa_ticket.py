@@ -78,6 +78,29 @@ class QATicketCreate(QATicketFields, Input):
     """Input of `repos.qa_tickets.create`."""
 
 
+class QATicketBrief(Fields):
+    """A ticket without its long texts: what `repos.qa_tickets.list_brief` reads."""
+
+    project_id: UUID
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
+    run_id: UUID | None
+    title: str
+    severity: Severity
+    classification: str
+    status: TicketStatus
+    initial_bucket: Bucket | None
+    final_bucket: Bucket | None
+    confidence: float
+    risk_score: float
+    fingerprint: str | None
+    duplicate_of_id: UUID | None
+    external_ref: str | None
+    resolved_at: datetime | None
+    version: int
+
+
 class QATicketUpdate(Input):
     """Input of `repos.qa_tickets.update`. Status, bucket and duplicate have verbs of their own."""
 
@@ -110,11 +133,12 @@ class QATicket(Changing, QATicketFields, ProjectTable, table=True):
         reference("qa_tickets", "duplicate_of_id", "qa_tickets"),
         index("qa_tickets", "run_id"),
         index("qa_tickets", "duplicate_of_id"),
-        index("qa_tickets", "fingerprint"),
+        index("qa_tickets", "fingerprint text_pattern_ops"),
         paged("qa_tickets"),
         paged("qa_tickets", "status"),
         paged("qa_tickets", "final_bucket"),
-        paged("qa_tickets", "classification"),
+        paged("qa_tickets", "classification text_pattern_ops"),
+        index("qa_tickets", "risk_score DESC", "id DESC"),
         {"schema": SCHEMA},
     )
 

@@ -67,7 +67,7 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
         primary_key("rag_corpus"),
         owned_by_project("rag_corpus"),
         paged("rag_corpus"),
-        paged("rag_corpus", "classification"),
+        paged("rag_corpus", "classification text_pattern_ops"),
         sa.Index(
             "ix_rag_corpus_bits",
             "project_id",

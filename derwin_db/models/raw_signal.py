@@ -1,6 +1,7 @@
 """RawSignal: what a discovery route emits before triage."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
@@ -53,6 +54,24 @@ class RawSignalCreate(RawSignalFields, Input):
     """Input of `repos.raw_signals.ingest`."""
 
 
+class RawSignalBrief(Fields):
+    """A signal without its payload: what `repos.raw_signals.list_brief` reads."""
+
+    project_id: UUID
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
+    run_id: UUID
+    route: DiscoveryRoute
+    title: str
+    fingerprint: str
+    severity_hint: Severity | None
+    confidence: float
+    status: SignalStatus
+    ticket_id: UUID | None
+    observed_at: datetime
+
+
 class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
     """One finding of one run.
 
@@ -68,7 +87,7 @@ class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
         unique("raw_signals", "run_id", "fingerprint"),
         index("raw_signals", "run_id", "status"),
         index("raw_signals", "ticket_id"),
-        index("raw_signals", "fingerprint"),
+        index("raw_signals", "fingerprint text_pattern_ops"),
         paged("raw_signals"),
         paged("raw_signals", "status"),
         {"schema": SCHEMA, "postgresql_with": TURNING_OVER},

@@ -57,7 +57,7 @@ def next_timestamp(model: type[SQLModel]) -> sa.ColumnElement[Any]:
 
 
 def _root(model: type[SQLModel]) -> sa.Table:
-    return model.metadata.tables[f"{table_of(model).schema}.projects"]
+    return SQLModel.metadata.tables[f"{table_of(model).schema}.projects"]
 
 
 def insert_of_project(model: type[SQLModel], values: Mapping[str, Any]) -> Insert:
@@ -96,9 +96,32 @@ def array_param(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[An
     return sa.bindparam(name, type_=ARRAY(column.type, dimensions=1))
 
 
+def newest_of_each(model: type[SQLModel], column: sa.ColumnElement[Any], *order: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Return a select of up to `limit_each` rows for each of the `ids` that the column holds: one probe of its index an id."""
+    wanted = sa.func.unnest(array_param("ids", column)).table_valued(sa.column("id", column.type)).render_derived(name="wanted")
+    rows = scoped(model).where(column == wanted.c.id).order_by(*order)
+    newest = rows.limit(sa.bindparam("limit_each", type_=sa.Integer())).lateral("newest")
+    return sa.select(*newest.c).select_from(wanted.join(newest, sa.true()))
+
+
 def one_of(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
     """Return the condition that the column has one of these constants."""
     return column == sa.any_(sa.literal(list(values), ARRAY(column.type, dimensions=1)))
+
+
+LONGEST_PREFIXED = 128
+"""Most characters of a text that is looked up by its beginning."""
+
+
+def starts_with(column: sa.ColumnElement[str], prefix: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a text of up to 128 characters begins with the prefix.
+
+    A range in the order of bytes, which an index with `text_pattern_ops` serves under policies: LIKE is not leakproof. The end
+    of the range is the prefix, filled up with the last code point there is.
+    """
+    last = sa.func.rpad(prefix, LONGEST_PREFIXED, "\U0010ffff", type_=sa.Text())
+    at_least, at_most = column.bool_op("~>=~")(prefix), column.bool_op("~<=~")(last)
+    return sa.and_(at_least, at_most)
 
 
 def columnwise(rows: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ PROJECT: BindParameter[UUID] = sa.bindparam("project_id", type_=sa.Uuid())
 _LITERALS = re.compile(r"\*|INTERVAL '\d+ [a-z]+'")
 """Text that a statement may hold as it is: the star of count(*), and intervals."""
 
-_CATALOG = frozenset({"pg_catalog.pg_class"})
-"""What a statement may read beside tables of the models: estimates of the planner, no rows of anybody."""
+_CATALOG = frozenset({"pg_catalog.pg_class", "pg_catalog.pg_attribute", "pg_catalog.pg_constraint", "pg_catalog.pg_policy"})
+"""What a statement may read beside tables of the models: names, and estimates of the planner; no rows of anybody."""
 
 _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]{1,7}")
 """What an operator that is given as text may be: an operator of PostgreSQL, no words."""

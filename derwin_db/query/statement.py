@@ -168,7 +168,7 @@ def _bind_processor(kind: Any) -> Callable[[Any], Any] | None:
 
 
 def entities(name: str, expression: sa.Executable, model: type[M], *, is_scoped: bool = True) -> Statement[M]:
-    """Return the statement whose rows are instances of the model. It selects, or returns, columns of its table alone."""
+    """Return the statement whose rows are instances of the model: a table's class, or one of some columns of a table."""
     columns = _columns_of(expression)
     statement = Statement(name, expression, hydrator(model, columns), is_scoped=is_scoped)
     statement.is_of_rows = True
@@ -221,11 +221,13 @@ def hydrator(model: type[M], columns: Iterable[sa.ColumnElement[Any]]) -> Callab
     An instance has its identity key and state (made at first use), so that it can be assigned to, copied, pickled and
     merged. A column that is left out reads None, is not among the fields that are set, and a merge leaves it alone.
     """
-    sa.inspect(model).registry.configure()
-    _keep_state_lazily(model)
     read = list(columns)
     names = [cast("str", column.key) for column in read]
-    absent = [name for name in sa.inspect(model).columns.keys() if name not in names]  # noqa: SIM118  # a collection, not a dict
+    absent: list[str] = []
+    if hasattr(model, "__table__"):
+        sa.inspect(model).registry.configure()
+        _keep_state_lazily(model)
+        absent = [name for name in sa.inspect(model).columns.keys() if name not in names]  # noqa: SIM118  # a collection, not a dict
     scope: dict[str, Any] = {
         "new": object.__new__,
         "put": object.__setattr__,

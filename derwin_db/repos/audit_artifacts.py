@@ -3,25 +3,28 @@
 import inspect
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import InvalidInput, NotFound, ProjectNotFound
-from derwin_db.fields.scalars import Id, new_id
+from derwin_db.fields.scalars import Id, Timestamp, new_id
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.enums import ComplianceMode
 from derwin_db.models.project import Project
 from derwin_db.paging import Page, check_limit
-from derwin_db.query.builders import array_param, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.builders import array_param, newest_of_each, param, scope_of, scoped, scoped_update, table_of
 from derwin_db.query.statement import Statement, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.rules.retention import retention_end
-from derwin_db.repos.validation import check_id
+from derwin_db.repos.validation import check_id, check_ids, check_limit_each
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 
 logger: logging.Logger = logging.getLogger("derwin_db.retention")
@@ -38,11 +41,17 @@ DeleteBlob = Callable[[AuditArtifact], object | Awaitable[object]]
 class AuditArtifactFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    run_id: Id | None
-    ticket_id: Id | None
-    fix_attempt_id: Id | None
-    kind: ArtifactKind | None
-    compliance_mode: ComplianceMode | None
+    run_id: OptionalFilter[Id]
+    ticket_id: OptionalFilter[Id]
+    fix_attempt_id: OptionalFilter[Id]
+    kind: Filter[ArtifactKind]
+    compliance_mode: Filter[ComplianceMode]
+    min_retention_until: Timestamp | None
+    max_retention_until: Timestamp | None
+
+
+AuditArtifactOrder = Literal["-created_at", "created_at", "retention_until", "-retention_until", "byte_size", "-byte_size"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class AuditArtifacts(WritableRepository[AuditArtifact]):
@@ -51,16 +60,25 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     model = AuditArtifact
     create_model: ClassVar[type[AuditArtifactCreate]] = AuditArtifactCreate
     filters = AuditArtifactFilters
+    orders = AuditArtifactOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[AuditArtifactFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: AuditArtifactOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[AuditArtifactFilters],
     ) -> Page[AuditArtifact]:
         """Return a page of artifacts.
 
         Order:
-            Newest first.
+            Newest first. `retention_until` goes through its index; `byte_size` has none: the artifacts that the filters select
+            are sorted.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> AsyncIterator[AuditArtifact]:
         """Iterate over all artifacts.
@@ -73,6 +91,28 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
     async def count(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> int:
         """Count artifacts."""
         return await self._count(session, filters)
+
+    async def of_tickets(
+        self, session: ProjectSession, ticket_ids: Iterable[UUID], *, limit_each: int = 20
+    ) -> dict[UUID, Sequence[AuditArtifact]]:
+        """Return the newest artifacts of each of up to 1,000 tickets, by the ticket's id; an empty list where there are none.
+
+        Order:
+            Newest first.
+
+        Errors:
+            InvalidInput, TooLarge above 1,000.
+
+        Cost:
+            One statement, a probe of the index on `ticket_id` for each ticket.
+        """
+        session, wanted = project_session(session), check_ids(ticket_ids, "ticket_ids")
+        found: dict[UUID, Sequence[AuditArtifact]] = {id: [] for id in wanted}
+        values = {"ids": wanted, "limit_each": check_limit_each(limit_each)}
+        rows = await session.fetch(_of_tickets_statement(), values) if wanted else []
+        for ticket_id, group in groupby(rows, attrgetter("ticket_id")):
+            found[ticket_id] = list(group)
+        return found
 
     async def record(self, session: ProjectSession, data: AuditArtifactCreate) -> AuditArtifact:
         """Write evidence; the database computes how long it is kept, from its clock and the project's compliance mode.
@@ -216,6 +256,12 @@ def _record_statement() -> Statement[AuditArtifact]:
     query = insert(_ARTIFACTS).from_select(["project_id", "compliance_mode", "retention_until", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "id"])  # a distributed server wants one: rule 15
     return entities("audit_artifacts.record", query.returning(*_ARTIFACTS.c), AuditArtifact)
+
+
+@cache
+def _of_tickets_statement() -> Statement[AuditArtifact]:
+    query = newest_of_each(AuditArtifact, _ARTIFACTS.c.ticket_id, _ARTIFACTS.c.created_at.desc(), _ARTIFACTS.c.id.desc())
+    return entities("audit_artifacts.of_tickets", query, AuditArtifact)
 
 
 @cache

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from functools import cache
-from typing import Unpack
+from typing import Literal, Unpack
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.fields.scalars import Classification
+from derwin_db.fields.scalars import Classification, Score
+from derwin_db.filters import Filter
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.paging import Page
 from derwin_db.query.builders import param, scoped, table_of
@@ -26,7 +27,14 @@ _NAME: TypeAdapter[str] = TypeAdapter(Classification)
 class ClassificationTrustFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    classification: Classification | None
+    classification: Filter[Classification]
+    min_score: Score | None
+    max_score: Score | None
+    classification_prefix: Classification | None
+
+
+ClassificationTrustOrder = Literal["-created_at", "created_at", "score", "-score", "classification", "-classification"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class ClassificationTrusts(Repository[ClassificationTrust]):
@@ -34,6 +42,7 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
 
     model = ClassificationTrust
     filters = ClassificationTrustFilters
+    orders = ClassificationTrustOrder
 
     async def list(
         self,
@@ -41,14 +50,16 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
         *,
         limit: int = 50,
         cursor: str | None = None,
+        order: ClassificationTrustOrder = "-created_at",
+        with_total: bool = False,
         **filters: Unpack[ClassificationTrustFilters],
     ) -> Page[ClassificationTrust]:
         """Return a page of scores.
 
         Order:
-            Newest first.
+            Newest first. `classification` goes through its index; by `score` all of the project are sorted.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(
         self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, InvalidReference, NotFound
-from derwin_db.fields.scalars import LongText, new_id
+from derwin_db.fields.scalars import LongText, Timestamp, new_id
+from derwin_db.filters import Filter
 from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
 from derwin_db.models.profile_evolution_log import ProfileEvolutionLog
 from derwin_db.paging import Page
@@ -32,8 +33,14 @@ _LONG: TypeAdapter[str] = TypeAdapter(LongText)
 class IngestedDocFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    source: DocSource | None
-    status: DocStatus | None
+    source: Filter[DocSource]
+    status: Filter[DocStatus]
+    processed_since: Timestamp | None
+    processed_until: Timestamp | None
+
+
+IngestedDocOrder = Literal["-created_at", "created_at"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class IngestedDocs(WritableRepository[IngestedDoc]):
@@ -43,16 +50,24 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
     create_model: ClassVar[type[IngestedDocCreate]] = IngestedDocCreate
     update_model: ClassVar[type[IngestedDocUpdate]] = IngestedDocUpdate
     filters = IngestedDocFilters
+    orders = IngestedDocOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[IngestedDocFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: IngestedDocOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[IngestedDocFilters],
     ) -> Page[IngestedDoc]:
         """Return a page of documents.
 
         Order:
             Newest first.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[IngestedDocFilters]) -> AsyncIterator[IngestedDoc]:
         """Iterate over all documents.
@@ -90,6 +105,20 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
             NotFound.
         """
         return await self._update(session, id, data)
+
+    async def update_many(self, session: ProjectSession, data: IngestedDocUpdate, **filters: Unpack[IngestedDocFilters]) -> int:
+        """Change the fields that are set, in all documents that the filters select. Returns how many.
+
+        Errors:
+            InvalidInput without a filter.
+
+        Locks:
+            The documents, in the order of their ids.
+
+        Cost:
+            One statement.
+        """
+        return await self._update_many(session, data, filters)
 
     async def delete(self, session: ProjectSession, id: UUID) -> None:
         """Delete the document.

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import ClassVar, Unpack
+from typing import ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,22 +25,34 @@ class PolicyFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
 
+PolicyOrder = Literal["-created_at", "created_at", "version", "-version"]
+"""Orders of `list`: `-` says that the greatest comes first."""
+
+
 class Policies(WritableRepository[Policy]):
     """Policy versions, never edited. `list` is the history."""
 
     model = Policy
     create_model: ClassVar[type[PolicyCreate]] = PolicyCreate
     filters = PolicyFilters
+    orders = PolicyOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[PolicyFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: PolicyOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[PolicyFilters],
     ) -> Page[Policy]:
         """Return a page of versions.
 
         Order:
-            Newest first.
+            Newest first, or by `version`, through its index.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[PolicyFilters]) -> AsyncIterator[Policy]:
         """Iterate over all versions.

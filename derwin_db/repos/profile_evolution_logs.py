@@ -1,9 +1,10 @@
 """profile_evolution_logs: reads only. Entries are written by the operations of project_profiles that they audit."""
 
 from collections.abc import AsyncIterator
-from typing import Unpack
+from typing import Literal, Unpack
 
 from derwin_db.fields.scalars import Id
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.profile_evolution_log import ProfileChange, ProfileEvolutionLog
 from derwin_db.paging import Page
 from derwin_db.repos.base import Repository, TimeFilters
@@ -13,9 +14,13 @@ from derwin_db.session import ProjectSession
 class ProfileEvolutionLogFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    profile_id: Id | None
-    doc_id: Id | None
-    change: ProfileChange | None
+    profile_id: Filter[Id]
+    doc_id: OptionalFilter[Id]
+    change: Filter[ProfileChange]
+
+
+ProfileEvolutionLogOrder = Literal["-created_at", "created_at", "to_version", "-to_version"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
@@ -23,6 +28,7 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
 
     model = ProfileEvolutionLog
     filters = ProfileEvolutionLogFilters
+    orders = ProfileEvolutionLogOrder
 
     async def list(
         self,
@@ -30,14 +36,16 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
         *,
         limit: int = 50,
         cursor: str | None = None,
+        order: ProfileEvolutionLogOrder = "-created_at",
+        with_total: bool = False,
         **filters: Unpack[ProfileEvolutionLogFilters],
     ) -> Page[ProfileEvolutionLog]:
         """Return a page of entries.
 
         Order:
-            Newest first.
+            Newest first, or by `to_version`, through its index.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(
         self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]

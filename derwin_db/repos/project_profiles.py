@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -38,6 +38,10 @@ class ProjectProfileFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
 
+ProjectProfileOrder = Literal["-created_at", "created_at"]
+"""Orders of `list`: `-` says that the greatest comes first."""
+
+
 class ProjectProfiles(WritableRepository[ProjectProfile]):
     """The profile of the project: at most one row, whose every version can be read back."""
 
@@ -45,16 +49,24 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
     create_model: ClassVar[type[ProjectProfileCreate]] = ProjectProfileCreate
     update_model: ClassVar[type[ProjectProfileUpdate]] = ProjectProfileUpdate
     filters = ProjectProfileFilters
+    orders = ProjectProfileOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[ProjectProfileFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: ProjectProfileOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[ProjectProfileFilters],
     ) -> Page[ProjectProfile]:
         """Return a page.
 
         Order:
             Newest first.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[ProjectProfileFilters]) -> AsyncIterator[ProjectProfile]:
         """Iterate over all rows.

@@ -1,8 +1,8 @@
 """projects: the root. Written through the admin door; a project's own session reads it and changes its mode."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from derwin_db.errors import Conflict, ProjectNotFound
 from derwin_db.fields.scalars import ShortText, Slug, new_id, project_id_of
+from derwin_db.filters import Filter
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import ComplianceMode, ProjectMode
 from derwin_db.models.project import Project, ProjectCreate, ProjectType, ProjectUpdate
@@ -42,9 +43,13 @@ AnySession = ProjectSession | AdminSession
 class ProjectFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    type: ProjectType | None
-    mode: ProjectMode | None
-    compliance_mode: ComplianceMode | None
+    type: Filter[ProjectType]
+    mode: Filter[ProjectMode]
+    compliance_mode: Filter[ComplianceMode]
+
+
+ProjectOrder = Literal["-created_at", "created_at", "slug", "-slug"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class _Reads(Reads[Project]):
@@ -52,6 +57,7 @@ class _Reads(Reads[Project]):
 
     model = Project
     filters = ProjectFilters
+    orders = ProjectOrder
 
     def _listed(self) -> Sequence[sa.ColumnElement[bool]]:
         return (_PROJECTS.c.archived_at.is_(None),)
@@ -74,6 +80,7 @@ class Projects:
 
     model = Project
     filters = ProjectFilters
+    orders = ProjectOrder
 
     def __init__(self) -> None:
         self._reads = _Reads()
@@ -111,6 +118,18 @@ class Projects:
         found: Project | None = await self._reads_of(session, "find").find(session, id)
         return found
 
+    async def get_many(self, session: AnySession, ids: Iterable[UUID]) -> dict[UUID, Project]:
+        """Return the projects of up to 1,000 ids, by id; those that are not there are left out.
+
+        Errors:
+            InvalidInput, TooLarge above 1,000.
+
+        Cost:
+            One statement, primary key; none for no ids.
+        """
+        found: dict[UUID, Project] = await self._reads_of(session, "get_many").get_many(session, ids)
+        return found
+
     async def exists(self, session: AnySession, id: UUID) -> bool:
         """Tell whether the project exists.
 
@@ -132,14 +151,23 @@ class Projects:
         return await self.get(session, project_id_of(checked(_SLUG, slug, "slug")))
 
     async def list(
-        self, session: AnySession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[ProjectFilters]
+        self,
+        session: AnySession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: ProjectOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[ProjectFilters],
     ) -> Page[Project]:
         """Return a page of projects that are not archived.
 
         Order:
-            Newest first.
+            Newest first, or by `slug`, through its index.
         """
-        page: Page[Project] = await self._reads_of(session, "list").list(session, limit, cursor, filters)
+        page: Page[Project] = await self._reads_of(session, "list").list(
+            session, limit, cursor, filters, order=order, with_total=with_total
+        )
         return page
 
     def stream(self, session: AnySession, **filters: Unpack[ProjectFilters]) -> AsyncIterator[Project]:

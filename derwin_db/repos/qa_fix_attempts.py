@@ -1,16 +1,18 @@
 """qa_fix_attempts: attempts at fixing tickets, and their outcomes, which count in classification_trust at once."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from derwin_db.errors import IllegalTransition, NotFound
-from derwin_db.fields.scalars import Id, new_id
+from derwin_db.fields.money import Cost
+from derwin_db.fields.scalars import Id, Timestamp, new_id
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.qa_fix_attempt import (
     DiffStat,
     FixOutcome,
@@ -21,11 +23,11 @@ from derwin_db.models.qa_fix_attempt import (
 )
 from derwin_db.models.qa_ticket import QATicket, TicketStatus
 from derwin_db.paging import Page
-from derwin_db.query.builders import insert_of_project, one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.builders import insert_of_project, newest_of_each, one_of, param, scope_of, scoped, scoped_update, table_of
 from derwin_db.query.statement import Statement, entities, scalars
 from derwin_db.repos.base import Repository, TimeFilters
 from derwin_db.repos.rules import trust
-from derwin_db.repos.validation import check_id, checked, invalid
+from derwin_db.repos.validation import check_id, check_ids, checked, invalid
 from derwin_db.session import ProjectSession, project_session
 
 _ATTEMPTS = table_of(QAFixAttempt)
@@ -48,9 +50,17 @@ _UNSET: Any = _Unset()
 class QAFixAttemptFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    ticket_id: Id | None
-    status: FixStatus | None
-    outcome: FixOutcome | None
+    ticket_id: Filter[Id]
+    status: Filter[FixStatus]
+    outcome: OptionalFilter[FixOutcome]
+    min_cost_usd: Cost | None
+    max_cost_usd: Cost | None
+    concluded_since: Timestamp | None
+    concluded_until: Timestamp | None
+
+
+QAFixAttemptOrder = Literal["-created_at", "created_at", "cost_usd", "-cost_usd"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class QAFixAttempts(Repository[QAFixAttempt]):
@@ -58,16 +68,24 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
     model = QAFixAttempt
     filters = QAFixAttemptFilters
+    orders = QAFixAttemptOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QAFixAttemptFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: QAFixAttemptOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[QAFixAttemptFilters],
     ) -> Page[QAFixAttempt]:
         """Return a page of attempts.
 
         Order:
-            Newest first.
+            Newest first. `cost_usd` has no index: the attempts that the filters select are sorted.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> AsyncIterator[QAFixAttempt]:
         """Iterate over all attempts.
@@ -80,6 +98,20 @@ class QAFixAttempts(Repository[QAFixAttempt]):
     async def count(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> int:
         """Count attempts."""
         return await self._count(session, filters)
+
+    async def latest_of_tickets(self, session: ProjectSession, ticket_ids: Iterable[UUID]) -> dict[UUID, QAFixAttempt]:
+        """Return the last attempt at each of up to 1,000 tickets, by the ticket's id; tickets without one are left out.
+
+        Errors:
+            InvalidInput, TooLarge above 1,000.
+
+        Cost:
+            One statement, a probe of the unique index on (ticket_id, attempt_no) for each ticket.
+        """
+        session, wanted = project_session(session), check_ids(ticket_ids, "ticket_ids")
+        values = {"ids": wanted, "limit_each": 1}
+        rows = await session.fetch(_latest_of_tickets_statement(), values) if wanted else []
+        return {row.ticket_id: row for row in rows}
 
     async def dispatch(
         self,
@@ -210,6 +242,12 @@ class QAFixAttempts(Repository[QAFixAttempt]):
         if not names:
             raise NotFound
         return names
+
+
+@cache
+def _latest_of_tickets_statement() -> Statement[QAFixAttempt]:
+    query = newest_of_each(QAFixAttempt, _ATTEMPTS.c.ticket_id, _ATTEMPTS.c.attempt_no.desc())
+    return entities("qa_fix_attempts.latest_of_tickets", query, QAFixAttempt)
 
 
 @cache

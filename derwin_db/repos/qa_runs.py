@@ -3,14 +3,15 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, ProjectNotFound, RetentionLocked
-from derwin_db.fields.scalars import LongText, ShortText, Window, new_id
+from derwin_db.fields.scalars import LongText, ShortText, Timestamp, Window, new_id
+from derwin_db.filters import Filter
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import ProjectMode
 from derwin_db.models.project import Project
@@ -39,9 +40,17 @@ _WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
 class QARunFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    trigger: RunTrigger | None
-    status: RunStatus | None
-    mode: ProjectMode | None
+    trigger: Filter[RunTrigger]
+    status: Filter[RunStatus]
+    mode: Filter[ProjectMode]
+    started_since: Timestamp | None
+    started_until: Timestamp | None
+    finished_since: Timestamp | None
+    finished_until: Timestamp | None
+
+
+QARunOrder = Literal["-created_at", "created_at"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class QARuns(WritableRepository[QARun]):
@@ -50,16 +59,24 @@ class QARuns(WritableRepository[QARun]):
     model = QARun
     create_model: ClassVar[type[QARunCreate]] = QARunCreate
     filters = QARunFilters
+    orders = QARunOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QARunFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: QARunOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[QARunFilters],
     ) -> Page[QARun]:
         """Return a page of runs.
 
         Order:
             Newest first.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> AsyncIterator[QARun]:
         """Iterate over all runs.

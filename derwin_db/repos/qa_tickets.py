@@ -1,45 +1,38 @@
 """qa_tickets: bug tickets, their state machine, and the search among them by words."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from derwin_db.errors import (
-    Conflict,
-    IllegalTransition,
-    InvalidReference,
-    NotFound,
-    ProjectNotFound,
-    RetentionLocked,
-    StaleWrite,
-)
-from derwin_db.fields.scalars import Classification, Fingerprint, Id, SearchText, new_id
+from derwin_db.errors import Conflict, IllegalTransition, InvalidReference, NotFound, RetentionLocked, StaleWrite
+from derwin_db.fields.scalars import Classification, Fingerprint, Id, Score, SearchText, Timestamp
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.audit_artifact import AuditArtifact
+from derwin_db.models.batch import BatchReport
 from derwin_db.models.enums import Bucket, Severity
 from derwin_db.models.qa_fix_attempt import QAFixAttempt
-from derwin_db.models.qa_ticket import OPEN_STATUSES, TRANSITIONS, QATicket, QATicketCreate, QATicketUpdate, TicketStatus
-from derwin_db.models.raw_signal import RawSignal
-from derwin_db.paging import Page, check_limit, decode_place, encode_place, query_digest
-from derwin_db.query.builders import (
-    columnwise,
-    insert_many_of_project,
-    one_of,
-    param,
-    scope_of,
-    scoped,
-    scoped_update,
-    table_of,
-    unnested,
+from derwin_db.models.qa_ticket import (
+    OPEN_STATUSES,
+    TRANSITIONS,
+    QATicket,
+    QATicketBrief,
+    QATicketCreate,
+    QATicketUpdate,
+    TicketStatus,
 )
+from derwin_db.models.raw_signal import RawSignal
+from derwin_db.paging import Page, check_limit, decode_cursor, encode_cursor, query_digest
+from derwin_db.query.builders import array_param, one_of, param, scope_of, scoped, scoped_update, table_of
 from derwin_db.query.derived import searchable
 from derwin_db.query.statement import Statement, command, entities, hydrator, scalars, tuples
-from derwin_db.repos.base import TimeFilters, WritableRepository
+from derwin_db.repos.base import TimeFilters, WritableRepository, query_of, shape_of, values_of
+from derwin_db.repos.conditions import NEWEST_FIRST, Shape
 from derwin_db.repos.rules import duplicates, trust, words
-from derwin_db.repos.validation import check_id, check_version, checked, naming_rows
+from derwin_db.repos.validation import check_id, check_on_error, check_version, checked
 from derwin_db.session import ProjectSession, project_session
 
 _TICKETS = table_of(QATicket)
@@ -47,7 +40,6 @@ _ATTEMPTS = table_of(QAFixAttempt)
 _ARTIFACTS = table_of(AuditArtifact)
 _SIGNALS = table_of(RawSignal)
 _ID = param("id", _TICKETS.c.id)
-_BATCH = 5000
 
 _STATUS: TypeAdapter[TicketStatus] = TypeAdapter(TicketStatus)
 _BUCKET: TypeAdapter[Bucket] = TypeAdapter(Bucket)
@@ -59,14 +51,26 @@ _SEARCHED = searchable(QATicket, "words")
 class QATicketFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    run_id: Id | None
-    duplicate_of_id: Id | None
-    severity: Severity | None
-    classification: Classification | None
-    fingerprint: Fingerprint | None
-    status: TicketStatus | None
-    initial_bucket: Bucket | None
-    final_bucket: Bucket | None
+    run_id: OptionalFilter[Id]
+    duplicate_of_id: OptionalFilter[Id]
+    severity: Filter[Severity]
+    classification: Filter[Classification]
+    fingerprint: OptionalFilter[Fingerprint]
+    status: Filter[TicketStatus]
+    initial_bucket: OptionalFilter[Bucket]
+    final_bucket: OptionalFilter[Bucket]
+    min_confidence: Score | None
+    max_confidence: Score | None
+    min_risk_score: Score | None
+    max_risk_score: Score | None
+    resolved_since: Timestamp | None
+    resolved_until: Timestamp | None
+    classification_prefix: Classification | None
+    fingerprint_prefix: Fingerprint | None
+
+
+QATicketOrder = Literal["-created_at", "created_at", "risk_score", "-risk_score", "updated_at", "-updated_at"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class QATickets(WritableRepository[QATicket]):
@@ -76,16 +80,42 @@ class QATickets(WritableRepository[QATicket]):
     create_model: ClassVar[type[QATicketCreate]] = QATicketCreate
     update_model: ClassVar[type[QATicketUpdate]] = QATicketUpdate
     filters = QATicketFilters
+    orders = QATicketOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[QATicketFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: QATicketOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[QATicketFilters],
     ) -> Page[QATicket]:
         """Return a page of tickets.
 
         Order:
-            Newest first.
+            Newest first. `risk_score` goes through its index; `updated_at` has none, since every change would have to write it:
+            the tickets that the filters select are sorted.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
+
+    async def list_brief(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: QATicketOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[QATicketFilters],
+    ) -> Page[QATicketBrief]:
+        """Return a page of tickets without description, steps, expected and actual: large values are not read at all.
+
+        Order:
+            As `list`, whose cursors it takes.
+        """
+        return await self._page_of(QATicketBrief, session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> AsyncIterator[QATicket]:
         """Iterate over all tickets.
@@ -110,23 +140,68 @@ class QATickets(WritableRepository[QATicket]):
         """
         return await self._insert(session, data)
 
-    async def create_many(self, session: ProjectSession, rows: Iterable[QATicketCreate]) -> int:
+    @overload
+    async def create_many(
+        self, session: ProjectSession, rows: Iterable[QATicketCreate], *, on_error: Literal["raise"] = "raise"
+    ) -> int: ...
+    @overload
+    async def create_many(
+        self, session: ProjectSession, rows: Iterable[QATicketCreate | Mapping[str, Any]], *, on_error: Literal["report"]
+    ) -> BatchReport: ...
+    async def create_many(
+        self,
+        session: ProjectSession,
+        rows: Iterable[QATicketCreate | Mapping[str, Any]],
+        *,
+        on_error: Literal["raise", "report"] = "raise",
+    ) -> int | BatchReport:
         """Write tickets, OPEN, 5,000 a statement; all or none within the unit. Returns how many.
 
+        `on_error="report"` writes those that can be written, takes plain mappings too, and says of each other one which rule it
+        breaks.
+
         Errors:
-            InvalidReference for an unknown run among them.
+            InvalidReference for an unknown run among them, unless it is reported.
+
+        Cost:
+            With a report, up to three statements more for each 5,000: a look at the runs, and a savepoint.
         """
+        if check_on_error(on_error):
+            return await self._insert_reporting(session, rows)
+        return await self._insert_many(session, cast("Iterable[QATicketCreate]", rows))
+
+    async def update_many(self, session: ProjectSession, data: QATicketUpdate, **filters: Unpack[QATicketFilters]) -> int:
+        """Change the fields that are set, in all tickets that the filters select. Returns how many.
+
+        A new classification brings the scores of all that are concerned up to date.
+
+        Errors:
+            InvalidInput without a filter; InvalidReference.
+
+        Locks:
+            The tickets, in the order of their ids.
+
+        Cost:
+            One statement; with a new classification two, and two more where there were attempts.
+        """
+        if type(data) is not QATicketUpdate or "classification" not in data.model_fields_set:
+            return await self._update_many(session, data, filters)
         session = project_session(session)
-        names = tuple(QATicketCreate.model_fields)
-        total = 0
-        for batch in self._batches(rows, _BATCH):
-            values = {**columnwise(batch, names), "id": [new_id() for _ in batch]}
-            with naming_rows(batch, "rows", total):
-                written = await session.execute(_create_many_statement(), values)
-            if not written:
-                raise ProjectNotFound
-            total += len(batch)
-        return total
+        fields, shape, values = self._changes(data, filters)
+        changed = await session.fetch(self._reclassify_statement(fields, shape), values)
+        moved = {id: before for id, before in changed if before != data.classification}
+        if moved and await session.fetch(_has_attempts_statement(), {"ids": list(moved)}):
+            await trust.bring_up_to_date(session, {*moved.values(), data.classification})
+        return len(changed)
+
+    def _reclassify_statement(self, fields: frozenset[str], shape: Shape) -> Statement[tuple[Any, ...]]:
+        """Changes tickets and returns their ids and former classifications; locked as `update` does, against conclusions."""
+        key = ("reclassify", fields, shape)
+        if key not in self._statements:
+            rows = self._select(_TICKETS.c.id, _TICKETS.c.classification).where(*self._conditions(shape)).with_for_update()
+            query, locked = self._update_locked(fields, rows)
+            self._statements[key] = tuples("qa_tickets.update_many", query.returning(_TICKETS.c.id, locked.c.classification))
+        return self._statements[key]
 
     async def update(
         self, session: ProjectSession, id: UUID, data: QATicketUpdate, *, expected_version: int | None = None
@@ -245,16 +320,16 @@ class QATickets(WritableRepository[QATicket]):
         """
         session = project_session(session)
         limit = check_limit(limit)
-        filtered = self._filter_values(filters)
-        values = {**filtered, "text": checked(_TEXT, text, "text"), "limit": limit + 1}
-        digest = query_digest(session.project_id, "qa_tickets.search", values["text"], sorted(filtered.items()))
+        conditions = self._conditions_of(filters)
+        values = {**values_of(conditions), "text": checked(_TEXT, text, "text"), "limit": limit + 1}
+        digest = query_digest(session.project_id, "qa_tickets.search", values["text"], *query_of(conditions, NEWEST_FIRST))
         if cursor is not None:
-            values["after_score"], values["after_id"] = decode_place(cursor, digest)
-        found = await session.fetch(self._search_statement(tuple(sorted(filtered)), follows=cursor is not None), values)
+            values["after_score"], values["after_id"] = decode_cursor(cursor, digest, int)
+        found = await session.fetch(self._search_statement(shape_of(conditions), follows=cursor is not None), values)
         next_cursor = None
         if len(found) > limit:
             last, score = found[limit - 1]
-            next_cursor = encode_place(digest, score, last.id)
+            next_cursor = encode_cursor(digest, score, last.id)
         return Page[QATicket].model_construct(items=[ticket for ticket, _ in found[:limit]], next_cursor=next_cursor)
 
     async def counts_by_status(self, session: ProjectSession) -> dict[TicketStatus, int]:
@@ -288,7 +363,7 @@ class QATickets(WritableRepository[QATicket]):
         if had_attempts:
             await trust.bring_up_to_date(session, (row.classification,))
 
-    def _search_statement(self, shape: tuple[str, ...], *, follows: bool) -> Statement[tuple[QATicket, int]]:
+    def _search_statement(self, shape: Shape, *, follows: bool) -> Statement[tuple[QATicket, int]]:
         key = ("search", shape, follows)
         if key not in self._statements:
             scored = words.scores(_SEARCHED, self._conditions(shape, _SEARCHED))
@@ -326,14 +401,6 @@ def _scored(verb: str, best: sa.Subquery) -> Statement[tuple[QATicket, int]]:
 def _changed(verb: str, query: sa.Update) -> Statement[QATicket]:
     query = query.values(version=_TICKETS.c.version + 1)
     return entities(f"qa_tickets.{verb}", query.returning(*_TICKETS.c), QATicket)
-
-
-@cache
-def _create_many_statement() -> Statement[None]:
-    names = ("id", *QATicketCreate.model_fields)
-    given = unnested(_TICKETS, names)
-    query = insert_many_of_project(QATicket, {name: given.c[name] for name in names}, given)
-    return command("qa_tickets.create_many", query)
 
 
 @cache
@@ -388,6 +455,12 @@ def _counts_statement() -> Statement[tuple[Any, ...]]:
 def _has_attempt_statement() -> Statement[int]:
     query = scoped(QAFixAttempt, sa.literal(1)).where(_ATTEMPTS.c.ticket_id == param("id", _ATTEMPTS.c.ticket_id)).limit(1)
     return scalars("qa_tickets.has_attempt", query)
+
+
+@cache
+def _has_attempts_statement() -> Statement[int]:
+    of_these = _ATTEMPTS.c.ticket_id == sa.any_(array_param("ids", _ATTEMPTS.c.ticket_id))
+    return scalars("qa_tickets.has_attempt", scoped(QAFixAttempt, sa.literal(1)).where(of_these).limit(1))
 
 
 @cache

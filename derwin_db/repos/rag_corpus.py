@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache, cached_property
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.fields.scalars import Classification, SearchText, new_id
 from derwin_db.fields.vector import Embedding
+from derwin_db.filters import Filter
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
 from derwin_db.query.builders import param, scope_of, scoped_update, table_of
@@ -46,7 +47,12 @@ _TEXT: TypeAdapter[str] = TypeAdapter(SearchText)
 class RAGCorpusFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    classification: Classification | None
+    classification: Filter[Classification]
+    classification_prefix: Classification | None
+
+
+RAGCorpusOrder = Literal["-created_at", "created_at", "use_count", "-use_count"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class _WithEmbedding(Reads[RAGCorpus]):
@@ -54,6 +60,7 @@ class _WithEmbedding(Reads[RAGCorpus]):
 
     model = RAGCorpus
     filters = RAGCorpusFilters
+    orders = RAGCorpusOrder
 
 
 class RAGCorpora(WritableRepository[RAGCorpus]):
@@ -63,6 +70,7 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
     create_model: ClassVar[type[RAGCorpusCreate]] = RAGCorpusCreate
     update_model: ClassVar[type[RAGCorpusUpdate]] = RAGCorpusUpdate
     filters = RAGCorpusFilters
+    orders = RAGCorpusOrder
 
     def __init__(self) -> None:
         self._whole = _WithEmbedding()
@@ -101,17 +109,19 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         *,
         limit: int = 50,
         cursor: str | None = None,
+        order: RAGCorpusOrder = "-created_at",
+        with_total: bool = False,
         with_embedding: bool = False,
         **filters: Unpack[RAGCorpusFilters],
     ) -> Page[RAGCorpus]:
         """Return a page of entries.
 
         Order:
-            Newest first.
+            Newest first. `use_count` has no index: the entries that the filters select are sorted.
         """
         if check_flag(with_embedding, "with_embedding"):
-            return await self._whole.list(session, limit, cursor, filters)
-        return await self._page(session, limit, cursor, filters)
+            return await self._whole.list(session, limit, cursor, filters, order=order, with_total=with_total)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(
         self, session: ProjectSession, *, with_embedding: bool = False, **filters: Unpack[RAGCorpusFilters]

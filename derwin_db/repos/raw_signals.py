@@ -2,23 +2,36 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Unpack
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import InvalidReference, NotFound
-from derwin_db.fields.scalars import Fingerprint, Id, new_id
+from derwin_db.fields.scalars import Fingerprint, Id, Score, Timestamp, new_id
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.enums import DiscoveryRoute, Severity
 from derwin_db.models.qa_run import QARun
 from derwin_db.models.qa_ticket import QATicket
-from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalCreate, SignalStatus
+from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalBrief, RawSignalCreate, SignalStatus
 from derwin_db.paging import Page, check_limit
-from derwin_db.query.builders import array_param, columnwise, param, scope_of, scoped, scoped_update, table_of, unnested
+from derwin_db.query.builders import (
+    array_param,
+    columnwise,
+    newest_of_each,
+    param,
+    scope_of,
+    scoped,
+    scoped_update,
+    table_of,
+    unnested,
+)
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import check_id, check_ids, check_input, iterated, naming_rows
+from derwin_db.repos.validation import check_id, check_ids, check_input, check_limit_each, iterated, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _SIGNALS = table_of(RawSignal)
@@ -32,12 +45,21 @@ _ONCE = 20_000
 class RawSignalFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    run_id: Id | None
-    ticket_id: Id | None
-    route: DiscoveryRoute | None
-    severity_hint: Severity | None
-    status: SignalStatus | None
-    fingerprint: Fingerprint | None
+    run_id: Filter[Id]
+    ticket_id: OptionalFilter[Id]
+    route: Filter[DiscoveryRoute]
+    severity_hint: OptionalFilter[Severity]
+    status: Filter[SignalStatus]
+    fingerprint: Filter[Fingerprint]
+    min_confidence: Score | None
+    max_confidence: Score | None
+    observed_since: Timestamp | None
+    observed_until: Timestamp | None
+    fingerprint_prefix: Fingerprint | None
+
+
+RawSignalOrder = Literal["-created_at", "created_at", "confidence", "-confidence", "observed_at", "-observed_at"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class RawSignals(WritableRepository[RawSignal]):
@@ -46,16 +68,42 @@ class RawSignals(WritableRepository[RawSignal]):
     model = RawSignal
     create_model: ClassVar[type[RawSignalCreate]] = RawSignalCreate
     filters = RawSignalFilters
+    orders = RawSignalOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[RawSignalFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: RawSignalOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[RawSignalFilters],
     ) -> Page[RawSignal]:
         """Return a page of signals.
 
         Order:
-            Newest first.
+            Newest first. `confidence` and `observed_at` have no index: the signals that the filters select are sorted, so say
+            which run.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
+
+    async def list_brief(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: RawSignalOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[RawSignalFilters],
+    ) -> Page[RawSignalBrief]:
+        """Return a page of signals without their payloads: large values are not read at all.
+
+        Order:
+            As `list`, whose cursors it takes.
+        """
+        return await self._page_of(RawSignalBrief, session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> AsyncIterator[RawSignal]:
         """Iterate over all signals.
@@ -68,6 +116,28 @@ class RawSignals(WritableRepository[RawSignal]):
     async def count(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> int:
         """Count signals."""
         return await self._count(session, filters)
+
+    async def of_tickets(
+        self, session: ProjectSession, ticket_ids: Iterable[UUID], *, limit_each: int = 20
+    ) -> dict[UUID, Sequence[RawSignal]]:
+        """Return the newest signals of each of up to 1,000 tickets, by the ticket's id; an empty list where there are none.
+
+        Order:
+            Newest first.
+
+        Errors:
+            InvalidInput, TooLarge above 1,000.
+
+        Cost:
+            One statement, a probe of the index on `ticket_id` for each ticket.
+        """
+        session, wanted = project_session(session), check_ids(ticket_ids, "ticket_ids")
+        found: dict[UUID, Sequence[RawSignal]] = {id: [] for id in wanted}
+        values = {"ids": wanted, "limit_each": check_limit_each(limit_each)}
+        rows = await session.fetch(_of_tickets_statement(), values) if wanted else []
+        for ticket_id, group in groupby(rows, attrgetter("ticket_id")):
+            found[ticket_id] = list(group)
+        return found
 
     async def ingest(self, session: ProjectSession, run_id: UUID, signals: Iterable[RawSignalCreate]) -> IngestResult:
         """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
@@ -188,6 +258,12 @@ def _ingest_statement() -> Statement[None]:
     query = insert(_SIGNALS).from_select(["project_id", "run_id", "id", *_NAMES], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "run_id", "fingerprint"])
     return command("raw_signals.ingest", query)
+
+
+@cache
+def _of_tickets_statement() -> Statement[RawSignal]:
+    query = newest_of_each(RawSignal, _SIGNALS.c.ticket_id, _SIGNALS.c.created_at.desc(), _SIGNALS.c.id.desc())
+    return entities("raw_signals.of_tickets", query, RawSignal)
 
 
 @cache

@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
-from derwin_db.fields.money import MONEY
+from derwin_db.fields.money import MONEY, Money
 from derwin_db.fields.scalars import Timestamp, new_id, project_id_of
+from derwin_db.filters import Filter
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
 from derwin_db.paging import Page
@@ -42,8 +43,16 @@ TotalsKey = Literal["source", "model", "day"]
 class SpendLedgerFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
-    kind: SpendKind | None
-    source: SpendSource | None
+    kind: Filter[SpendKind]
+    source: Filter[SpendSource]
+    min_amount_usd: Money | None
+    max_amount_usd: Money | None
+    occurred_since: Timestamp | None
+    occurred_until: Timestamp | None
+
+
+SpendLedgerOrder = Literal["-created_at", "created_at", "occurred_at", "-occurred_at", "amount_usd", "-amount_usd"]
+"""Orders of `list`: `-` says that the greatest comes first."""
 
 
 class SpendLedgers(WritableRepository[SpendLedger]):
@@ -52,16 +61,25 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     model = SpendLedger
     create_model: ClassVar[type[SpendLedgerCreate]] = SpendLedgerCreate
     filters = SpendLedgerFilters
+    orders = SpendLedgerOrder
 
     async def list(
-        self, session: ProjectSession, *, limit: int = 50, cursor: str | None = None, **filters: Unpack[SpendLedgerFilters]
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: SpendLedgerOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[SpendLedgerFilters],
     ) -> Page[SpendLedger]:
         """Return a page of entries.
 
         Order:
-            Newest first, by when they were written.
+            Newest first, by when they were written. `occurred_at` goes through its index; `amount_usd` has none: the entries
+            that the filters select are sorted.
         """
-        return await self._page(session, limit, cursor, filters)
+        return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
     def stream(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> AsyncIterator[SpendLedger]:
         """Iterate over all entries.

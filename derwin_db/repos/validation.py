@@ -15,6 +15,8 @@ T = TypeVar("T")
 MAX_IDS = 1000
 """Most ids that one call takes."""
 
+MAX_EACH = 100
+"""Most rows that one call returns for each id."""
 
 _ID: TypeAdapter[UUID] = TypeAdapter(Id)
 
@@ -51,6 +53,28 @@ def check_ids(values: Iterable[object], field: str = "ids") -> list[UUID]:
     if len(ids) > MAX_IDS:
         raise TooLarge(f"{field}: at most {MAX_IDS} in one call.")
     return ids
+
+
+def check_limit_each(limit: object) -> int:
+    """Return how many rows there may be for each.
+
+    Errors:
+        InvalidInput unless it is an integer of 1 to 100.
+    """
+    if type(limit) is not int or not 1 <= limit <= MAX_EACH:
+        raise InvalidInput(f"limit_each: an integer of 1 to {MAX_EACH}.")
+    return limit
+
+
+def check_on_error(value: object) -> bool:
+    """Tell whether a bulk write reports each row.
+
+    Errors:
+        InvalidInput unless it is "raise" or "report".
+    """
+    if value not in ("raise", "report"):
+        raise InvalidInput("on_error: 'raise' or 'report'.")
+    return value == "report"
 
 
 def checked(adapter: TypeAdapter[Any], value: object, field: str) -> Any:

@@ -10,8 +10,11 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "c1a7e94f3b60"
+HEAD_REVISION = "f3c9a1e07b52"
 """The newest revision in alembic/versions: what this code expects of the database."""
+
+VERSION_TABLE = "derwin_alembic_version"
+"""Where Alembic keeps the revision. `alembic_version` belongs to the service, whose chain of revisions stands beside ours."""
 
 PROJECT_IS_GONE = "NOT EXISTS (SELECT FROM public.projects WHERE id = OLD.project_id)"
 """Fills `{{project_is_gone}}` of the triggers. On Citus it is `true`: a look at another table inside a trigger is a
@@ -48,6 +51,7 @@ CURRENT = {
     "history": "history.v1",
     "keep_fences": "keep_fences.v1",
     "no_statistics": "no_statistics.v1",
+    "own_table": "own_table.v1",
     "plain_scope": "plain_scope.v2",
     "profile_log": "profile_log.v1",
     "projects_policies_plain": "projects_policies_plain.v1",
@@ -65,6 +69,7 @@ CURRENT = {
     "table_policies_plain": "table_policies_plain.v2",
     "table_policies_sealed": "table_policies_sealed.v1",
     "uuid7": "uuid7.v1",
+    "version_table": "version_table.v1",
     "words": "words.v1",
 }
 """The version of each entity that a database at the newest revision has: the one table of them. A revision names its own

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 from derwin_db import repos
 from derwin_db.errors import NotFound
+from derwin_db.repos.conditions import FilterType
 from derwin_db.sql import PROJECT_TABLES
 
 __all__ = ["REFERENCES", "VIEWS", "View", "view_of"]
@@ -42,9 +43,10 @@ class View:
 
     @cached_property
     def filters(self) -> dict[str, tuple[str, ...] | None]:
-        """What `list` takes: each filter with its values, or None where it is free text."""
-        hints = get_type_hints(self.repository.filters)
-        return {name: _values(hint) for name, hint in hints.items()}
+        """Filters by one value of a column, and by time: each with its values, or None where it is free text."""
+        hints = get_type_hints(self.repository.filters, include_extras=True)
+        types = {name: FilterType(hint) for name, hint in hints.items()}
+        return {name: _values(kind) for name, kind in types.items() if kind.takes_many or name in ("since", "until")}
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -58,9 +60,9 @@ class View:
         return tuple((view, name) for view, name in found if REFERENCES.get(name) == self.name)
 
 
-def _values(hint: Any) -> tuple[str, ...] | None:
-    """Return the members of `Enum | None`."""
-    members = next((getattr(kind, "__members__", None) for kind in hint.__args__), None)
+def _values(kind: FilterType) -> tuple[str, ...] | None:
+    """Return the members of an enumeration."""
+    members = getattr(kind.value, "__members__", None)
     return None if members is None else tuple(members)
 
 

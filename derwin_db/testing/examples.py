@@ -15,8 +15,10 @@ from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+from pydantic.fields import FieldInfo
 
+from derwin_db.fields.scalars import AnyUri, Classification, Sha256, WebUrl
 from derwin_db.fields.vector import VECTOR_SIZE
 
 M = TypeVar("M", bound=BaseModel)
@@ -50,6 +52,14 @@ _BY_NAME: dict[str, Callable[[str], Any]] = {
     "mime_type": lambda _: "text/plain",
 }
 
+_BY_ALIAS: tuple[tuple[Any, Callable[[str], Any]], ...] = (
+    (WebUrl, lambda marker: f"https://example.org/{word(marker)}"),
+    (AnyUri, lambda marker: f"s3://example/{word(marker)}"),
+    (Sha256, _BY_NAME["content_hash"]),
+    (Classification, _BY_NAME["classification"]),
+)
+"""For columns of a service, whose names tell nothing."""
+
 _BY_TYPE: dict[type, Callable[[str], Any]] = {
     bool: lambda _: True,
     int: lambda _: 1,
@@ -66,8 +76,27 @@ def example(model: type[M], *, marker: str = "example", **given: Any) -> M:
     Errors:
         TypeError for a field of a kind that is not known here; Pydantic's ValidationError for what does not fit.
     """
-    values = {name: value_of(name, field.annotation, marker) for name, field in model.model_fields.items() if name not in given}
+    values = {name: _value_of(name, field, marker) for name, field in model.model_fields.items() if name not in given}
     return model(**{name: value for name, value in values.items() if value is not None}, **given)
+
+
+def _value_of(name: str, field: FieldInfo, marker: str) -> Any:
+    """Return a valid value of a field: by its name, where that is known, by its alias, or by its type."""
+    if name not in _BY_NAME:
+        rules = _rules(field.annotation, field.metadata)
+        for alias, make in _BY_ALIAS:
+            if any(rule in rules for rule in get_args(alias)[1:] if isinstance(rule, AfterValidator)):
+                return make(marker)
+    return value_of(name, field.annotation, marker)
+
+
+def _rules(kind: Any, found: list[Any]) -> list[Any]:
+    """Return what an annotation says of its type, beside None too."""
+    if get_origin(kind) is Annotated:
+        return _rules(get_args(kind)[0], [*found, *get_args(kind)[1:]])
+    if get_origin(kind) in (Union, types.UnionType):
+        return [*found, *(rule for part in get_args(kind) for rule in _rules(part, []))]
+    return found
 
 
 def value_of(name: str, kind: Any, marker: str) -> Any:

@@ -43,6 +43,9 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.query.builders import table_of
+from derwin_db.repos.bulk import references_of
+from derwin_db.repos.own import Repository, repositories
+from derwin_db.repos.rules.own import own_tables
 from derwin_db.session import ProjectSession
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.testing.examples import MOMENT, example, value_of
@@ -93,6 +96,9 @@ async def fill(database: Database, project_id: UUID, *, marker: str) -> Filled:
         await _keep(session, marker)
     async with database.project(project_id) as session:
         await _fill_the_rest(session, marker)
+        for repository in await _own_repositories(session):
+            for number in range(2):
+                await create_own(session, repository, marker=f"{marker} {number}")
         return await read_filled(session, marker)
 
 
@@ -105,8 +111,32 @@ async def read_filled(session: ProjectSession, marker: str) -> Filled:
         rows[name] = list((await session.sql.execute(query)).scalars())
         if not rows[name]:
             raise AssertionError(f"{name} has no row of a filled project: teach derwin_db.testing.filling about it")
+    for repository in await _own_repositories(session):
+        rows[repository.name] = [row async for row in repository.stream(session)]
     session.sql.expunge_all()
     return Filled(session.project_id, rows["projects"][0].slug, marker, rows)
+
+
+async def _own_repositories(session: ProjectSession) -> list[Repository[Any, Any, Any]]:
+    """Return the repositories of the service's own tables that are there, parents first."""
+    there = [one.name for one in await own_tables(session) if one.is_fenced]
+    return [repositories[name] for name in there if name in repositories]
+
+
+async def create_own(session: ProjectSession, repository: Repository[Any, Any, Any], *, marker: str, **given: Any) -> Any:
+    """Write a row of a service's own table, its references to rows that the project has.
+
+    Errors:
+        AssertionError where one that is required has nothing to refer to.
+    """
+    create = repository.create_model
+    for column, target in references_of(repository.table, create.model_fields):
+        if column not in given:
+            query = sa.select(target.c.id).where(target.c.project_id == session.project_id).order_by(target.c.id).limit(1)
+            given[column] = (await session.sql.execute(query)).scalar_one_or_none()
+            if given[column] is None and not repository.table.c[column].nullable:
+                raise AssertionError(f"{repository.name}.{column}: {target.name} has no row to refer to")
+    return await repository.create(session, example(create, marker=marker, **given))
 
 
 async def _learn(session: ProjectSession, marker: str) -> None:

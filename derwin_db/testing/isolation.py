@@ -128,7 +128,7 @@ async def _changes(call: Call[Any], database: Database, a: Filled, b: Filled) ->
 
 async def _digest(database: Database, project: Filled) -> dict[str, tuple[Any, ...]]:
     """Say of each table how many rows the project has, what is in them, and which transaction wrote them last."""
-    query = sa.text(digest_query().replace("::", r"\:\:").replace("$1", ":project"))
+    query = sa.text(digest_query(project.rows).replace("::", r"\:\:").replace("$1", ":project"))
     async with database.project(project.project_id) as session:
         rows = (await session.sql.execute(query, {"project": project.project_id})).all()
     return {row[0]: tuple(row[1:]) for row in rows}

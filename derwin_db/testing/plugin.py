@@ -93,6 +93,11 @@ def _apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return executor.submit(function, *args, **kwargs).result()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a service name its own chain of revisions."""
+    parser.addini("derwin_alembic", "alembic.ini of the service's own revisions: they run after derwin-db's.", default="")
+
+
 # --- databases --------------------------------------------------------------------------------------------------------
 
 
@@ -107,11 +112,15 @@ def _derwin_server() -> "Iterator[TestServer]":
 
 
 @pytest.fixture(scope="session")
-def _derwin_template(_derwin_server: "TestServer") -> "TestDatabase":
+def _derwin_template(_derwin_server: "TestServer", pytestconfig: pytest.Config) -> "TestDatabase":
     """A database at the newest revision with the two projects. Nobody connects to it, so that it can be cloned."""
     import asyncio
 
     template = _apart(_derwin_server.migrated)
+    if chain := pytestconfig.getini("derwin_alembic"):
+        from derwin_db.deploy.migrations import MigrationSettings, upgrade_service
+
+        _apart(upgrade_service, MigrationSettings(template.owner), pytestconfig.rootpath / chain)
     _apart(asyncio.run, _create_projects(template))
     return template
 

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import IO, Any, Protocol
 from uuid import UUID
 
+import sqlalchemy as sa
 import zstandard
 
 from derwin_db import repos
@@ -25,6 +26,7 @@ from derwin_db.errors import Conflict, InvalidInput, StorageFull
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.observe.progress import Progress
 from derwin_db.repos.rules.history import close_history, open_history
+from derwin_db.repos.rules.own import own_tables
 from derwin_db.session import ImportSession, ProjectSession
 from derwin_db.settings import Settings
 from derwin_db.sql import HEAD_REVISION
@@ -36,6 +38,7 @@ from derwin_db.transfer.statements import (
     import_root_statement,
     import_statement,
     same_statement,
+    table_named,
 )
 
 
@@ -56,6 +59,8 @@ class Report:
     slug: str
     project_id: UUID
     rows: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    """Tables of the service whose rows belong to the project and that are not fenced: no export reads them."""
     ledger_kept: int = 0
 
 
@@ -69,24 +74,31 @@ async def export_project(
     """
     async with db.project(project, read_only=True, snapshot=True) as session:
         root = await repos.projects.current(session)
-        counts = {name: (await session.fetch(count_statement(name), {}))[0] for name in TABLES}
-        report = Report(root.slug, root.id)
+        own = await own_tables(session)
+        fenced = {one.name: one for one in own if one.is_fenced}
+        tables = {**{name: table_named(name) for name in TABLES}, **{name: one.table for name, one in fenced.items()}}
+        counts = {name: (await session.fetch(count_statement(table), {}))[0] for name, table in tables.items()}
+        report = Report(root.slug, root.id, left_out=[one.name for one in own if not one.is_fenced])
         with zstandard.ZstdCompressor(level=9, write_checksum=True).stream_writer(sink, closefd=False) as compressed:
             writer = Writer(compressed)
             header = {"format": FORMAT, "version": VERSION, "revision": HEAD_REVISION, "slug": root.slug, "rows": counts}
+            if fenced:
+                header["own"] = {name: sorted(one.columns) for name, one in fenced.items()}
             writer.line(json.dumps({**header, "exported_at": (now or datetime.now(UTC)).isoformat()}))
-            await _write_table(session, writer, "projects", 1, None)
-            for name in TABLES:
-                report.rows[name] = await _write_table(session, writer, name, counts[name], progress)
+            await _write_table(session, writer, "projects", table_named("projects"), 1, None)
+            for name, table in tables.items():
+                report.rows[name] = await _write_table(session, writer, name, table, counts[name], progress)
             writer.line(json.dumps({"end": True, "rows": report.rows, "sha256": writer.digest()}))
     return report
 
 
-async def _write_table(session: ProjectSession, writer: Writer, name: str, total: int, progress: Progress | None) -> int:
+async def _write_table(
+    session: ProjectSession, writer: Writer, name: str, table: sa.Table, total: int, progress: Progress | None
+) -> int:
     """Write the rows of a table, a batch at a time off the event loop: compressing takes its time. Returns how many."""
     lines: list[str] = []
     count = 0
-    async for row in session.stream(export_statement(name), {}):
+    async for row in session.stream(export_statement(table), {}):
         lines.append(row_line(name, row))
         count += 1
         if len(lines) == BATCH or count == total:
@@ -128,7 +140,8 @@ async def _import(db: Opener, source: IO[bytes], progress: Progress | None) -> R
         report = Report(header.slug, project_id_of(header.slug))
         async with db.importing(report.project_id, reason=f"import of {header.slug}") as session:
             await _write_root(session, lines, report.project_id)
-            await _write_rows(session, lines, report, header.rows, progress)
+            tables = {name: table_named(name) for name in TABLES} | await _own_tables(session, header.own)
+            await _write_rows(session, lines, report, tables, header.rows, progress)
             if lines.digest() != digest:
                 raise InvalidInput("The file was changed while it was imported. Nothing was imported.")
             await session.leave_project()
@@ -187,12 +200,32 @@ async def _write_root(session: ImportSession, lines: Lines, project_id: UUID) ->
     await session.enter_project()
 
 
+async def _own_tables(session: ImportSession, wanted: dict[str, list[str]]) -> dict[str, sa.Table]:
+    """Return the tables of the service that the file holds rows of.
+
+    Errors:
+        InvalidInput unless each is here, fenced and of the same columns: values of others would be lost without a word.
+    """
+    present = {one.name: one for one in await own_tables(session) if one.is_fenced} if wanted else {}
+    for name, columns in wanted.items():
+        if name not in present:
+            raise InvalidInput(f"The file holds rows of {name[:64]}, a table of a service that is not here, or not fenced.")
+        if sorted(present[name].columns) != sorted(columns):
+            raise InvalidInput(f"The file's {name} has other columns than the one here. Bring both to the same revision.")
+    return {name: one.table for name, one in present.items() if name in wanted}
+
+
 async def _write_rows(
-    session: ImportSession, lines: Lines, report: Report, totals: dict[str, int], progress: Progress | None
+    session: ImportSession,
+    lines: Lines,
+    report: Report,
+    tables: dict[str, sa.Table],
+    totals: dict[str, int],
+    progress: Progress | None,
 ) -> None:
     with tempfile.TemporaryFile("w+") as duplicates:
         while (batch := await asyncio.to_thread(lines.batch)) is not None:
-            written = await session.execute(import_statement(batch.table), {"rows": batch.rows})
+            written = await session.execute(import_statement(tables[batch.table]), {"rows": batch.rows})
             if batch.table == "spend_ledger":
                 report.ledger_kept += batch.count - written
                 if (await session.fetch(same_statement(batch.table), {"rows": batch.rows}))[0] != batch.count:
@@ -201,7 +234,7 @@ async def _write_rows(
             if progress is not None:
                 progress(batch.table, lines.counts[batch.table], totals[batch.table])
         await _write_duplicates(session, duplicates)
-    if (await session.fetch(count_statement("spend_ledger"), {}))[0] != lines.counts["spend_ledger"]:
+    if (await session.fetch(count_statement(table_named("spend_ledger")), {}))[0] != lines.counts["spend_ledger"]:
         raise Conflict("The ledger on the books holds entries of this project that the file does not have.")
     report.rows = lines.counts
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from derwin_db.errors import InvalidInput, TooLarge
 from derwin_db.fields.scalars import Slug, project_id_of
@@ -42,7 +42,8 @@ TABLES = (
 _CHUNK = 256 * 1024
 _WINDOW = 16 * 1024 * 1024
 """Largest window of the compression that is read; that of an export is a quarter of it."""
-_ROW = re.compile(r'\s*\{\s*"table"\s*:\s*"([a-z_]+)"\s*,\s*"row"\s*:\s*(\{.*\})\s*\}\s*', re.DOTALL)
+_ROW = re.compile(r'\s*\{\s*"table"\s*:\s*"([a-z_0-9]+)"\s*,\s*"row"\s*:\s*(\{.*\})\s*\}\s*', re.DOTALL)
+_OWN = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
 _NOT_AN_EXPORT = "The file is no export, or it was altered or truncated. Nothing was imported."
 _ALTERED = "The file was truncated or altered: its digest does not match. Nothing was imported."
 
@@ -99,6 +100,8 @@ class Header(BaseModel):
 
     slug: Slug
     rows: dict[str, NonNegativeInt]
+    own: dict[str, list[str]] = Field(default_factory=dict)
+    """Tables of the service, parents first, with the names of their columns."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class Lines:
 
     def __init__(self, source: IO[bytes], limits: Limits) -> None:
         self._limits = limits
+        self.tables: tuple[str, ...] = TABLES
+        """Whose rows the file may hold: of the service's own tables, those that the first line names."""
         self._lines = self._read(source)
         self._sum = hashlib.sha256()
         self._before_last = ""
@@ -204,7 +209,10 @@ class Lines:
             result = Header.model_validate(header)
         except ValidationError:
             raise InvalidInput("The first line of the file names no project, or not its rows. Nothing was imported.") from None
-        self._slug = result.slug
+        if any(name in TABLES or _OWN.fullmatch(name) is None for name in result.own):
+            raise InvalidInput(_NOT_AN_EXPORT)
+        self._slug, self.tables = result.slug, (*TABLES, *result.own)
+        self.counts = dict.fromkeys(self.tables, 0)
         return result
 
     def root(self) -> str:
@@ -248,9 +256,9 @@ class Lines:
             if found is None:
                 self._check_end(self._parsed(line))
                 return
-            if found[1] not in TABLES[reached:]:
+            if found[1] not in self.tables[reached:]:
                 raise InvalidInput("The file holds something that is no row of a project. Nothing was imported.")
-            reached = TABLES.index(found[1])
+            reached = self.tables.index(found[1])
             yield self._row(found[1], found[2])
         raise InvalidInput(_ALTERED)
 

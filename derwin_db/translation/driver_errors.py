@@ -23,7 +23,7 @@ from derwin_db.errors import (
     SchemaOutOfDate,
     TooLarge,
 )
-from derwin_db.sql import PROJECT_TABLES
+from derwin_db.sql import PROJECT_TABLES, VERSION_TABLE
 from derwin_db.translation.debug import shows_causes
 from derwin_db.translation.names import Names, names_of
 from derwin_db.translation.sqlalchemy_errors import from_sqlalchemy, is_harmless
@@ -61,7 +61,7 @@ _CONCURRENT = "another operation"
 _OUTDATED = frozenset({"InvalidCachedStatementError", "OutdatedSchemaCacheError"})
 
 
-_OURS = frozenset({"projects", "alembic_version", *PROJECT_TABLES})
+_OURS = frozenset({"projects", VERSION_TABLE, *PROJECT_TABLES})
 
 
 _ARGUMENT = re.compile(

@@ -214,7 +214,7 @@ class TestErrors:
 
     def test_a_database_that_is_ahead(self, server: TestServer) -> None:
         environment = environment_of(server.migrated())
-        run("psql", "-c", "UPDATE alembic_version SET version_num = 'ffffffffffff'", environment=environment)
+        run("psql", "-c", "UPDATE derwin_alembic_version SET version_num = 'ffffffffffff'", environment=environment)
         for command in ("migrate", "seed"):
             assert run(command, environment=environment).returncode == 3
 

@@ -14,6 +14,7 @@ from derwin_db import AdminSession, repos
 from derwin_db.fields import money, scalars
 from derwin_db.fields.scalars import new_id
 from derwin_db.fields.table import Input
+from derwin_db.filters import IS_NULL, not_
 from derwin_db.models import (
     DiffStat,
     FixOutcome,
@@ -25,6 +26,7 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.models.enums import Bucket, ProjectMode
+from derwin_db.repos.conditions import FilterType
 from tests.contract.bad_values import bad_of
 from tests.contract.good_values import EXAMPLES, example_of, good_input
 from tests.contract.kinds import CANARY, Kind, kind_of
@@ -72,6 +74,8 @@ def calls() -> Iterator[Call]:
 
 
 _VERSIONS: list[Any] = [0, -1, 2**31, True, "1", 1.0, math.nan, None, CANARY]
+_MANY_IDS: list[Any] = [5, CANARY, [CANARY], [5], [EXAMPLES["uuid"], None], [new_id() for _ in range(1001)], {CANARY: 1}]
+_ONE_ID: list[Any] = [EXAMPLES["uuid"]]
 _BOOLEANS: list[Any] = ["yes", "no", CANARY, 0, 1, 2, None, []]
 
 _NAMED: dict[str, Kind | list[Any]] = {
@@ -80,7 +84,10 @@ _NAMED: dict[str, Kind | list[Any]] = {
     **dict.fromkeys(("name", "classification"), Kind("classification")),
     **dict.fromkeys(("since", "until"), Kind("time")),
     **dict.fromkeys(("expected_version", "version", "to_version"), _VERSIONS),
-    **dict.fromkeys(("with_embedding", "despite_retention"), _BOOLEANS),
+    **dict.fromkeys(("with_embedding", "despite_retention", "with_total"), _BOOLEANS),
+    "order": ["title", CANARY, "-", "", "created_at DESC", 5, b"created_at", None, True, ["created_at"]],
+    "on_error": ["ignore", CANARY, "", None, True, 5, ["report"]],
+    "limit_each": [0, -1, 101, "5", 1.5, True, None, CANARY],
     "error": kind_of(scalars.LongText),
     "text": kind_of(scalars.SearchText),
     "fingerprint": kind_of(scalars.Fingerprint),
@@ -98,7 +105,7 @@ _NAMED: dict[str, Kind | list[Any]] = {
     "change": Kind("enum", (ProfileChange,)),
     "limit": [0, -1, 501, 10**9, "5", "1e3", 1.5, 5.0, True, None, "\uff15", math.nan, Decimal(5), CANARY],
     "cursor": ["", CANARY, 5, b"x" * 54, "A" * 54, "\uff21" * 54, "A" * 1_000_000, True, ["A"]],
-    "ids": [5, CANARY, [CANARY], [5], [EXAMPLES["uuid"], None], [new_id() for _ in range(1001)], {CANARY: 1}],
+    **dict.fromkeys(("ids", "ticket_ids"), _MANY_IDS),
     "names": [5, CANARY.upper(), [CANARY.upper()], [5], ["ok", None], [""]],
     "min_similarity": [2, -1.1, math.nan, math.inf, True, "0.5", Decimal("0.5"), CANARY],
     "cap": [5, CANARY, {"usd": CANARY}, (1, 2), True],
@@ -109,9 +116,11 @@ _NAMED: dict[str, Kind | list[Any]] = {
 }
 
 _GOOD: dict[str, Any] = {
-    "limit": 5,
+    **dict.fromkeys(("limit", "limit_each"), 5),
     "cursor": None,
-    "ids": [EXAMPLES["uuid"]],
+    "order": "created_at",
+    "on_error": "raise",
+    **dict.fromkeys(("ids", "ticket_ids"), _ONE_ID),
     "names": ["ui_bug"],
     "min_similarity": 0.5,
     "cap": SpendCap(usd="1", window=EXAMPLES["window"]),
@@ -121,7 +130,7 @@ _GOOD: dict[str, Any] = {
     "delete_blob": None,
     "change": ProfileChange.LEARNED,
     **dict.fromkeys(("expected_version", "version", "to_version"), 1),
-    **dict.fromkeys(("with_embedding", "despite_retention"), False),
+    **dict.fromkeys(("with_embedding", "despite_retention", "with_total"), False),
 }
 
 
@@ -160,9 +169,14 @@ def bad(call: Call, parameter: inspect.Parameter) -> Iterator[Any]:
 def bad_filters(call: Call) -> Iterator[tuple[str, Any]]:
     """Yield filters that are refused: each with all values of its kind, and one that there is not."""
     for name, hint in call.filters:
-        for value in bad_of(kind_of(hint)):
+        kind = FilterType(hint)
+        for value in bad_of(kind_of(kind.value)):
             if value is not None:
+                yield name, [value]
+            if value is not None and not (kind.takes_many and isinstance(value, list | tuple | set)):  # several, checked above
                 yield name, value
+                yield name, not_(value)
+        yield from ((name, value) for value in (not_(None), not_(not_(5)), [[]], *([IS_NULL] * (not kind.is_optional))))
     yield "nonsense", 1
     yield CANARY, 1
     yield "project_id", EXAMPLES["uuid"]
@@ -171,6 +185,8 @@ def bad_filters(call: Call) -> Iterator[tuple[str, Any]]:
 
 def input_of(parameter: inspect.Parameter) -> type[Input]:
     """Return the input that the parameter takes, itself or many of it."""
-    inner = getattr(parameter.annotation, "__args__", (parameter.annotation,))[0]
+    inner = parameter.annotation
+    while hasattr(inner, "__args__"):  # Iterable[X], and X | Mapping
+        inner = inner.__args__[0]
     assert issubclass(inner, Input)
     return inner

@@ -13,6 +13,7 @@ import derwin_db
 from derwin_db import models, repos, sql
 from derwin_db.fields.table import MAX_NAME_LENGTH, Input, PydanticJson
 from derwin_db.query.builders import table_of
+from derwin_db.repos.conditions import FilterType, column_of
 
 TABLES = [SQLModel.metadata.tables[f"public.{name}"] for name in ("projects", *sql.PROJECT_TABLES)]
 PROJECT_TABLES = TABLES[1:]
@@ -164,7 +165,13 @@ class TestFilters:
         references = {key for c in table.foreign_key_constraints for key in c.column_keys} - {"project_id"}
         enumerations = {column.name for column in table.columns if isinstance(column.type, sa.Enum)}
         named = {"classification", "fingerprint"} & set(table.columns.keys())
-        assert set(get_type_hints(getattr(repos, name).filters)) == references | enumerations | named | {"since", "until"}
+        filters = get_type_hints(getattr(repos, name).filters, include_extras=True)
+        bounds = {filter for filter in filters if filter not in table.c}
+        assert set(filters) - bounds == references | enumerations | named
+        assert {"since", "until"} <= bounds
+        for filter in bounds:
+            assert FilterType(filters[filter]).takes_many is False
+            assert column_of(table, filter) is not None
 
 
 class TestExports:

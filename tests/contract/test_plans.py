@@ -8,14 +8,17 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_type_hints
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, get_args, get_type_hints
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.filters import IS_NULL, not_
 from derwin_db.query.statement import Statement
+from derwin_db.repos.conditions import Order, column_of
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.testing import TestDatabase, TestServer
 from tests.contract.bulk import LARGE, MIDDLE, fill
@@ -36,6 +39,7 @@ class Sent(NamedTuple):
         return cls(statement.name, statement.sql, arguments)
 
 
+NOW = datetime.now(UTC)
 ITS_PROJECT = object()
 """Stands in recorded arguments for the project: a statement is looked at for projects of several sizes."""
 
@@ -44,9 +48,41 @@ SELECTIVE = [
     (table, column)
     for table, repo in REPOSITORIES.items()
     for column in get_type_hints(repo.filters)
-    if column not in {"since", "until"} and not isinstance(repo.model.__table__.c[column].type, sa.Enum)
+    if column in repo.model.__table__.c and not isinstance(repo.model.__table__.c[column].type, sa.Enum)
 ]
 """Filters by what few rows have in common, each with an index of its own: references, fingerprints, classifications."""
+
+
+BOUNDED = [
+    ("qa_tickets", "min_risk_score", 0.95),
+    ("qa_tickets", "max_risk_score", 0.05),
+    ("qa_tickets", "classification_prefix", "name3"),
+    ("qa_tickets", "fingerprint_prefix", "name3"),
+    ("raw_signals", "fingerprint_prefix", "name33"),
+    ("rag_corpus", "classification_prefix", "name3"),
+    ("qa_fix_attempts", "concluded_since", NOW - timedelta(minutes=20)),
+    ("qa_fix_attempts", "concluded_until", NOW - timedelta(minutes=980)),
+    ("spend_ledger", "occurred_since", NOW - timedelta(minutes=20)),
+    ("spend_ledger", "occurred_until", NOW - timedelta(minutes=980)),
+    ("audit_artifacts", "max_retention_until", NOW - timedelta(minutes=980)),
+    ("qa_tickets", "since", NOW - timedelta(minutes=20)),
+]
+"""Bounds and prefixes that have an index, with values that few rows of a large project meet. The others say what they cost."""
+
+INDEXED = [
+    (table, f"{sign}{column}")
+    for table, column in (
+        ("qa_tickets", "created_at"),
+        ("qa_tickets", "risk_score"),
+        ("profile_evolution_logs", "to_version"),
+        ("policies", "version"),
+        ("classification_trust", "classification"),
+        ("audit_artifacts", "retention_until"),
+        ("spend_ledger", "occurred_at"),
+    )
+    for sign in ("", "-")
+]
+"""Orders that have an index."""
 
 
 @dataclass
@@ -134,12 +170,15 @@ async def plans(bulk: TestDatabase) -> AsyncIterator[Plans]:
 
 
 def filters_of(repo: Any, row: Any) -> list[dict[str, Any]]:
-    """Return no filter, each filter alone, each with both bounds, and all at once, with the values of a row."""
-    hints = get_type_hints(repo.filters)
+    """Return no filter, each filter alone in all its forms, each with both bounds, and all at once, with a row's values."""
+    table = repo.model.__table__
     bounds = {"since": SINCE, "until": UNTIL}
-    own = {name: getattr(row, name) for name in hints if name not in bounds}
+    own = {name: getattr(row, column_of(table, name).name) for name in get_type_hints(repo.filters) if name not in bounds}
     singles = [{name: value} for name, value in (own | bounds).items() if value is not None]
-    return [{}, *singles, bounds, *(single | bounds for single in singles), own | bounds]
+    values = {name: value for name, value in own.items() if value is not None and name in table.c}
+    forms = [{name: form} for name, value in values.items() for form in ([value], not_(value), not_([value]))]
+    empty = [{name: form} for name in values if table.c[name].nullable for form in (IS_NULL, not_(IS_NULL), [IS_NULL])]
+    return [{}, *singles, bounds, *(single | bounds for single in singles), own | bounds, *forms, *empty]
 
 
 class TestReads:
@@ -160,7 +199,12 @@ class TestReads:
                     async for _ in repo.stream(session, **filters):
                         break
                     await repo.count(session, **filters)
-        following = [one for one in sent if ") < (" in one.sql]
+                for order in get_args(repo.orders):
+                    page = await repo.list(session, limit=1, order=order, with_total=True)
+                    if page.next_cursor:
+                        await repo.list(session, limit=1, order=order, cursor=page.next_cursor)
+                await repo.get_many(session, [row.id])
+        following = [one for one in sent if ") < (" in one.sql or ") > (" in one.sql]
         assert following or table in {"projects", "project_profiles"}
         await plans.check(list({one.sql: one for one in sent}.values()))
 
@@ -172,11 +216,45 @@ class TestReads:
         repo = REPOSITORIES[table]
         async with plans.db.project(plans.projects[LARGE], read_only=True) as session:
             row = next(row for row in (await repo.list(session, limit=20)).items if getattr(row, column) is not None)
-            statement = repo._count_statement((column,))
+            statement = repo._count_statement(((column, "one"),))
             values = {"project_id": ITS_PROJECT, column: getattr(row, column)}
         sent = [Sent.of(statement, statement.arguments(values))]
         (plan,) = await plans.explain(LARGE, sent, is_generic=is_generic)
         assert any(f"({column} = " in node.get("Index Cond", "") for node in nodes(plan)), json.dumps(plan, indent=1)
+
+    @pytest.mark.parametrize(("table", "name", "value"), BOUNDED)
+    @pytest.mark.parametrize("is_generic", [False, True])
+    async def test_a_bound_or_a_prefix_is_an_index_condition(
+        self, plans: Plans, table: str, name: str, value: Any, is_generic: bool
+    ) -> None:
+        statement = REPOSITORIES[table]._count_statement(((name, "one"),))
+        arguments = statement.arguments({"project_id": ITS_PROJECT, name: value})
+        (plan,) = await plans.explain(LARGE, [Sent.of(statement, arguments)], is_generic=is_generic)
+        column = column_of(REPOSITORIES[table].model.__table__, name).name
+        conditions = [node.get("Index Cond", "") for node in nodes(plan)]
+        assert any(f"({column} " in condition for condition in conditions), json.dumps(plan, indent=1)
+
+    @pytest.mark.parametrize(("table", "order"), INDEXED)
+    @pytest.mark.parametrize("is_generic", [False, True])
+    @pytest.mark.parametrize("follows", [False, True])
+    async def test_an_order_goes_along_its_index(
+        self, plans: Plans, table: str, order: str, follows: bool, is_generic: bool
+    ) -> None:
+        """A sort may only mend ties, of rows that the index has brought in order."""
+        by, repo = Order(order.removeprefix("-"), order.startswith("-")), REPOSITORIES[table]
+        statement = repo._list_statement((), follows=follows, order=by)
+        async with plans.db.project(plans.projects[LARGE], read_only=True) as session:
+            row = (await repo.list(session, order=order, limit=20)).items[-1]
+        place = {"after_key": getattr(row, by.column), "after_id": row.id}
+        arguments = statement.arguments({"project_id": ITS_PROJECT, "limit": 51, **place})
+        (plan,) = await plans.explain(LARGE, [Sent.of(statement, arguments)], is_generic=is_generic)
+        kinds = {node["Node Type"] for node in nodes(plan)}
+        assert "Sort" not in kinds, json.dumps(plan, indent=1)
+        if follows:
+            assert any(
+                f"({by.column}" in node.get("Index Cond", "") or f"ROW({by.column}" in node.get("Index Cond", "")
+                for node in nodes(plan)
+            ), json.dumps(plan, indent=1)
 
 
 class TestVerbs:
@@ -196,7 +274,7 @@ class TestIsByIndex:
     """What the tests above stand on: they see a plan that is none."""
 
     async def test_a_sequential_scan_is_seen(self, plans: Plans) -> None:
-        statement = repos.qa_tickets._list_statement(("fingerprint",), follows=False)
+        statement = repos.qa_tickets._list_statement((("fingerprint", "one"),), follows=False)
         async with plans.db.project(plans.projects[MIDDLE]) as session:
             await session._driver("execute", "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
             arguments = statement.arguments({"project_id": session.project_id, "fingerprint": "x", "limit": 2})

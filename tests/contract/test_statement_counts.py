@@ -92,7 +92,7 @@ class TestVerbs:
 
 
 class TestReads:
-    @pytest.mark.parametrize("verb", ["get", "find", "exists", "list", "list after a cursor", "count"])
+    @pytest.mark.parametrize("verb", ["get", "find", "get_many", "exists", "list", "list after a cursor", "count"])
     @pytest.mark.parametrize("table", sorted(REPOSITORIES))
     async def test_are_one_statement(self, counted: Counted, filled: UUID, table: str, verb: str) -> None:
         repo = REPOSITORIES[table]
@@ -102,6 +102,7 @@ class TestReads:
         reads: dict[str, Any] = {
             "get": lambda session: repo.get(session, id),
             "find": lambda session: repo.find(session, id),
+            "get_many": lambda session: repo.get_many(session, [id]),
             "exists": lambda session: repo.exists(session, id),
             "list": repo.list,
             "list after a cursor": lambda session: repo.list(session, limit=1, cursor=cursor),
@@ -110,6 +111,13 @@ class TestReads:
         for _ in range(2):
             cost = await counted.cost(counted.db.project(filled, read_only=True), reads[verb])
         assert cost == (1 if counted.reads_alone else 1 + counted.begin_and_commit)
+
+    @pytest.mark.parametrize("table", sorted(REPOSITORIES))
+    async def test_a_total_is_one_statement_more(self, counted: Counted, filled: UUID, table: str) -> None:
+        for _ in range(2):
+            unit = counted.db.project(filled, read_only=True)
+            cost = await counted.cost(unit, lambda session: REPOSITORIES[table].list(session, with_total=True))
+        assert cost == (2 if counted.reads_alone else 2 + counted.begin_and_commit)
 
     @pytest.mark.parametrize("table", sorted(REPOSITORIES))
     async def test_a_stream_is_a_cursor_and_its_batches(self, counted: Counted, filled: UUID, table: str) -> None:

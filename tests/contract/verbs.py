@@ -51,6 +51,12 @@ READS = frozenset(
         "qa_runs.statistics",
         "rag_corpus.search",
         "raw_signals.pending",
+        "raw_signals.list_brief",
+        "raw_signals.of_tickets",
+        "qa_tickets.list_brief",
+        "qa_tickets.search",
+        "qa_fix_attempts.latest_of_tickets",
+        "audit_artifacts.of_tickets",
         "qa_tickets.find_by_fingerprint",
         "qa_tickets.counts_by_status",
         "classification_trust.for_classification",
@@ -197,6 +203,12 @@ PROJECT_CALLS = (
     Call("ingested_docs.ingest", 1, lambda s, _: repos.ingested_docs.ingest(s, a_doc())),
     Call("ingested_docs.ingest", 2, lambda s, _: repos.ingested_docs.ingest(s, a_doc()), doc_of, "known"),
     Call("ingested_docs.update", 1, lambda s, doc: repos.ingested_docs.update(s, doc.id, IngestedDocUpdate(title="x")), doc_of),
+    Call(
+        "ingested_docs.update_many",
+        1,
+        lambda s, _: repos.ingested_docs.update_many(s, IngestedDocUpdate(title="x"), status="PENDING"),
+        doc_of,
+    ),
     Call("ingested_docs.delete", 2, lambda s, doc: repos.ingested_docs.delete(s, doc.id), doc_of),
     Call("ingested_docs.mark_processed", 1, lambda s, doc: repos.ingested_docs.mark_processed(s, doc.id), doc_of),
     Call("ingested_docs.mark_failed", 1, lambda s, doc: repos.ingested_docs.mark_failed(s, doc.id, "no"), doc_of),
@@ -213,11 +225,37 @@ PROJECT_CALLS = (
     Call("qa_runs.delete", 4, lambda s, run: repos.qa_runs.delete(s, run.id), run_of),
     Call("raw_signals.ingest", 1, lambda s, run: repos.raw_signals.ingest(s, run.id, signals("a", "b")), run_of),
     Call("raw_signals.pending", 1, lambda s, row: repos.raw_signals.pending(s, row.run_id), signal_of),
+    Call("raw_signals.list_brief", 1, lambda s, _: repos.raw_signals.list_brief(s), signal_of),
+    Call("raw_signals.of_tickets", 1, lambda s, row: repos.raw_signals.of_tickets(s, [row.id]), ticket_of),
     Call("raw_signals.attach", 1, lambda s, rows: repos.raw_signals.attach(s, [rows[0].id], rows[1].id), signal_and_ticket),
     Call("raw_signals.discard", 1, lambda s, row: repos.raw_signals.discard(s, [row.id]), signal_of),
     Call("raw_signals.delete", 1, lambda s, row: repos.raw_signals.delete(s, row.id), signal_of),
+    Call("qa_tickets.list_brief", 1, lambda s, _: repos.qa_tickets.list_brief(s), ticket_of),
+    Call("qa_tickets.list_brief", 2, lambda s, _: repos.qa_tickets.list_brief(s, with_total=True), ticket_of, "with a total"),
     Call("qa_tickets.create", 1, lambda s, _: repos.qa_tickets.create(s, a_ticket())),
     Call("qa_tickets.create_many", 1, lambda s, _: repos.qa_tickets.create_many(s, [a_ticket()] * 5)),
+    Call(
+        "qa_tickets.create_many",
+        4,
+        lambda s, run: repos.qa_tickets.create_many(s, [a_ticket(run_id=run.id), {}], on_error="report"),
+        run_of,
+        "with a report",
+    ),
+    Call("qa_tickets.update_many", 1, lambda s, _: repos.qa_tickets.update_many(s, QATicketUpdate(title="x"), severity="LOW")),
+    Call(
+        "qa_tickets.update_many",
+        2,
+        lambda s, _: repos.qa_tickets.update_many(s, QATicketUpdate(classification="other"), fingerprint="f"),
+        ticket_of,
+        "reclassified",
+    ),
+    Call(
+        "qa_tickets.update_many",
+        4,
+        lambda s, row: repos.qa_tickets.update_many(s, QATicketUpdate(classification="other"), since=SINCE),
+        merged,
+        "reclassified with attempts",
+    ),
     Call("qa_tickets.update", 1, lambda s, row: repos.qa_tickets.update(s, row.id, QATicketUpdate(title="x")), ticket_of),
     Call(
         "qa_tickets.update",
@@ -253,6 +291,12 @@ PROJECT_CALLS = (
     Call("qa_tickets.delete", 6, lambda s, row: repos.qa_tickets.delete(s, row.id), ticket_of),
     Call("qa_tickets.delete", 8, lambda s, row: repos.qa_tickets.delete(s, row.ticket_id), merged, "with attempts"),
     Call("qa_fix_attempts.dispatch", 2, lambda s, row: repos.qa_fix_attempts.dispatch(s, row.id, model="m"), ticket_of),
+    Call(
+        "qa_fix_attempts.latest_of_tickets",
+        1,
+        lambda s, row: repos.qa_fix_attempts.latest_of_tickets(s, [row.ticket_id]),
+        dispatched,
+    ),
     Call("qa_fix_attempts.start", 1, lambda s, row: repos.qa_fix_attempts.start(s, row.id), dispatched),
     Call("qa_fix_attempts.conclude", 4, lambda s, row: repos.qa_fix_attempts.conclude(s, row.id, FixOutcome.MERGED), attempt),
     Call("qa_fix_attempts.mark_reverted", 4, lambda s, row: repos.qa_fix_attempts.mark_reverted(s, row.id), merged),
@@ -289,6 +333,7 @@ PROJECT_CALLS = (
     Call("audit_artifacts.record", 1, lambda s, _: repos.audit_artifacts.record(s, an_artifact())),
     Call("audit_artifacts.hold", 1, lambda s, row: repos.audit_artifacts.hold(s, row.id), artifact_of),
     Call("audit_artifacts.release", 1, lambda s, row: repos.audit_artifacts.release(s, row.id), artifact_of),
+    Call("audit_artifacts.of_tickets", 1, lambda s, row: repos.audit_artifacts.of_tickets(s, [row.id]), ticket_of),
     Call("audit_artifacts.expired", 1, lambda s, _: repos.audit_artifacts.expired(s), three_expired),
     Call("audit_artifacts.prune_expired", 2, lambda s, _: repos.audit_artifacts.prune_expired(s), three_expired),
     Call(
@@ -319,14 +364,14 @@ ADMIN_CALLS = (
     Call("projects.update", 1, lambda a, key: repos.projects.update(a, key, ProjectUpdate(name="x"))),
     Call("projects.update", 4, lambda a, key: repos.projects.update(a, key, ProjectUpdate(compliance_mode="SOX")), case="mode"),
     Call("projects.archive", 1, repos.projects.archive),
-    Call("projects.delete", 5, repos.projects.delete),
+    Call("projects.delete", 6, repos.projects.delete),
     Call("spend_ledger.totals_by_project", 1, lambda a, _: repos.spend_ledger.totals_by_project(a)),
     Call("audit_artifacts.prune_expired", 2, lambda a, _: repos.audit_artifacts.prune_expired(a), case="of all projects"),
     Call("audit_artifacts.expired_by_project", 1, lambda a, _: repos.audit_artifacts.expired_by_project(a)),
 )
 """Here `run(admin, project_id)` takes a session of the admin door, and `prepare` makes nothing."""
 
-SHARED = ("get", "find", "exists", "list", "stream", "count")
+SHARED = ("get", "find", "get_many", "exists", "list", "stream", "count")
 """Reads of all repositories: called by `shared_calls`, with every filter."""
 
 
@@ -336,7 +381,7 @@ def public_verbs() -> set[str]:
     for table in repos.__all__:
         repository = getattr(repos, table)
         for name in dir(repository):
-            if not name.startswith("_") and name not in {"model", "filters", "table", "name", "columns"}:
+            if not name.startswith("_") and name not in {"model", "filters", "orders", "table", "name", "columns"}:
                 attribute = getattr(repository, name)
                 if callable(attribute) and not isinstance(attribute, type):
                     found.add(f"{table}.{name}")

@@ -94,10 +94,10 @@ class TestUpgrade:
 
 
 class TestSeveralRows:
-    """A stray row in alembic_version: everybody who looks sees the same state."""
+    """A stray row in derwin_alembic_version: everybody who looks sees the same state."""
 
     async def test_all_agree(self, own_database: TestDatabase) -> None:
-        await asyncio.to_thread(run_sql, own_database.owner, "INSERT INTO alembic_version VALUES ('0stray')", "SELECT 1")
+        await asyncio.to_thread(run_sql, own_database.owner, "INSERT INTO derwin_alembic_version VALUES ('0stray')", "SELECT 1")
         settings = settings_of(own_database.owner)
         seen = await asyncio.to_thread(status, settings)
         assert seen.problem is not None
@@ -116,7 +116,9 @@ class TestSeveralRows:
         from derwin_db.fastapi import health_router
 
         async with Database(**own_database.urls) as db:
-            await asyncio.to_thread(run_sql, own_database.owner, "INSERT INTO alembic_version VALUES ('0stray')", "SELECT 1")
+            await asyncio.to_thread(
+                run_sql, own_database.owner, "INSERT INTO derwin_alembic_version VALUES ('0stray')", "SELECT 1"
+            )
             app = FastAPI()
             app.include_router(health_router(db))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:

@@ -51,7 +51,7 @@ class TestUpgrade:
 
     def test_a_database_that_is_ahead_is_left_alone(self, server_of: ServerOf) -> None:
         settings = settings_of(server_of("18").migrated().owner)
-        run_sql(settings.connection, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        run_sql(settings.connection, "UPDATE derwin_alembic_version SET version_num = 'ffffffffffff'")
         assert status(settings).is_ahead
         with pytest.raises(SchemaOutOfDate, match="ahead"):
             upgrade(settings)
@@ -93,7 +93,7 @@ class TestDowngrade:
         downgrade(settings, "base")
         rows = run_sql(
             settings.connection,
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'",
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'derwin_alembic_version'",
         )
         assert rows == []
 

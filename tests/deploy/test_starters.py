@@ -155,4 +155,4 @@ class TestPooler:
         pooled = ConnectionInfo.parse(f"{url}&pgbouncer=true" if "?" in url else f"{url}?pgbouncer=true")
         with pytest.raises(ConfigurationError, match="transaction pooler"):
             upgrade(settings_of(pooled))
-        assert run_sql(pooled, "SELECT to_regclass('public.alembic_version')")[0][0] is None
+        assert run_sql(pooled, "SELECT to_regclass('public.derwin_alembic_version')")[0][0] is None

@@ -55,6 +55,6 @@ class TestRepositories:
         examples = "\n".join(texts(page, "python"))
         verbs = {verb for verb in public_verbs() if verb.startswith(f"{name}.")}
         shown = {f"{name}.{verb}" for verb in re.findall(rf"repos\.{name}\.(\w+)\(", examples)}
-        shared = {f"{name}.{verb}" for verb in ("get", "find", "exists", "list", "stream", "count")}
+        shared = {f"{name}.{verb}" for verb in ("get", "find", "get_many", "exists", "list", "stream", "count")}
         assert verbs - shared <= shown
         assert shown <= verbs

@@ -67,7 +67,7 @@ class TestReady:
     ) -> None:
         assert (await ready(app, client, own_db)).status_code == 200
         owner = await asyncpg.connect(**own_database.owner.connect_arguments())
-        await owner.execute("UPDATE alembic_version SET version_num = 'newer'")
+        await owner.execute("UPDATE derwin_alembic_version SET version_num = 'newer'")
         await owner.close()
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["code"]) == (503, "schema_out_of_date")

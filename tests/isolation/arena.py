@@ -18,7 +18,7 @@ from derwin_db import Database, repos
 from derwin_db.models import ProjectCreate
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.examples import example
-from derwin_db.testing.filling import Filled, create_filled
+from derwin_db.testing.filling import Filled, create_filled, models_by_table
 from derwin_db.testing.server import url_of
 from derwin_db.testing.traces import Traces, digest_query
 
@@ -26,7 +26,7 @@ DIGEST = f"""
 CREATE SCHEMA attack;
 GRANT USAGE ON SCHEMA attack TO PUBLIC;
 CREATE FUNCTION attack.digest(project uuid) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
-AS $$ SELECT string_agg(seen::text, ' ' ORDER BY seen.name) FROM ({digest_query()}) AS seen $$
+AS $$ SELECT string_agg(seen::text, ' ' ORDER BY seen.name) FROM ({digest_query(models_by_table())}) AS seen $$
 """
 
 

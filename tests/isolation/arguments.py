@@ -17,8 +17,10 @@ from pydantic import BaseModel
 
 from derwin_db import paging
 from derwin_db.fields.table import Input
+from derwin_db.filters import not_
 from derwin_db.models import SpendCap
 from derwin_db.query.builders import table_of
+from derwin_db.repos.conditions import FilterType, column_of
 from derwin_db.testing.examples import example, value_of
 from derwin_db.testing.filling import Filled, models_by_table
 
@@ -70,9 +72,9 @@ def candidates(table: str, name: str, kind: Any) -> list[Argument]:
     """Return the arguments that may do for a parameter of a method of this repository. TypeError for one that is not known."""
     kind = _plain(kind)
     column = CALLED_OTHERWISE.get(name, name)
-    iterated = get_args(kind)[0] if get_origin(kind) in (Iterable, list) or _is_iterable(kind) else None
+    iterated = _plain(get_args(kind)[0]) if get_origin(kind) in (Iterable, list) or _is_iterable(kind) else None
     if iterated is UUID:
-        return [_ids(table)]
+        return [_ids(targets().get(name.removesuffix("s"), table))]
     if iterated is not None and isinstance(iterated, type) and issubclass(iterated, Input):
         return [_inputs(table, iterated)]
     if column in NATURAL_KEYS or column == "claimed_by":
@@ -111,17 +113,22 @@ def filters(table: str, kinds: Mapping[str, Any]) -> dict[str, dict[str, Value]]
     """Return for each filter of `list` and its like the values that a row of the other project has there."""
     known = targets()
 
-    def of_row(filled: Filled, name: str, kind: Any) -> Any:
-        if name in ("since", "until"):
-            return filled.rows[table][0].created_at
-        held = [getattr(row, name) for row in filled.rows[table] if getattr(row, name) is not None]
+    def of_row(filled: Filled, name: str, kind: FilterType) -> Any:
+        column = column_of(table_of(models_by_table()[table]), name).name
+        held = [value for row in filled.rows[table] if (value := getattr(row, column)) is not None]
         if held:
             return held[-1]
-        return filled.ids(known[name])[0] if name in known else value_of(name, kind, filled.marker)
+        return filled.ids(known[name])[0] if name in known else value_of(name, kind.value, filled.marker)
 
-    return {
-        name: {f"{name} of B": lambda _, other, name=name, kind=kind: of_row(other, name, kind)} for name, kind in kinds.items()
-    }
+    def forms(name: str, kind: FilterType) -> dict[str, Value]:
+        one: Value = lambda _, other: of_row(other, name, kind)  # noqa: E731  # one of several alike
+        found = {f"{name} of B": one}
+        if kind.takes_many:
+            found[f"{name} of both"] = lambda own, other: [of_row(own, name, kind), of_row(other, name, kind)]
+            found[f"not {name} of A"] = lambda own, _: not_(of_row(own, name, kind))
+        return found
+
+    return {name: forms(name, FilterType(hint)) for name, hint in kinds.items()}
 
 
 def cursors(table: str) -> dict[str, Value]:

@@ -159,7 +159,7 @@ def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
         "INSERT ON public.projects", "DELETE ON public.projects", "UPDATE ON public.projects",
         "UPDATE (slug) ON public.projects",
         "DELETE ON public.policies", "UPDATE ON public.policies", "UPDATE (retention_until) ON public.audit_artifacts",
-        "UPDATE ON public.alembic_version",
+        "UPDATE ON public.derwin_alembic_version",
     ):  # fmt: skip
         yield Damage(f"derwin_app has {what}", (f"GRANT {what} TO derwin_app",), "grants")
     for what in ("SELECT ON public.qa_tickets", "UPDATE (slug) ON public.projects", "DELETE ON public.spend_ledger",

@@ -22,6 +22,7 @@ from derwin_db.errors import DerwinError, InvalidInput, NotFound
 from derwin_db.isolation import preamble
 from derwin_db.isolation.seal import Kind
 from derwin_db.repos import base
+from derwin_db.repos.conditions import Condition
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
 from derwin_db.unit import lent, sqlalchemy_session, transaction
@@ -118,7 +119,7 @@ def _no_release(_self: Any, *_: Any) -> None:
 
 
 def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
-    return dict(filters)
+    return {name: Condition("one", value) for name, value in filters.items() if value is not None}
 
 
 def _type_alone(data: Any, kind: type[Any], *_: Any) -> None:
@@ -161,7 +162,7 @@ MUTATIONS = (
     Mutation("what was kept of the connection goes on", lambda: patched(UNIT, _check_lent=_goes_on), ("19. a task",)),
     Mutation("what the driver made goes on", lambda: patched(asyncpg.Connection, _on_release=_no_release), ("20. a task",)),
     Mutation("cursors know no project", lambda: everywhere("query_digest", lambda *_: b"x" * 12), ("7. qa_tickets.list",)),
-    Mutation("filters take unknown names", lambda: patched(base.Repository, _filter_values=_any_filter), ("7. ",)),
+    Mutation("filters take unknown names", lambda: patched(base.Repository, _conditions_of=_any_filter), ("7. ",)),
     Mutation("inputs take unknown fields", _lenient_inputs, ("4. ",)),
     Mutation("inputs take slipped-in fields", lambda: everywhere("check_input", _type_alone), ("4. audit_artifacts.record",)),
     Mutation("anything is a session", lambda: everywhere("project_session", lambda given: given), ("1. ",)),

@@ -51,7 +51,7 @@ PLANTS = {
     "login-settings": ("ALTER ROLE {login} SET synchronous_commit = off",),
     "login-role": ("REVOKE derwin_app FROM {login}",),
     "roles": ('ALTER DATABASE "{database}" OWNER TO derwin_admin',),
-    "schema": ("UPDATE public.alembic_version SET version_num = 'a1f0c3d95b27'",),
+    "schema": ("UPDATE public.derwin_alembic_version SET version_num = 'a1f0c3d95b27'",),
     "pgvector": ("DROP EXTENSION vector CASCADE",),
 }  # fmt: skip
 """What is planted for each check; the server's own ones, and the seal's, have tests of their own below."""

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 from derwin_db import Database, repos
 from derwin_db.connection.driver import PooledConnection
+from derwin_db.filters import not_
 from derwin_db.session import AdminSession
 from derwin_db.unit.transaction import Transaction
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS
@@ -102,14 +103,19 @@ async def _record_reads(db: Database, project: UUID, record: Record) -> None:
             row = page.items[0]
             names = [name for name in repo.filters.__annotations__ if getattr(row, name, None) is not None]
             times = {"since": row.created_at, "until": row.created_at}
-            chosen = [{}, times, *({name: getattr(row, name)} for name in names)]
+            values = {name: getattr(row, name) for name in names}
+            chosen: list[dict[str, Any]] = [{}, times, *({name: value} for name, value in values.items())]
+            chosen += [{name: form} for name, value in values.items() for form in ([value], not_(value), not_([value]))]
+            chosen += [{"since": row.created_at, "order": order, "with_total": True} for order in get_args(repo.orders)]
             with record.of(f"{table} reads"):
                 await repo.get(session, row.id)
+                await repo.get_many(session, [row.id])
                 await repo.exists(session, row.id)
-                for filters in chosen:
+                for options in chosen:
+                    filters = {name: value for name, value in options.items() if name not in {"order", "with_total"}}
                     await repo.count(session, **filters)
-                    found = await repo.list(session, limit=1, **filters)
+                    found = await repo.list(session, limit=1, **options)
                     if found.next_cursor is not None:
-                        await repo.list(session, limit=1, cursor=found.next_cursor, **filters)
+                        await repo.list(session, limit=1, cursor=found.next_cursor, **options)
                     async for _ in repo.stream(session, **filters):
                         break

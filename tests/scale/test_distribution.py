@@ -125,7 +125,7 @@ class TestDistribute:
         await connection.close()
 
     async def test_refuses_an_old_schema(self, owner: asyncpg.Connection):
-        await owner.execute("UPDATE public.alembic_version SET version_num = 'an older one'")
+        await owner.execute("UPDATE public.derwin_alembic_version SET version_num = 'an older one'")
         with pytest.raises(ConfigurationError, match="migrate"):
             await distribute(owner)
         assert await owner.fetchval("SELECT count(*) FROM pg_dist_partition") == 0

@@ -103,12 +103,12 @@ class TestDown:
 
 
 class TestBehindAMigration:
-    REVISION = "UPDATE public.alembic_version SET version_num = $1"
+    REVISION = "UPDATE public.derwin_alembic_version SET version_num = $1"
 
     async def test_the_primary_stands_in_until_it_has_the_schema(self, pair: Cluster, replicated: Database, soon):
         project = await known_project(replicated, pair)
         name = pair.database.owner.database
-        newest = (await pair.primary.fetch("SELECT version_num FROM public.alembic_version", database=name))[0][0]
+        newest = (await pair.primary.fetch("SELECT version_num FROM public.derwin_alembic_version", database=name))[0][0]
         await pair.primary.fetch(self.REVISION, "an older one", database=name)
         await pair.abreast()
         await pair.pause()

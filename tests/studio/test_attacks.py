@@ -124,7 +124,7 @@ class TestFilters:
     async def test_days_are_some(self, client: httpx.AsyncClient, days: str) -> None:
         assert (await client.get("p/lifeline/", params={"days": days})).status_code == 422
 
-    @pytest.mark.parametrize("table", ["projects", "alembic_version", "pg_authid", "scope_key", "qa_tickets;"])
+    @pytest.mark.parametrize("table", ["projects", "derwin_alembic_version", "pg_authid", "scope_key", "qa_tickets;"])
     async def test_no_other_table_is_shown(self, client: httpx.AsyncClient, table: str) -> None:
         assert (await client.get(f"p/lifeline/tables/{table}")).status_code == 404
 

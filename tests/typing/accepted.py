@@ -1,18 +1,24 @@
 """What must type-check, with the types that come back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import assert_type
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from derwin_db import AdminSession, Database, Page, ProjectSession, repos
+from derwin_db.filters import IS_NULL, not_
 from derwin_db.models import (
+    Bucket,
     IngestResult,
     Project,
     ProjectCreate,
     ProjectType,
+    QAFixAttempt,
     QATicket,
+    QATicketBrief,
     QATicketCreate,
     QATicketUpdate,
     RawSignal,
@@ -48,6 +54,28 @@ async def reads(session: ProjectSession, admin: AdminSession, some_id: UUID) -> 
     assert_type(await repos.projects.get(session, some_id), Project)
     assert_type(await repos.projects.get(admin, some_id), Project)
     assert_type((await repos.qa_tickets.list(session, severity=Severity.HIGH, since=None)).next_cursor, str | None)
+
+
+async def filters(session: ProjectSession, some_id: UUID) -> None:
+    await repos.qa_tickets.list(session, status=[TicketStatus.OPEN, TicketStatus.TRIAGED])
+    await repos.qa_tickets.list(session, status={TicketStatus.OPEN}, run_id=(some_id,), classification=["ui_bug"])
+    await repos.qa_tickets.count(session, final_bucket=IS_NULL)
+    await repos.qa_tickets.count(session, final_bucket=[IS_NULL, Bucket.NOISE])
+    await repos.qa_tickets.count(session, final_bucket=not_(IS_NULL), status=not_(TicketStatus.DUPLICATE))
+    await repos.qa_tickets.count(session, status=not_([TicketStatus.DUPLICATE, TicketStatus.REJECTED]))
+    await repos.qa_tickets.count(session, classification=not_("ui_bug"), min_risk_score=0.5, classification_prefix="ui_")
+    await repos.spend_ledger.count(session, min_amount_usd=Decimal(1), occurred_since=datetime.now(UTC))
+    wanted: list[TicketStatus] | None = None
+    await repos.qa_tickets.list(session, status=wanted)
+
+
+async def shapes(session: ProjectSession, some_id: UUID) -> None:
+    assert_type(await repos.qa_tickets.list(session, order="-risk_score", with_total=True), Page[QATicket])
+    assert_type((await repos.qa_tickets.list(session)).total, int | None)
+    assert_type(await repos.qa_tickets.list_brief(session, order="updated_at"), Page[QATicketBrief])
+    assert_type(await repos.qa_tickets.get_many(session, [some_id]), dict[UUID, QATicket])
+    assert_type(await repos.raw_signals.of_tickets(session, [some_id]), dict[UUID, Sequence[RawSignal]])
+    assert_type(await repos.qa_fix_attempts.latest_of_tickets(session, [some_id]), dict[UUID, QAFixAttempt])
 
 
 async def writes(

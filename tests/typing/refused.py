@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from derwin_db import AdminSession, Database, ProjectSession, repos
+from derwin_db.filters import IS_NULL, not_
 from derwin_db.models import (
     ProjectCreate,
     ProjectType,
@@ -73,6 +74,17 @@ async def other_filters(session: ProjectSession, some_id: UUID) -> None:
     await repos.qa_tickets.list(session, offset=10)  # E:
     await repos.qa_runs.list(session, classification="ui_bug")  # E:
     repos.raw_signals.stream(session, run_id=1)  # E:
+    await repos.qa_tickets.list(session, status=["OPEN"])  # E:
+    await repos.qa_tickets.list(session, status=IS_NULL)  # E:
+    await repos.qa_tickets.list(session, status=not_(Severity.LOW))  # E:
+    await repos.qa_tickets.list(session, min_risk_score="0.5")  # E:
+    await repos.qa_tickets.list(session, min_risk_score=not_(0.5))  # E:
+    await repos.spend_ledger.count(session, min_amount_usd=1.5)  # E:
+    await repos.qa_tickets.list(session, order="title")  # E:
+    await repos.qa_runs.list(session, order="-risk_score")  # E:
+    await repos.qa_tickets.list(session, with_total="yes")  # E:
+    await repos.qa_tickets.get_many(session, "x")  # E:
+    _ = (await repos.qa_tickets.list_brief(session)).items[0].description  # E:
 
 
 async def other_data(

@@ -12,6 +12,7 @@ from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.project import Project
 from derwin_db.query.builders import param, table_of
 from derwin_db.query.statement import Statement, command, scalars, tuples
+from derwin_db.repos.rules.own import own_tables
 from derwin_db.session import AdminSession
 
 _PROJECTS = table_of(Project)
@@ -40,8 +41,10 @@ async def remove(session: AdminSession, project_id: UUID, *, despite_retention: 
     if kept and not despite_retention:
         raise RetentionLocked("Evidence of this project must still be kept. Delete despite_retention=True, if you may.")
     counts = (await session.fetch(_counts_statement(), {"id": project_id}))[0]
+    own = [one for one in await own_tables(session, is_scoped=False) if one.is_fenced]
+    of_service = {one.name: (await session.fetch(_count_own_statement(one.table), {"id": project_id}))[0] for one in own}
     await session.execute(_delete_statement(), {"id": project_id})
-    return {"projects": 1, **dict(zip(_CASCADING, counts, strict=True))}
+    return {"projects": 1, **dict(zip(_CASCADING, counts, strict=True)), **of_service}
 
 
 @cache
@@ -64,6 +67,12 @@ def _counts_statement() -> Statement[tuple[Any, ...]]:
     tables = [Project.metadata.tables[f"public.{name}"] for name in _CASCADING]
     counts = [sa.select(sa.func.count()).where(table.c.project_id == _ID).scalar_subquery() for table in tables]
     return tuples("projects.delete", sa.select(*counts), is_scoped=False)
+
+
+@cache
+def _count_own_statement(table: sa.Table) -> Statement[int]:
+    query = sa.select(sa.func.count(table.c.project_id)).where(table.c.project_id == _ID)
+    return scalars("projects.delete", query, is_scoped=False)
 
 
 @cache

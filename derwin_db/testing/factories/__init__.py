@@ -24,6 +24,7 @@ from derwin_db.testing.factories.inputs import (
     ticket,
     vector,
 )
+from derwin_db.testing.factories.own import create_own, own
 from derwin_db.testing.factories.rows import (
     create_artifact,
     create_doc,
@@ -48,6 +49,7 @@ __all__ = [
     "create_doc",
     "create_fix_attempt",
     "create_mode_log",
+    "create_own",
     "create_past_fix",
     "create_policy",
     "create_profile",
@@ -61,6 +63,7 @@ __all__ = [
     "digest",
     "doc",
     "fix_attempt",
+    "own",
     "past_fix",
     "policy",
     "profile",

@@ -1,0 +1,110 @@
+"""Bulk writes that answer for each row.
+
+References are looked up before anything is written, by one statement each. What breaks a rule of the database all the same, a
+key that is taken, say, is found by halving the batch, each part in a savepoint.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from derwin_db.errors import Conflict, DerwinError, InvalidInput, InvalidReference, ProjectNotFound
+from derwin_db.fields.scalars import new_id
+from derwin_db.fields.table import Input
+from derwin_db.models.batch import BatchReport, RowFailure
+from derwin_db.query.builders import array_param, columnwise, scope_of
+from derwin_db.query.statement import Statement, scalars
+from derwin_db.repos.validation import check_input, invalid
+from derwin_db.session import ProjectSession
+
+Numbered = tuple[int, Input]
+"""A row, and its place in what was given."""
+
+
+class Report:
+    """Writes batches with one statement, and keeps why rows were not written."""
+
+    def __init__(self, session: ProjectSession, table: sa.Table, create_model: type[Input], insert: Statement[None]) -> None:
+        self._session = session
+        self._table = table
+        self._create_model = create_model
+        self._insert = insert
+        self._failures: list[RowFailure] = []
+
+    async def write(self, rows: Iterator[object], batch_size: int) -> BatchReport:
+        """Write what can be written."""
+        inserted, numbered = 0, enumerate(rows)
+        while batch := list(islice(numbered, batch_size)):
+            valid = [(number, data) for number, row in batch if (data := self._checked(number, row)) is not None]
+            known = await self._with_known_references(valid)
+            inserted += await self._written(known)
+        return BatchReport(inserted, tuple(sorted(self._failures, key=lambda failure: failure.row)))
+
+    def _checked(self, number: int, row: object) -> Input | None:
+        try:
+            if isinstance(row, Mapping):
+                return self._create_model.model_validate(dict(row))
+            check_input(row, self._create_model, "row")
+        except ValidationError as error:
+            self._note(number, invalid(error))
+        except InvalidInput as error:
+            self._note(number, error)
+        else:
+            return row  # type: ignore[return-value]  # checked above
+        return None
+
+    async def _with_known_references(self, rows: Sequence[Numbered]) -> list[Numbered]:
+        """Leave out rows that refer to nothing. What the others refer to is locked against deletion until the unit ends."""
+        kept = list(rows)
+        for column, target in references_of(self._table, self._create_model.model_fields):
+            wanted = sorted({id for _, row in kept if (id := getattr(row, column)) is not None})
+            statement = _known_statement(self._insert.name, target)
+            known = {None, *(await self._session.fetch(statement, {"ids": wanted}) if wanted else ())}
+            missing = {number for number, row in kept if getattr(row, column) not in known}
+            for number in missing:
+                self._note(number, InvalidReference(f"{column}: no such row in this project."))
+            kept = [pair for pair in kept if pair[0] not in missing]
+        return kept
+
+    async def _written(self, rows: Sequence[Numbered]) -> int:
+        if not rows:
+            return 0
+        names = tuple(self._create_model.model_fields)
+        values = columnwise([row for _, row in rows], names)
+        try:
+            async with self._session.savepoint():
+                written = await self._session.execute(self._insert, {**values, "id": [new_id() for _ in rows]})
+        except (InvalidInput, Conflict) as error:
+            if len(rows) == 1:
+                self._note(rows[0][0], error)
+                return 0
+        else:
+            if not written:
+                raise ProjectNotFound
+            return written
+        half = len(rows) // 2
+        return await self._written(rows[:half]) + await self._written(rows[half:])
+
+    def _note(self, number: int, error: DerwinError) -> None:
+        self._failures.append(RowFailure(number, error.code, error.message))
+
+
+def references_of(table: sa.Table, names: Iterable[str]) -> list[tuple[str, sa.Table]]:
+    """Return the columns among these that refer to a row of the same project, and the tables that they refer to."""
+    found = []
+    for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
+        columns = [name for name in key.column_keys if name != "project_id"]
+        if len(columns) == 1 and columns[0] in set(names):
+            found.append((columns[0], key.referred_table))
+    return found
+
+
+@cache
+def _known_statement(name: str, target: sa.Table) -> Statement[UUID]:
+    wanted = target.c.id == sa.any_(array_param("ids", target.c.id))
+    query = sa.select(target.c.id).where(scope_of(target), wanted).order_by(target.c.id)
+    return scalars(name, query.with_for_update(read=True, key_share=True))
