@@ -37,7 +37,7 @@ PRIVATE = {
     (ValuesBase, "_select_names"),
     (sa.Insert, "_post_values_clause"),
     (sa.sql.selectable, "_OffsetLimitParam"),
-    # SQLAlchemy: rows get their state, the tables their models
+    # SQLAlchemy: rows get their state
     (ClassManager, "STATE_ATTR"),
     # SQLModel: the type of a model's configuration
     (sqlmodel, "_compat"),
@@ -135,4 +135,4 @@ def foreign_names() -> set[str]:
             isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"getattr", "setattr", "hasattr"}
         ):
             read.update(str(part.value) for part in node.args[1:2] if isinstance(part, ast.Constant))
-    return {name for name in read - own if re.match("_[a-z]", name)}
+    return {name for name in read - own - {"_replace"} if re.match("_[a-z]", name)}  # a documented method of named tuples
