@@ -64,7 +64,7 @@ def _policies(*, is_sealed: bool) -> Iterator[tuple[str, str, str]]:
 
 def _grants() -> Iterator[str]:
     """Yield all grants on tables: to grant what is granted changes nothing."""
-    for entity in ("grants", "history"):
+    for entity in ("grants", "history", "version_table"):
         for statement in sql.read_current(entity):
-            if re.search(r"^GRANT ", statement, re.MULTILINE):
+            if re.search(r"^GRANT (?!SELECT ON public\.alembic_version )", statement, re.MULTILINE):  # which was renamed since
                 yield statement

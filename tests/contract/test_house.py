@@ -33,8 +33,6 @@ class TestFolders:
             "deploy/obstacles.py",
             "deploy/targets.py",
             "deploy/logins.py",
-            "deploy/fences.py",
-            "connection/pool.py",
             "unit/lent.py",
         }
         allowed = {*own, *others, "deploy/logins.py", "doctor/__init__.py", "doctor/server.py"}
