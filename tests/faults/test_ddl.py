@@ -116,12 +116,12 @@ class TestColumnTypeChanged:
             return await repos.qa_tickets.get(session, id)
 
         await asyncio.gather(*(db.run(project, read) for _ in range(4)))
-        await owner.execute(f"ALTER TABLE {TABLE} ALTER COLUMN title TYPE varchar(900)")
+        await owner.execute(f"ALTER TABLE {TABLE} ALTER COLUMN fingerprint TYPE varchar(900)")
         try:
             results = [await raised(db.run(project, read)) for _ in range(4)]
             assert results == [None] * 4
         finally:
-            await owner.execute(f"ALTER TABLE {TABLE} ALTER COLUMN title TYPE text")
+            await owner.execute(f"ALTER TABLE {TABLE} ALTER COLUMN fingerprint TYPE text")
             await db.close()
 
 
