@@ -21,6 +21,15 @@ PLANTS = {
     "policies": ("ALTER POLICY derwin_scope ON public.rag_corpus USING (true)",),
     "foreign-policies": ("CREATE POLICY reports ON public.qa_runs FOR SELECT USING (true)",),
     "unfenced-tables": ("CREATE TABLE public.comments (project_id uuid, id uuid, text text)",),
+    "own-tables": (
+        "CREATE TABLE public.hooks (project_id uuid, id uuid, PRIMARY KEY (project_id, id))",
+        "ALTER TABLE public.hooks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        (
+            "CREATE POLICY derwin_scope ON public.hooks AS RESTRICTIVE TO derwin_app"
+            " USING (project_id = (SELECT public.derwin_scope())) WITH CHECK (project_id = (SELECT public.derwin_scope()))"
+        ),
+        "CREATE POLICY derwin_admin_reads ON public.hooks FOR SELECT TO derwin_admin USING (true)",
+    ),
     "views": ("CREATE VIEW public.all_tickets AS SELECT * FROM public.qa_tickets",),
     "definer-functions": (
         "CREATE FUNCTION public.all_of_it() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM projects'",

@@ -1,6 +1,7 @@
 """Tables of a service's own: whether each stands behind the fences that `derwin_db.migrations.fence` puts up.
 
-The catalog alone says which there are: tables of the schema public that are not ours and have our policy, or are named here.
+The catalog alone says which there are: tables of the schema public that are not ours and have the policy of the admin door,
+which only `fence` makes, or are named here. A table that was fenced by hand is held to its scope alone, by `unfenced_tables`.
 """
 
 from collections.abc import Collection
@@ -39,7 +40,7 @@ SELECT t.relname AS name, t.relrowsecurity AS is_on, t.relforcerowsecurity AS is
 FROM pg_class t
 WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND NOT t.relname = ANY ($1::name[])
 AND (t.relname = ANY ($2::name[]) OR ($4 AND EXISTS (
-    SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'derwin_scope')))
+    SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'derwin_admin_reads')))
 ORDER BY t.relname
 """
 
