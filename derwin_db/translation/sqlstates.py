@@ -307,8 +307,8 @@ FULL_WAL = Meaning(
 
 LOST_VECTOR = Meaning(
     ExtensionMissing,
-    "The database finds no pgvector: it was dropped, or moved to another schema while this service ran",
-    "Restart the service after a move; else, as an administrator, run `CREATE EXTENSION vector` in this database.",
+    "The database finds no pgvector: it was dropped, or moved to another schema",
+    "As an administrator, move it back (`ALTER EXTENSION vector SET SCHEMA ...`), or run `CREATE EXTENSION vector`.",
 )
 
 FOREIGN_ROW = Meaning(ScopeError, "The database refused this row: a policy of its table does not allow it in this project")

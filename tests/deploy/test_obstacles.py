@@ -75,6 +75,9 @@ class TestUpgrade:
             "GRANT USAGE ON SCHEMA extensions TO derwin_app, derwin_admin",
             "SELECT 1",
         )
+        with pytest.raises(ExtensionMissing, match="move it back"):
+            asyncio.run(search(database))
+        run_sql(database.owner, "ALTER EXTENSION vector SET SCHEMA public", "SELECT 1")
         assert asyncio.run(search(database)) == 1
 
     @pytest.mark.parametrize("call", [upgrade, downgrade])
