@@ -36,6 +36,7 @@ from derwin_db.models.enums import Bucket, DiscoveryRoute
 from derwin_db.query.builders import param, table_of
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import entities
+from derwin_db.testing import factories
 from derwin_db.testing.history import writing_history
 
 MODELS = sorted(ProjectTable.__subclasses__(), key=lambda model: str(model.__tablename__))
@@ -124,15 +125,7 @@ async def a_profile(session: ProjectSession) -> UUID:
 
 
 def a_ticket() -> QATicketCreate:
-    return QATicketCreate(
-        title="t",
-        description="d",
-        steps_to_reproduce=["a"],
-        severity="HIGH",
-        classification="ui_bug",
-        confidence=0.5,
-        risk_score=0.5,
-    )
+    return factories.ticket(title="t", classification="ui_bug")
 
 
 async def values_of(session: ProjectSession, model: type[SQLModel], variant: int) -> dict[str, Any]:

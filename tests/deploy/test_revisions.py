@@ -147,7 +147,7 @@ class TestFrozenFiles:
             date, time, verb, *_ = path.stem.replace("-", " ", 0).split("_")
             assert len(date) == 10, path.name
             assert time.isdigit(), path.name
-            assert verb in {"create", "fence", "convert", "index", "add", "drop", "end", "change", "rename"}, path.name
+            assert verb in {"create", "fence", "convert", "index", "add", "drop", "end", "leave", "change", "rename"}, path.name
 
 
 class TestOffline:

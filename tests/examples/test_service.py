@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -255,3 +257,14 @@ class TestOperation:
     async def test_refuses_a_body_that_is_too_large(self, ada: httpx.AsyncClient) -> None:
         answer = await ada.post(f"{LIFELINE}/tickets", content=b"x" * (17 * 1024 * 1024))
         assert answer.status_code == 413
+
+
+class TestDocs:
+    async def test_load_nothing_from_another_host(self, service: str) -> None:
+        async with httpx.AsyncClient(base_url=service) as client:
+            page = (await client.get("/docs")).text
+            loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+            assert [url for url in loaded if urlsplit(url).netloc] == []
+            assert len(loaded) >= 3
+            for url in loaded:
+                assert (await client.get(url)).status_code == 200, url

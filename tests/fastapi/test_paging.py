@@ -8,17 +8,10 @@ from fastapi import FastAPI
 
 from derwin_db import Database, Page, repos
 from derwin_db.fastapi import Paging
-from derwin_db.models import Project, QATicket, QATicketCreate, TicketStatus
+from derwin_db.models import Project, QATicket, TicketStatus
+from derwin_db.testing import factories
 
-TICKET = QATicketCreate(
-    title="Totals drift",
-    description="",
-    steps_to_reproduce=[],
-    severity="HIGH",
-    classification="calculation",
-    confidence=0.9,
-    risk_score=0.4,
-)
+TICKET = factories.ticket(title="Totals drift")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from derwin_db.fastapi import Problem, install_error_handlers
 from derwin_db.fastapi.problem import INTERNAL
 from derwin_db.fastapi.validation import _RULES
 from derwin_db.models import Project, ProjectProfileCreate, QATicketCreate, SpendLedgerCreate
+from derwin_db.testing import factories
 
 ROOT = Path(__file__).parents[2]
 STATUSES = {
@@ -106,15 +107,7 @@ class TestDerwinErrors:
         assert answers[0].text == answers[1].text
 
 
-TICKET: dict[str, Any] = {
-    "title": "Totals drift",
-    "description": "A cent is missing.",
-    "steps_to_reproduce": [],
-    "severity": "HIGH",
-    "classification": "calculation",
-    "confidence": 0.9,
-    "risk_score": 0.4,
-}
+TICKET: dict[str, Any] = factories.ticket(title="Totals drift").model_dump(exclude_defaults=True)
 
 
 @pytest.fixture

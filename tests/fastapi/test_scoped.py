@@ -13,18 +13,10 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import DatabaseUnavailable, ScopeError
 from derwin_db.fastapi import scoped
-from derwin_db.models import Project, ProjectCreate, QATicket, QATicketCreate
-from derwin_db.testing import TestDatabase
+from derwin_db.models import Project, ProjectCreate, QATicket
+from derwin_db.testing import TestDatabase, factories
 
-TICKET = QATicketCreate(
-    title="Totals drift",
-    description="A cent is missing.",
-    steps_to_reproduce=[],
-    severity="HIGH",
-    classification="calculation",
-    confidence=0.9,
-    risk_score=0.4,
-)
+TICKET = factories.ticket(title="Totals drift")
 
 
 def may_access(project: str) -> str:

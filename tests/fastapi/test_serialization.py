@@ -9,21 +9,14 @@ import pytest
 from fastapi import FastAPI
 
 from derwin_db import Database, Page, repos
-from derwin_db.models import Project, QATicket, QATicketCreate
+from derwin_db.models import Project, QATicket
+from derwin_db.testing import factories
 
 
 @pytest.fixture
 async def filled(db: Database, project: Project) -> Project:
     """A project with 50 tickets."""
-    ticket = QATicketCreate(
-        title="Totals drift",
-        description="A cent is missing.",
-        steps_to_reproduce=["Enter an order", "Compare"],
-        severity="HIGH",
-        classification="calculation",
-        confidence=0.9,
-        risk_score=0.4,
-    )
+    ticket = factories.ticket(title="Totals drift")
     async with db.project(project.id) as session:
         await repos.qa_tickets.create_many(session, [ticket] * 50)
     return project

@@ -13,20 +13,10 @@ from fastapi.sse import EventSourceResponse
 from derwin_db import Database, repos
 from derwin_db.errors import ScopeError
 from derwin_db.fastapi import scoped
-from derwin_db.models import Project, QATicket, QATicketCreate
+from derwin_db.models import Project, QATicket
+from derwin_db.testing import factories
 
-TICKETS = [
-    QATicketCreate(
-        title=f"Number {number}",
-        description="A cent is missing.",
-        steps_to_reproduce=[],
-        severity="HIGH",
-        classification="calculation",
-        confidence=0.9,
-        risk_score=0.4,
-    )
-    for number in range(1200)
-]
+TICKETS = [factories.ticket(title=f"Number {number}") for number in range(1200)]
 
 
 @pytest.fixture

@@ -19,26 +19,18 @@ from derwin_db.models import (
     ProjectType,
     QATicket,
     QATicketCreate,
-    Severity,
     SpendKind,
     SpendLedger,
     SpendLedgerCreate,
     SpendSource,
 )
+from derwin_db.testing import factories
 from tests.faults.watch import CANARY
 
 
 def ticket(title: str = "t") -> QATicketCreate:
     """A ticket whose texts are secrets of the tests."""
-    return QATicketCreate(
-        title=f"{title} {CANARY}",
-        description=CANARY,
-        steps_to_reproduce=[CANARY],
-        severity=Severity.HIGH,
-        classification="ui_bug",
-        confidence=0.5,
-        risk_score=0.5,
-    )
+    return factories.ticket(title=f"{title} {CANARY}", description=CANARY, steps_to_reproduce=[CANARY], classification="ui_bug")
 
 
 def entry(key: str | None = None, amount: str = "1") -> SpendLedgerCreate:

@@ -1,6 +1,5 @@
-"""Inputs for tests: valid ones, each field replaceable by a keyword."""
+"""Inputs of the published factories, with what the tests of repositories say of them; each field replaceable by a keyword."""
 
-import hashlib
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,18 +20,13 @@ from derwin_db.models import (
     QATicketCreate,
     RAGCorpusCreate,
     RawSignalCreate,
-    RunTrigger,
-    Severity,
     SpendKind,
     SpendLedgerCreate,
     SpendSource,
 )
+from derwin_db.testing import factories
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def axis(*numbers: float) -> list[float]:
@@ -47,9 +41,9 @@ def a_doc(content: str = "content", **given: Any) -> IngestedDocCreate:
         "title": "Guide",
         "mime_type": "text/html",
         "byte_size": len(content),
-        "content_hash": digest(content),
+        "content_hash": factories.digest(content),
     }
-    return IngestedDocCreate(**{**values, **given})
+    return factories.doc(**{**values, **given})
 
 
 def a_profile(**given: Any) -> ProjectProfileCreate:
@@ -60,11 +54,11 @@ def a_profile(**given: Any) -> ProjectProfileCreate:
         "critical_flows": [CriticalFlow(name="invoice", steps=["draft", "post"], risk=0.8)],
         "glossary": {"GL": "general ledger"},
     }
-    return ProjectProfileCreate(**{**values, **given})
+    return factories.profile(**{**values, **given})
 
 
 def a_run(**given: Any) -> QARunCreate:
-    return QARunCreate(**{"trigger": RunTrigger.MANUAL, "routes": [DiscoveryRoute.E2E_CRAWL], **given})
+    return factories.run(**given)
 
 
 def a_signal(fingerprint: str = "f", **given: Any) -> RawSignalCreate:
@@ -76,7 +70,7 @@ def a_signal(fingerprint: str = "f", **given: Any) -> RawSignalCreate:
         "payload": {"line": 1},
         "observed_at": NOW,
     }
-    return RawSignalCreate(**{**values, **given})
+    return factories.signal(**{**values, **given})
 
 
 def signals(*fingerprints: str) -> list[RawSignalCreate]:
@@ -88,17 +82,24 @@ def a_ticket(**given: Any) -> QATicketCreate:
         "title": "Totals drift",
         "description": "The total of an invoice is off by a cent",
         "steps_to_reproduce": ["open", "post"],
-        "severity": Severity.HIGH,
         "classification": "ui_bug",
         "confidence": 0.5,
         "risk_score": 0.25,
     }
-    return QATicketCreate(**{**values, **given})
+    return factories.ticket(**{**values, **given})
 
 
 def a_fix(**given: Any) -> RAGCorpusCreate:
-    values = {"classification": "ui_bug", "problem": "off by a cent", "fix_summary": "round once", "diff": "-a\n+b"}
-    return RAGCorpusCreate(**{**values, **given})
+    values = {
+        "embedding": None,
+        "embedding_model": None,
+        "token_count": 0,
+        "classification": "ui_bug",
+        "problem": "off by a cent",
+        "fix_summary": "round once",
+        "diff": "-a\n+b",
+    }
+    return factories.past_fix(**{**values, **given})
 
 
 def an_artifact(**given: Any) -> AuditArtifactCreate:
@@ -107,9 +108,9 @@ def an_artifact(**given: Any) -> AuditArtifactCreate:
         "storage_uri": "s3://evidence/log.txt",
         "mime_type": "text/plain",
         "byte_size": 3,
-        "content_hash": digest("log"),
+        "content_hash": factories.digest("log"),
     }
-    return AuditArtifactCreate(**{**values, **given})
+    return factories.artifact(**{**values, **given})
 
 
 def a_policy(**given: Any) -> PolicyCreate:
@@ -119,7 +120,7 @@ def a_policy(**given: Any) -> PolicyCreate:
         "thresholds": PolicyThresholds(min_trust_for_auto_fix=0.8, min_confidence=0.5, max_attempts_per_ticket=3),
         "created_by": "ada",
     }
-    return PolicyCreate(**{**values, **given})
+    return factories.policy(**{**values, **given})
 
 
 def a_charge(key: str = "k", amount: str | Decimal = "1.5", **given: Any) -> SpendLedgerCreate:
@@ -130,7 +131,7 @@ def a_charge(key: str = "k", amount: str | Decimal = "1.5", **given: Any) -> Spe
         "idempotency_key": key,
         "occurred_at": NOW,
     }
-    return SpendLedgerCreate(**{**values, **given})
+    return factories.spend(**{**values, **given})
 
 
 def a_credit(key: str = "c", amount: str | Decimal = "-0.5", **given: Any) -> SpendLedgerCreate:
