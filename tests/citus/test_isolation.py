@@ -17,7 +17,7 @@ TABLES = ("projects", *sql.PROJECT_TABLES)
 WRITES = ("UPDATE public.{table} SET created_at = created_at", "DELETE FROM public.{table}")
 SHARDS = """
 SELECT result FROM run_command_on_shards('public.qa_tickets', $$
-    SELECT string_agg(polname || ' ' || polpermissive, ',') FROM pg_policy
+    SELECT string_agg(polname || ' ' || polpermissive, ',' ORDER BY polname) FROM pg_policy
     WHERE polrelid = '%s'::regclass AND to_regrole('derwin_app') = ANY (polroles)
 $$)
 """

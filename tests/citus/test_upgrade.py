@@ -1,0 +1,38 @@
+"""A cluster that was distributed before the one policy: the migration mends its shards, and nothing else is in the way."""
+
+import asyncio
+from typing import Any
+
+from derwin_db.connection.driver import connect
+from derwin_db.deploy import citus, migrations
+from derwin_db.doctor import examine
+from derwin_db.testing import TestDatabase, TestServer
+from tests.citus.test_isolation import SHARDS
+
+BEFORE = "d92b6c41e8f5"
+"""The last revision whose shards let derwin_app see every row."""
+
+ROLES = ("ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN")
+SLUG = "ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug"
+
+
+async def distribute_as_before(database: TestDatabase) -> set[str]:
+    """Distribute the tables with the policies of that revision, and return what the shards have."""
+    owner: Any = await connect(database.owner)
+    try:
+        for statement in (*citus.SETTINGS, *ROLES, SLUG, *map(citus.distribution, citus.in_order())):
+            await owner.execute(statement)
+        return {row["result"] for row in await owner.fetch(SHARDS)}
+    finally:
+        await owner.close()
+
+
+async def test_an_existing_cluster_is_mended(server: TestServer) -> None:
+    database = await asyncio.to_thread(server.empty)
+    settings = migrations.MigrationSettings(database.owner)
+    await asyncio.to_thread(migrations.upgrade, settings, BEFORE)
+    assert await distribute_as_before(database) == {"derwin_app_rows true,derwin_scope true"}
+    await asyncio.to_thread(migrations.upgrade, settings)
+    report = await examine(database.service, owner=database.owner)
+    assert {check.name for check in report.checks if not check.ok} == {"scope-sealed"}
+    await asyncio.to_thread(server.drop, database)
