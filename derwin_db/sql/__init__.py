@@ -54,7 +54,7 @@ CURRENT = {
     "own_table": "own_table.v1",
     "plain_scope": "plain_scope.v2",
     "profile_log": "profile_log.v1",
-    "projects_policies_plain": "projects_policies_plain.v1",
+    "projects_policies_plain": "projects_policies_plain.v2",
     "projects_policies_sealed": "projects_policies_sealed.v1",
     "retention": "retention.v1",
     "revoke_public": "revoke_public.v1",

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from derwin_db import sql
 from derwin_db.connection.facts import ServerFacts
 from derwin_db.isolation.catalog.tables import TABLES
 from derwin_db.testing import TestServer
@@ -43,6 +44,15 @@ def _check_calls(old: Any, new: Any) -> None:
 def started_anyway() -> Any:
     """Let a `Database` start on a database whose fences are down, which it refuses by itself."""
     return patched(ServerFacts, require_fences=lambda _server: None)
+
+
+async def make_plain(owner: asyncpg.Connection) -> None:
+    """Give each table the plain scope, as `distribute` does on Citus; elsewhere there is no switch for it."""
+    for table in TABLES:
+        column = "id" if table == "projects" else "project_id"
+        for statement in sql.read_current("plain_scope", table=table, column=column):
+            await owner.execute(statement)
+    await owner.execute("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
 
 
 def copied(server: TestServer, ground: Ground) -> Ground:

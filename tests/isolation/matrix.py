@@ -18,6 +18,7 @@ from tests.isolation.methods import method_cases
 from tests.isolation.objects import login_cases, object_cases
 from tests.isolation.published import outcome_of
 from tests.isolation.sealing import sealing_scripts
+from tests.isolation.sharing import sharing_scripts
 from tests.isolation.statements import statement_cases
 from tests.isolation.states import Case, judge
 from tests.isolation.units import Script, unit_scripts
@@ -39,6 +40,7 @@ async def all_attacks(arena: Arena) -> list[Attack]:
         *key_scripts(),
         *writing_scripts(),
         *estimate_scripts(),
+        *sharing_scripts(),
     ]
 
 

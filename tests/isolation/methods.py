@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 from derwin_db import AdminSession, ProjectSession, repos
 from derwin_db.errors import DerwinError, InvalidCursor, InvalidInput, InvalidReference, NotFound, ScopeError
@@ -159,8 +160,8 @@ def _family(label: str) -> int:
     return 6 if "both" in label or "each" in label else 9 if "embedding" in label else 3
 
 
-def promise_of(name: str) -> Callable[[Any], bool]:
-    """Return what the outcome of an attack must be, by what it brings along."""
+def promise_of(name: str, project_id: UUID) -> Callable[[Any], bool]:
+    """Return what the outcome of an attack must be, by what it brings along, for the project that the attack comes from."""
     if name.endswith("with its own"):
         return lambda got: not isinstance(got, BaseException) or "read-only" in str(got)
     if "cursor of B" in name:
@@ -170,7 +171,12 @@ def promise_of(name: str) -> Callable[[Any], bool]:
     if "row of B" in name or "smuggled" in name:
         return lambda got: isinstance(got, InvalidInput | ScopeError)
     if any(f".{verb} " in name for verb in ("get_many", "of_tickets", "latest_of_tickets")):
-        return lambda got: isinstance(got, dict)  # rows of A, where some were named; that none is of B is seen by its traces
+        if "ids of B" in name:
+            return lambda got: isinstance(got, dict) and not list(rows_in(got))
+        least = 1 if ".get_many " in name or "of both" in name else 0  # a single ticket may have none
+        return lambda got: isinstance(got, dict) and are_own(got, project_id, least=least)
+    if " with filter " in name:
+        return lambda got: are_own(got, project_id, least=1 if name.endswith(" of both") else 0)
     if " with id of B" in name or " with ids of B" in name or " of both" in name or " id of each" in name:
         return is_nothing
     return lambda _: True
@@ -179,6 +185,25 @@ def promise_of(name: str) -> Callable[[Any], bool]:
 def is_own(name: str) -> bool:
     """Tell whether nothing in the call is foreign: it shows that what another project stores does not matter."""
     return name.endswith(("with its own", "with embeddings"))
+
+
+def are_own(got: Any, project_id: UUID, *, least: int) -> bool:
+    """Tell whether what was named selected rows of this project alone, at least so many; a number is of them, too.
+
+    A read-only unit may refuse the change.
+    """
+    if isinstance(got, BaseException):
+        return isinstance(got, ScopeError) and "read-only" in str(got)
+    if isinstance(got, int):
+        return got >= least
+    rows = list(rows_in(got))
+    return len(rows) >= least and all(getattr(row, "project_id", row.id) == project_id for row in rows)
+
+
+def rows_in(got: Any) -> Iterator[Any]:
+    """Yield the rows of a page, of a list, and of a mapping to rows or to lists of them."""
+    for one in got.values() if isinstance(got, dict) else getattr(got, "items", got):
+        yield from one if isinstance(one, list | tuple) else [one]
 
 
 def is_nothing(got: Any) -> bool:
@@ -216,7 +241,7 @@ async def method_cases(arena: Arena) -> list[Case]:
                 attack_with(method, call),
                 state,
                 in_empty,
-                promise_of(name),
+                promise_of(name, arena.alone.empty if in_empty else arena.a.project_id),
                 method="" if is_attacked and is_own(name) else method.title,
             )
             for family, name, call in forms

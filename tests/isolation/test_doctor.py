@@ -13,6 +13,7 @@ from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
 from derwin_db.doctor import Check, Report, examine
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo, Settings
+from tests.isolation.fences import make_plain
 from tests.isolation.pooler import pooled
 
 PLANTS = {
@@ -156,16 +157,7 @@ class TestPlanted:
         assert bad(await examine(login)) == {"login-inherits"}
 
     async def test_unsealed_scope(self, own_database, owner):
-        from derwin_db import sql
-        from derwin_db.isolation.catalog.tables import TABLES
-
-        for table in TABLES:
-            await owner.execute(f"DROP POLICY derwin_scope ON public.{table}; DROP POLICY derwin_app_rows ON public.{table}")
-            entity = "projects_policies_plain.v1" if table == "projects" else "table_policies_plain.v1"
-            for statement in sql.read(entity, table=table):
-                if "derwin_admin_rows" not in statement:
-                    await owner.execute(statement)
-        await owner.execute("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
+        await make_plain(owner)
 
         assert bad(await examine(own_database.service)) == {"scope-sealed"}
 

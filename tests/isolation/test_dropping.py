@@ -12,6 +12,7 @@ from derwin_db.doctor import examine
 from derwin_db.errors import IsolationNotEnforced, ScopeError
 from derwin_db.models import ProjectCreate
 from derwin_db.testing.examples import example
+from tests.isolation.fences import make_plain
 
 DROPS = ("DROP OWNED BY CURRENT_USER", "DROP OWNED BY derwin_app CASCADE", "DROP OWNED BY SESSION_USER, CURRENT_USER")
 
@@ -58,6 +59,15 @@ class TestDropOwned:
         assert [check for check in report.checks if not check.ok] == []
         async with Database(**own_database.urls) as database, database.admin(reason="a test") as admin:
             assert await repos.projects.list(admin)
+
+    async def test_is_mended_where_the_scope_is_plain(self, own_database, owner):
+        await make_plain(owner)
+        await owner.execute("DROP OWNED BY derwin_app; DROP OWNED BY derwin_admin")
+
+        assert await remake_fences(owner) != []
+
+        assert await remake_fences(owner) == []
+        assert [check.name for check in (await examine(own_database.service)).checks if not check.ok] == ["scope-sealed"]
 
     async def test_is_noticed_where_nothing_refuses_it(self, own_database, owner):
         """As on a server whose owner is no superuser."""

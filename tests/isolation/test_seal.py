@@ -11,14 +11,14 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from derwin_db import Database, repos, sql
+from derwin_db import Database, repos
 from derwin_db.deploy import logins
 from derwin_db.errors import ConfigurationError, InvalidInput
-from derwin_db.isolation.catalog.tables import TABLES
 from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of
+from tests.isolation.fences import make_plain
 from tests.isolation.sealing import sealing_scripts, server_time
 
 SCRIPTS = [script for script in sealing_scripts() if script.family == 14]
@@ -130,14 +130,7 @@ class TestStart:
         assert [record for record in caplog.messages if record.endswith("project scope sealed")]
 
     async def test_says_plain(self, own_database, owner, caplog):
-        """A plain database is one that was migrated so, on Citus; there is no switch."""
-        for table in TABLES:
-            await owner.execute(f"DROP POLICY derwin_scope ON public.{table}; DROP POLICY derwin_app_rows ON public.{table}")
-            entity = "projects_policies_plain.v1" if table == "projects" else "table_policies_plain.v1"
-            for statement in sql.read(entity, table=table):
-                if "derwin_admin_rows" not in statement:
-                    await owner.execute(statement)
-        await owner.execute("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
+        await make_plain(owner)
 
         with caplog.at_level(logging.INFO, logger="derwin_db"):
             async with Database(**own_database.urls) as database:

@@ -3,12 +3,13 @@
 import pytest
 
 from derwin_db import repos
+from derwin_db.repos.conditions import Shape
 from derwin_db.testing.unfiltered import conditions_of, unfiltered
 
 
 class TestUnfiltered:
-    @pytest.mark.parametrize("shape", [(), ("status",), ("since", "until")])
-    def test_takes_the_conditions_out_of_both_forms(self, shape: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize("shape", [(), (("status", "one"),), (("since", "one"), ("until", "one"))])
+    def test_takes_the_conditions_out_of_both_forms(self, shape: Shape) -> None:
         statement = repos.qa_tickets._list_statement(shape, follows=True)
         twin = unfiltered(statement)
         for form in (statement, statement.alone):

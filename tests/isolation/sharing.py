@@ -1,0 +1,194 @@
+"""Attacks by what a login may do without any project: on its own fences (family 27), and in what the server shares (family 30).
+
+What is refused is refused by the role of a unit, by the login that it comes from, and in each way to get from one to the other.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import ScopeError
+from tests.isolation.arena import Arena, one_connection
+from tests.isolation.statements import raw_connection
+from tests.isolation.units import Script, only
+
+ROLES = ("SELECT 1", "RESET ROLE", "SET ROLE NONE")
+"""What SQL by hand runs first: as the role of the unit, or as the login."""
+
+FENCES = """
+SELECT md5(string_agg(fence, ' ' ORDER BY fence)) FROM (
+    SELECT p::text FROM pg_policy p
+    UNION ALL SELECT format('%s %s %s %s', c.oid, c.relacl, c.relrowsecurity, c.relforcerowsecurity) FROM pg_class c
+    UNION ALL SELECT format('%s %s', t.oid, t.tgenabled) FROM pg_trigger t WHERE NOT t.tgisinternal
+    UNION ALL SELECT format('%s %s %s %s', f.oid, f.proacl, f.prosrc, f.prosecdef) FROM pg_proc f
+    UNION ALL SELECT format('%s %s', e.oid, e.evtenabled) FROM pg_event_trigger e
+    UNION ALL SELECT format('%s %s %s %s', r.oid, r.rolsuper, r.rolbypassrls, r.rolcreaterole) FROM pg_roles r
+        WHERE r.rolname = ANY ($1::text[])
+    UNION ALL SELECT format('%s %s', m.roleid, m.member) FROM pg_auth_members m WHERE m.member::regrole::text = ANY ($1::text[])
+) AS standing (fence)
+"""
+"""A digest of all that keeps projects apart, and of what the roles of this database are."""
+
+TAKING_DOWN = {
+    "drop what it owns": "DROP OWNED BY CURRENT_USER",
+    "drop what the role owns": "DROP OWNED BY derwin_app CASCADE",
+    "drop what both own": "DROP OWNED BY SESSION_USER, CURRENT_USER",
+    "row security off": "ALTER TABLE public.qa_tickets DISABLE ROW LEVEL SECURITY",
+    "row security not forced": "ALTER TABLE public.qa_tickets NO FORCE ROW LEVEL SECURITY",
+    "no policy": "DROP POLICY derwin_scope ON public.qa_tickets",
+    "a wider policy": "ALTER POLICY derwin_scope ON public.qa_tickets USING (true)",
+    "one more policy": "CREATE POLICY mine ON public.qa_tickets USING (true)",
+    "triggers off": "ALTER TABLE public.qa_fix_attempts DISABLE TRIGGER USER",
+    "no key": "ALTER TABLE public.qa_tickets DROP CONSTRAINT pk_qa_tickets CASCADE",
+    "another scope": (
+        "CREATE OR REPLACE FUNCTION public.derwin_scope() RETURNS uuid LANGUAGE sql STABLE AS 'SELECT NULL::uuid'"
+    ),
+    "no scope": "DROP FUNCTION public.derwin_scope() CASCADE",
+    "a scope that anybody may make": "ALTER FUNCTION public.derwin_open(text) SECURITY INVOKER",
+    "the guard of its fences off": "ALTER EVENT TRIGGER derwin_keep_fences DISABLE",
+    "replicating": "SET session_replication_role = replica",
+    "a login above policies": "ALTER ROLE CURRENT_USER BYPASSRLS",
+    "a role above policies": "ALTER ROLE derwin_app BYPASSRLS",
+    "a login that makes roles": "ALTER ROLE CURRENT_USER CREATEROLE",
+    "a role that reads all": "GRANT pg_read_all_data TO CURRENT_USER",
+    "the role of the admin door": "GRANT derwin_admin TO derwin_app",
+    "the key": "GRANT SELECT ON derwin.scope_key TO derwin_app",
+}
+
+STORED = {
+    "the scope": "derwin.project_id = '{B}'",
+    "the role of the admin door": "role = 'derwin_admin'",
+    "no row security": "row_security = off",
+    "a search_path": "search_path = pg_temp, public",
+    "another isolation": "default_transaction_isolation = 'serializable'",
+    "only reading": "default_transaction_read_only = on",
+    "a short timeout": "statement_timeout = 1",
+    "another time zone": "timezone = 'Asia/Tokyo'",
+    "other dates": "datestyle = 'German'",
+}
+"""What a login can store for itself: each connection that comes begins with it."""
+
+
+def taking_down(statement: str) -> Any:
+    async def run(arena: Arena) -> None:
+        owner, roles = arena.shared.owner, [arena.shared.database.service.user, "derwin_app", "derwin_admin"]
+        held = await owner.fetchval(FENCES, roles)
+        for before in ROLES:
+            try:
+                async with arena.shared.narrow.project(arena.a.project_id) as session:
+                    await session.sql.execute(sa.text(before))
+                    await session.sql.execute(sa.text(statement))
+            except ScopeError:
+                pass
+            else:
+                raise AssertionError(f"not refused after {before}: {statement}")
+            assert await owner.fetchval(FENCES, roles) == held, f"a fence is another one after {before}: {statement}"
+
+    return run
+
+
+def storing(setting: str) -> Any:
+    """The login stores a setting for itself; units of A, on connections that come then, are what they were."""
+
+    async def run(arena: Arena) -> None:
+        shared = arena.shared
+        login, name = shared.database.service.user, shared.database.owner.database
+        connection = await asyncpg.connect(**shared.database.service.connect_arguments())
+        try:
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):  # better still
+                await connection.execute(f'ALTER ROLE {login} IN DATABASE "{name}" SET {setting.format(B=arena.b.project_id)}')
+            async with Database(**one_connection(shared.database)) as db, db.project(arena.a.project_id) as session:
+                await only(session, repos.qa_tickets, arena.a)
+                await only(session, repos.qa_runs, arena.a)
+        finally:
+            await shared.owner.execute(f'ALTER ROLE {login} IN DATABASE "{name}" RESET ALL')
+            await connection.close()
+
+    return run
+
+
+# --- family 30 --------------------------------------------------------------------------------------------------------
+
+KEPT_BY_THE_SERVER = {
+    "a large object": "SELECT lo_create(0)",
+    "a large object of bytes": "SELECT lo_from_bytea(0, 'x')",
+    "reading a large object": "SELECT lo_get(1)",
+    "writing a large object": "SELECT lo_put(1, 0, 'x')",
+    "opening a large object": "SELECT lo_open(1, 131072)",
+    "removing a large object": "SELECT lo_unlink(1)",
+    "a message in the log of changes": "SELECT pg_logical_emit_message(false, 'x', 'y')",
+    "a file": "COPY public.qa_tickets TO '/tmp/spied'",
+    "a program": "COPY public.qa_tickets TO PROGRAM 'cat'",
+    "a file that is read": "SELECT pg_read_file('PG_VERSION')",
+    "a slot": "SELECT pg_create_logical_replication_slot('spy', 'test_decoding')",
+}
+
+
+def keeping(statement: str) -> Any:
+    async def run(arena: Arena) -> None:
+        for before in ROLES:
+            try:
+                async with arena.shared.narrow.project(arena.a.project_id) as session:
+                    await session.sql.execute(sa.text(before))
+                    await session.sql.execute(sa.text(statement))
+            except ScopeError:
+                continue
+            raise AssertionError(f"not refused after {before}: {statement}")
+
+    return run
+
+
+def signalling(function: str) -> Any:
+    """Another login's session goes on: here it is the owner's."""
+
+    async def run(arena: Arena) -> None:
+        pid = await arena.shared.owner.fetchval("SELECT pg_backend_pid()")
+        await keeping(f"SELECT {function}({pid})")(arena)
+        assert await arena.shared.owner.fetchval("SELECT pg_backend_pid()") == pid
+
+    return run
+
+
+async def a_snapshot_of_another_unit(arena: Arena) -> None:
+    """A session of the login sees under B's snapshot what it sees without: nothing, before a scope is open."""
+    async with arena.shared.wide.project(arena.b.project_id) as other:
+        snapshot = await (await raw_connection(other)).fetchval("SELECT pg_export_snapshot()")
+        connection = await asyncpg.connect(**arena.shared.database.service.connect_arguments())
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            await connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            await connection.execute("SET LOCAL ROLE derwin_app")
+            try:
+                rows = await connection.fetch("SELECT id FROM public.qa_tickets")
+            except asyncpg.PostgresError as error:
+                assert error.sqlstate == "DW010", error  # noqa: PT017  # no scope is open
+            else:
+                raise AssertionError(f"a snapshot without a scope reads {len(rows)} rows")
+        finally:
+            await connection.close()
+
+
+async def a_lock_with_the_number_of_another_unit(arena: Arena) -> None:
+    """An advisory lock of B is no row of B: A may wait for it, and reads and writes its own rows meanwhile."""
+    async with arena.shared.wide.project(arena.b.project_id) as other:
+        await (await raw_connection(other)).execute("SELECT pg_advisory_xact_lock(7654321)")
+        async with arena.shared.wide.project(arena.a.project_id) as session:
+            assert not await (await raw_connection(session)).fetchval("SELECT pg_try_advisory_xact_lock(7654321)")
+            await only(session, repos.qa_tickets, arena.a)
+
+
+def sharing_scripts() -> Iterator[Script]:
+    for name, statement in TAKING_DOWN.items():
+        yield Script(27, name, taking_down(statement))
+    for name, setting in STORED.items():
+        yield Script(27, f"{name}, stored for the login", storing(setting))
+    for name, statement in KEPT_BY_THE_SERVER.items():
+        yield Script(30, name, keeping(statement))
+    for function in ("pg_terminate_backend", "pg_cancel_backend"):
+        yield Script(30, f"{function} of another login", signalling(function))
+    for run in (a_snapshot_of_another_unit, a_lock_with_the_number_of_another_unit):
+        yield Script(30, run.__name__.replace("_", " "), run)
