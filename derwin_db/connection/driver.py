@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from derwin_db.settings import Settings
 
-DriverError = (asyncpg.PostgresError, asyncpg.InterfaceError)
+DriverError: tuple[type[asyncpg.PostgresError], type[asyncpg.InterfaceError]] = (asyncpg.PostgresError, asyncpg.InterfaceError)
 """What the driver raises: errors of the server, and its own."""
 
-DriverOrNetworkError = (*DriverError, OSError)
+DriverOrNetworkError: tuple[type[asyncpg.PostgresError], type[asyncpg.InterfaceError], type[OSError]] = (*DriverError, OSError)
 
 _STATEMENT_CACHE = 512
 _CONNECT_SECONDS = 10.0

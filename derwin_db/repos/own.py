@@ -54,8 +54,7 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
             ValueError for inputs and orders that do not fit the table.
         """
         self.model = model
-        self.create_model = create  # type: ignore[misc]  # of this instance alone
-        self.update_model = update or _NoUpdate  # type: ignore[misc]  # of this instance alone
+        vars(self).update(create_model=create, update_model=update or _NoUpdate)  # of this instance alone
         self._orders = tuple(order for name in ("created_at", *orders) for order in (f"-{name}", name))
         self._check_fit(create, update, orders)
         repositories[self.name] = cast("Repository[Any, Any, Any]", self)
@@ -213,6 +212,7 @@ def _filters_of(column: sa.Column[Any], kind: Any) -> dict[str, FilterType]:
     if isinstance(column.type, sa.DateTime):
         stem = column.name.removesuffix("_at")
         return {f"{stem}_since": bound, f"{stem}_until": bound} if column.name.endswith("_at") else {}
-    by_value = FilterType((OptionalFilter if column.nullable else Filter)[kind])
+    alias: Any = OptionalFilter if column.nullable else Filter
+    by_value = FilterType(alias[kind])
     bounds = {f"min_{column.name}": bound, f"max_{column.name}": bound} if isinstance(column.type, _BOUNDED) else {}
     return {column.name: by_value, **bounds}

@@ -96,7 +96,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def append(self, session: ProjectSession, data: SpendLedgerCreate, *, cap: SpendCap | None = None) -> SpendLedger:
         """Write the entry, or return the one that has its key and the same content: every field but `occurred_at`.
 
-        So a retry may take the time anew: `occurred_at=datetime.now(UTC)`. The first time stays on the books.
+        So a retry may say another time, that of its own clock. The first time stays on the books.
 
         With a cap, the spending within its window stays at or below it, in any interleaving; credits always pass.
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn
+from typing import IO, Any, ClassVar, NoReturn
 
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
@@ -96,7 +96,7 @@ class Limits:
 class Header(BaseModel):
     """The first line."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
 
     slug: Slug
     rows: dict[str, NonNegativeInt]

@@ -330,14 +330,16 @@ class TestSameKey:
 
     async def test_other_content_under_the_same_key_is_a_conflict(self, session):
         await repos.spend_ledger.append(session, SpendLedgerCreate(**good_input(SpendLedgerCreate)))
-        for name, value in {
-            "amount_usd": "2",
-            "model": "other",
-            "details": {"b": 1},
-            "occurred_at": "2026-01-02T00:00:00Z",
-        }.items():
+        for name, value in {"amount_usd": "2", "model": "other", "details": {"b": 1}}.items():
             with pytest.raises(Conflict):
                 await repos.spend_ledger.append(session, SpendLedgerCreate(**{**good_input(SpendLedgerCreate), name: value}))
+        assert await repos.spend_ledger.count(session) == 1
+
+    async def test_another_time_under_the_same_key_is_the_entry_that_is_there(self, session):
+        first = await repos.spend_ledger.append(session, SpendLedgerCreate(**good_input(SpendLedgerCreate)))
+        later = {**good_input(SpendLedgerCreate), "occurred_at": "2026-01-02T00:00:00Z"}
+        again = await repos.spend_ledger.append(session, SpendLedgerCreate(**later))
+        assert again == first
         assert await repos.spend_ledger.count(session) == 1
 
 

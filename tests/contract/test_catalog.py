@@ -6,6 +6,7 @@ from sqlmodel import SQLModel
 
 from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
+from derwin_db.isolation.catalog.code import expected_triggers
 from derwin_db.testing import TestDatabase
 
 ALL = ("projects", *sql.PROJECT_TABLES)
@@ -26,7 +27,7 @@ class TestStorage:
         options = await owner.fetchval("SELECT reloptions FROM pg_class WHERE oid = $1::regclass", f"public.{table}")
         wanted = SQLModel.metadata.tables[f"public.{table}"].dialect_options["postgresql"].get("with") or {}
         assert set(options or ()) == {f"{name}={value}" for name, value in wanted.items()}
-        assert bool(wanted) is (table in {"raw_signals", "audit_artifacts", "spend_ledger"})
+        assert bool(wanted) is (table in {"raw_signals", "rag_corpus", "audit_artifacts", "spend_ledger"})
 
 
 class TestRowLevelSecurity:
@@ -120,23 +121,28 @@ class TestPrivileges:
         assert not await owner.fetchval("SELECT has_schema_privilege('derwin_app', 'derwin', 'USAGE')")
 
 
+async def _triggers_of(owner: asyncpg.Connection, table: str) -> dict[str, bytes]:
+    rows = await owner.fetch(
+        "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal", table
+    )
+    return {row["tgname"]: row["tgenabled"] for row in rows}
+
+
 class TestTriggers:
+    @pytest.mark.parametrize("table", ALL)
+    async def test_are_those_that_start_up_looks_for_and_fire_always(self, owner: asyncpg.Connection, table: str) -> None:
+        expected = {name for place, name in expected_triggers(is_distributed=False) if place == table}
+        assert await _triggers_of(owner, table) == dict.fromkeys(expected, b"A")
+
     @pytest.mark.parametrize("table", APPEND_ONLY_TABLES)
     async def test_append_only_tables_refuse_always(self, owner: asyncpg.Connection, table: str) -> None:
-        rows = await owner.fetch(
-            "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = $1::regclass AND NOT tgisinternal", table
-        )
-        names = {f"derwin_append_only_{kind}" for kind in ("row", "statement", "truncate")}
-        assert {row["tgname"]: row["tgenabled"] for row in rows} == dict.fromkeys(names, b"A")
+        states = await _triggers_of(owner, table)
+        for kind in ("row", "statement", "truncate"):
+            assert states[f"derwin_append_only_{kind}"] == b"A"
 
     async def test_evidence_is_kept_always(self, owner: asyncpg.Connection) -> None:
-        rows = await owner.fetch(
-            "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'audit_artifacts'::regclass AND NOT tgisinternal"
-        )
-        assert {row["tgname"]: row["tgenabled"] for row in rows} == {
-            "derwin_keep_evidence_row": b"A",
-            "derwin_keep_evidence_truncate": b"A",
-        }
+        states = await _triggers_of(owner, "audit_artifacts")
+        assert states["derwin_keep_evidence_row"] == states["derwin_keep_evidence_truncate"] == b"A"
 
 
 class TestKeys:

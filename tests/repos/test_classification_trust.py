@@ -13,10 +13,10 @@ from tests.repos.rules.test_trust import concluded, numbers
 
 class TestForClassification:
     async def test_where_nothing_was_concluded_is_zero_and_not_stored(self, session: ProjectSession, project: Project) -> None:
+        now = (await session.sql.execute(sa.select(sa.func.now()))).scalar()  # begins a transaction; reads alone begin none
         row = await repos.classification_trust.for_classification(session, "ui_bug")
         assert (row.project_id, row.classification, row.window_days) == (project.id, "ui_bug", 30)
         assert (row.attempts, row.successes, row.reverts, row.score) == (0, 0, 0, 0)
-        now = (await session.sql.execute(sa.select(sa.func.now()))).scalar()
         assert row.created_at == row.updated_at == row.computed_at == now
         assert await repos.classification_trust.count(session) == 0
 

@@ -52,12 +52,13 @@ async def admin_outcome(call: Call, looks: Database, runs: Database) -> Any:
 @pytest.mark.parametrize("table", sorted(REPOSITORIES))
 async def test_shared_reads(clients: Clients, filled: UUID, table: str) -> None:
     repo: Any = REPOSITORIES[table]
-    assert set(SHARED) == {"get", "find", "exists", "list", "stream", "count"}
+    assert set(SHARED) == {"get", "find", "get_many", "exists", "list", "stream", "count"}
     for db in clients:
         async with db.project(filled, read_only=True) as session:
             page = await repo.list(session, limit=1)
             id = page.items[0].id
             assert (await repo.get(session, id)).id == (await repo.find(session, id)).id == id
+            assert list(await repo.get_many(session, [id])) == [id]
             assert await repo.exists(session, id)
             assert len([row async for row in repo.stream(session)]) == await repo.count(session)
             if page.next_cursor is not None:
