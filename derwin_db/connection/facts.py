@@ -25,7 +25,7 @@ from derwin_db.isolation.catalog.logins import STORED_SETTINGS
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.settings.url import ConnectionInfo
-from derwin_db.sql import HEAD_REVISION
+from derwin_db.sql import HEAD_REVISION, VERSION_TABLE
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ SELECT
         SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles app ON app.rolname = 'derwin_app'
         WHERE t.oid = to_regclass('public.derwin_alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
     ) AS has_grants,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles app ON app.rolname = 'derwin_app'
+        WHERE t.oid = to_regclass('public.alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
+    ) AS has_former_grants,
     to_regnamespace('derwin') IS NOT NULL AS has_fences,
     login.rolsuper OR login.rolbypassrls OR EXISTS (
         SELECT FROM pg_catalog.pg_class t WHERE t.oid = to_regclass('public.projects')
@@ -125,6 +129,8 @@ class Facts:
     """Whether the schema is new enough for fences."""
     has_grants: bool
     """Whether derwin_app may still read the revision: `DROP OWNED BY derwin_app` takes all its grants and policies."""
+    has_former_grants: bool
+    """Whether derwin_app may read `alembic_version`, which had the revision before: without `has_grants`, it has it still."""
     is_privileged: bool
     """Whether the login is a superuser, bypasses policies, or may become the owner."""
     stored_settings: Sequence[str]
@@ -149,7 +155,7 @@ class ServerFacts(Facts):
         Errors:
             SchemaOutOfDate, ExtensionMissing, IsolationNotEnforced.
         """
-        if self.has_fences and not self.has_grants:
+        if self.has_fences and not (self.has_grants or self.has_former_grants):
             raise _not_enforced(self.missing_fences)
         if self.revision != HEAD_REVISION:
             raise schema_out_of_date(self.revision)
@@ -276,18 +282,16 @@ def schema_out_of_date(revision: str | None) -> SchemaOutOfDate:
     )
 
 
-async def read_revision(opened: Connection) -> str | None:
+async def read_revision(opened: Connection, table: str = VERSION_TABLE) -> str | None:
     """Return the revision of the schema, None where there is none; of several rows all, with commas: no revision that is known.
 
     Errors:
         The driver's own where the role may not read it.
     """
-    if await opened.fetchval("SELECT to_regclass('public.derwin_alembic_version') IS NULL"):
+    if await opened.fetchval("SELECT to_regclass($1) IS NULL", f"public.{table}"):
         return None
-    return cast(
-        "str | None",
-        await opened.fetchval("SELECT string_agg(version_num, ', ' ORDER BY version_num) FROM public.derwin_alembic_version"),
-    )
+    rows = f"SELECT string_agg(version_num, ', ' ORDER BY version_num) FROM public.{table}"
+    return cast("str | None", await opened.fetchval(rows))
 
 
 async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> ServerFacts:
@@ -307,6 +311,10 @@ async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> S
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
             revision = await read_revision(opened)
             missing = await missing_fences(opened, is_sealed=facts.is_sealed)
+    elif facts.has_former_grants and await _may_become(opened, role):
+        async with opened.transaction():
+            await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
+            revision = await read_revision(opened, "alembic_version")
     return ServerFacts(
         **{each.name: getattr(facts, each.name) for each in fields(facts)},
         revision=revision,

@@ -22,7 +22,13 @@ from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import connect_steadily, schema_out_of_date
 from derwin_db.connection.refused import connection_error
 from derwin_db.deploy.blocking import run
-from derwin_db.deploy.obstacles import check_new_database, check_references, check_vector
+from derwin_db.deploy.obstacles import (
+    MISSING_PRIVILEGE,
+    check_new_database,
+    check_references,
+    check_roles,
+    check_vector,
+)
 from derwin_db.deploy.version_table import read_version
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.settings import ConnectionInfo
@@ -39,6 +45,8 @@ _EXTENSION_STATES = frozenset({"0A000", "58P01"})
 _PROBES = 3
 _RELATIVE = re.compile(r"[+-]\d{1,3}")
 _SHORTEST = 4
+_ROLES_REVISION = "b7e24a8c6d10"
+"""The revision that creates the roles."""
 _VECTOR_REVISION = "c3d58f0e7a42"
 """The revision that creates pgvector."""
 
@@ -139,7 +147,7 @@ def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationSta
         raise SchemaOutOfDate(before.problem)
     _known(settings, revision)
     if before.pending:
-        run(_look_ahead(settings, before, needs_vector=_needs_vector(settings, before, revision)))
+        run(_look_ahead(settings, before, _applied(settings, before, revision)))
     _run(settings, command.upgrade, revision)
     return status(settings)
 
@@ -251,21 +259,21 @@ def _known(settings: MigrationSettings, revision: str) -> None:
         raise ConfigurationError(f"There is no such revision. There are, newest first: {', '.join(known)}; and head, base, -1.")
 
 
-def _needs_vector(settings: MigrationSettings, before: MigrationStatus, revision: str) -> bool:
-    """Tell whether the revision that creates pgvector is among those that will be applied."""
-    if _VECTOR_REVISION not in before.pending:
-        return False
+def _applied(settings: MigrationSettings, before: MigrationStatus, revision: str) -> set[str]:
+    """Return the revisions that will be applied; for Alembic's relative forms, all that may be."""
     if revision in ("head", "heads") or _RELATIVE.fullmatch(revision):
-        return True
+        return set(before.pending)
     steps = _scripts(settings).iterate_revisions(revision, before.current or "base")
-    return _VECTOR_REVISION in {one.revision for one in steps}
+    return {one.revision for one in steps} & set(before.pending)
 
 
-async def _look_ahead(settings: MigrationSettings, before: MigrationStatus, *, needs_vector: bool) -> None:
+async def _look_ahead(settings: MigrationSettings, before: MigrationStatus, applied: set[str]) -> None:
     async def look(connection: Connection) -> None:
         if before.current is None:
             await check_new_database(connection)
-        if needs_vector:
+        if _ROLES_REVISION in applied:
+            await check_roles(connection)
+        if _VECTOR_REVISION in applied:
             await check_vector(connection)
 
     await _connected(settings, look)
@@ -314,11 +322,7 @@ def _migration_error(error: Exception) -> Exception:
     if state in _EXTENSION_STATES:
         return ExtensionMissing()
     if state == "42501":
-        return ConfigurationError(
-            "The login of DIRECT_URL may not do what the migration needs. It has to own the database, have CREATEROLE, and "
-            "ADMIN on derwin_app, derwin_admin and derwin_backfill where these exist already: as an administrator, "
-            "GRANT derwin_app, derwin_admin, derwin_backfill TO <login> WITH ADMIN OPTION."
-        )
+        return ConfigurationError(MISSING_PRIVILEGE)
     if isinstance(error, TimeoutError):
         return DatabaseUnavailable("Another starter is migrating this database and did not finish in time.")
     translated = translate(error)

@@ -7,12 +7,25 @@ from derwin_db.translation.driver_errors import sqlstate_of
 
 _TABLES = ["projects", *PROJECT_TABLES]
 
+MISSING_PRIVILEGE = (
+    "The login of DIRECT_URL may not do what the migration needs. It has to own the database, have CREATEROLE, and "
+    "ADMIN on derwin_app, derwin_admin and derwin_backfill where these exist already: as an administrator, "
+    "GRANT derwin_app, derwin_admin, derwin_backfill TO <login> WITH ADMIN OPTION."
+)
+
 _OCCUPIED = """
 SELECT c.relname FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace('public') AND c.relname = ANY ($1::text[]) ORDER BY c.relname
 """
 
 _NOT_TO_BE_HAD = frozenset({"42501", "0A000", "58P01"})
+_MAY_HAVE_ROLES = """
+SELECT login.rolsuper OR login.rolcreaterole OR (
+    SELECT count(*) = 3 FROM pg_catalog.pg_roles r
+    WHERE r.rolname IN ('derwin_app', 'derwin_admin', 'derwin_backfill') AND pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+)
+FROM pg_catalog.pg_roles login WHERE login.rolname = current_user
+"""
 _HAS_VECTOR = "SELECT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector')"
 _HAS_FILES = "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'vector')"
 
@@ -50,6 +63,16 @@ async def check_new_database(connection: Connection) -> None:
             "Take a database of its own, or move them: ALTER TABLE public.<name> SET SCHEMA <other>. (Or they are ours, and "
             "derwin_alembic_version lost its row.) Nothing was changed."
         )
+
+
+async def check_roles(connection: Connection) -> None:
+    """Refuse a login that may neither create the roles nor grant those that are there, before anything is applied.
+
+    Errors:
+        ConfigurationError.
+    """
+    if not await connection.fetchval(_MAY_HAVE_ROLES):
+        raise ConfigurationError(MISSING_PRIVILEGE)
 
 
 async def check_vector(connection: Connection) -> None:

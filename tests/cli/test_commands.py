@@ -210,7 +210,8 @@ class TestErrors:
         environment = environment_of(server.migrated())
         run("rollback", "--yes", environment=environment)
         result = run("seed", environment=environment)
-        assert (result.returncode, "migrate" in result.stderr) == (3, True)
+        assert (result.returncode, "Run `derwin-db migrate`" in result.stderr) == (3, True)
+        assert json.loads(run("status", "--json", environment=environment).stdout)["current"] in result.stderr
 
     def test_a_database_that_is_ahead(self, server: TestServer) -> None:
         environment = environment_of(server.migrated())

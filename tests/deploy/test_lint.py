@@ -30,13 +30,9 @@ EXCUSED = {
         "ban-drop-column": "the bytes, each of them converted before: the point of the revision",
         "renaming-column": "the new column takes the old one's name, in the same transaction",
     },
-    "e41a7c93d0b6": {
-        "prefer-robust-stmts": "columns, triggers and policy come in one transaction, or none of them",
-    },
     "e4b1d7a93c58": {
         "ban-drop-constraint": "the check on amounts comes back stricter, in the same transaction",
         "changing-column-type": "a scale that is taken away rewrites nothing",
-        "prefer-robust-stmts": "checks that a stopped start left are dropped before",
     },
     "e4a7c05b91d3": {"renaming-object": "the new index takes the old one's name; no code names an index"},
 }
