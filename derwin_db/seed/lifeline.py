@@ -25,7 +25,7 @@ from derwin_db.session import ProjectSession
 
 LIFELINE = "lifeline"
 _ACTOR = "seed"
-_PATIENCE = 20.0
+PATIENCE = 20.0
 """How long a starter waits for another one that writes the same."""
 
 PROFILE = ProjectProfileCreate(
@@ -136,7 +136,7 @@ async def seed_lifeline(db: Database) -> Project:
 
 async def _complete(session: ProjectSession) -> Project:
     """Write what is missing. The mode comes first: changing it locks the project's row, also where it is that already."""
-    await session.wait_for_locks(_PATIENCE)
+    await session.wait_for_locks(PATIENCE)
     reason = "The first weeks of triage were right: fixes may be written for people to review"
     project = await repos.projects.set_mode(session, ProjectMode.AUTHOR, actor=_ACTOR, reason=reason)
     try:

@@ -5,6 +5,7 @@ repositories stamp what they write with the present; a history needs the past, s
 `session.sql`, under the same policies as everything else. The changes of the profile alone are of the present.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db import repos
 from derwin_db.database import Database
+from derwin_db.errors import StaleWrite
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import AuditArtifact, QARun
 from derwin_db.models.enums import ComplianceMode
@@ -25,7 +27,7 @@ from derwin_db.repos.rules.retention import retention_end
 from derwin_db.seed.demo.history import DAYS, TARGET_URL, DemoCounts, History
 from derwin_db.seed.demo.learning import learn
 from derwin_db.seed.demo.phrases import AREAS
-from derwin_db.seed.lifeline import LIFELINE
+from derwin_db.seed.lifeline import LIFELINE, PATIENCE
 from derwin_db.session import ProjectSession
 
 _BATCH = 500
@@ -37,6 +39,8 @@ async def seed_demo(
     """Write the history of Lifeline, which must be there. Returns the counts of what is there then.
 
     Idempotent: where a history was begun, on another day or at another scale, that one is completed, and nothing else added.
+    Several starters at once write one history. The first that is done ends the writing of the past: all rows are there by then,
+    and what the others still write is taken for what is there.
     """
     midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     async with db.project(LIFELINE) as session:
@@ -47,16 +51,15 @@ async def seed_demo(
     for model, rows, total in history.tables():
         written = 0
         for batch in _batches(rows):
-            async with db.project(LIFELINE) as session:
-                await _write(session, model, batch)
+            await db.run(LIFELINE, _write, model, batch)
             written += len(batch)
             if progress is not None:
                 progress(table_of(model).name, written, total)
     async with db.admin(reason="end of the demo's history") as admin:
         await close_history(admin, project_id_of(LIFELINE))
-    async with db.project(LIFELINE) as session:
-        await repos.classification_trust.refresh(session, sorted(AREAS))
-        await learn(session)
+    await db.run(LIFELINE, _refresh)
+    with contextlib.suppress(StaleWrite):  # another starter was faster
+        await db.run(LIFELINE, learn)
     return history.counts
 
 
@@ -74,7 +77,13 @@ async def _begun(session: ProjectSession) -> tuple[datetime, int] | None:
     return first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=DAYS), scale
 
 
+async def _refresh(session: ProjectSession) -> None:
+    await session.wait_for_locks(PATIENCE)
+    await repos.classification_trust.refresh(session, sorted(AREAS))
+
+
 async def _write(session: ProjectSession, model: Any, rows: list[dict[str, Any]]) -> None:
+    await session.wait_for_locks(PATIENCE)  # another starter may be writing the same rows
     table = table_of(model)
     statement = insert(table)
     if model is AuditArtifact:

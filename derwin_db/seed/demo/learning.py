@@ -2,7 +2,7 @@
 
 from derwin_db import repos
 from derwin_db.models import CriticalFlow, ProfileChange, ProjectProfileUpdate
-from derwin_db.seed.lifeline import PROFILE
+from derwin_db.seed.lifeline import PATIENCE, PROFILE
 from derwin_db.session import ProjectSession
 
 _RETURNS = CriticalFlow(
@@ -37,7 +37,12 @@ _CHANGES = (
 
 
 async def learn(session: ProjectSession) -> None:
-    """Change the profile a few times, and take the last change back. Only where it is as `seed_lifeline` left it."""
+    """Change the profile a few times, and take the last change back. Only where it is as `seed_lifeline` left it.
+
+    Errors:
+        StaleWrite where another starter does the same.
+    """
+    await session.wait_for_locks(PATIENCE)
     profile = await repos.project_profiles.current(session)
     if profile.version > 1:
         return
