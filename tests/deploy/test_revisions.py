@@ -125,6 +125,11 @@ class TestOrdinaryOwner:
         with pytest.raises(ConfigurationError, match="CREATEROLE"):
             upgrade(settings_of(replace(database, user="mere_owner", password="x")))
 
+    def test_without_createrole_takes_roles_that_it_administers(self, server_of: ServerOf) -> None:
+        settings = ordinary_owner(server_of, "administering_owner", with_extension=True)
+        run_sql(server_of("18").owner, "ALTER ROLE administering_owner NOCREATEROLE", "SELECT 1")
+        assert upgrade(settings).pending == []
+
 
 class TestFrozenFiles:
     """Revisions and SQL entities never change once they have landed. A change is a new revision, a new version."""

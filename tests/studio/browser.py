@@ -8,11 +8,15 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
 
 CHROMIUM = shutil.which("chromium") and shutil.which("chromedriver")
 """Whether both are there."""
 
 _ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1")
+
+_PATIENCE = 30
 
 
 class Browser:
@@ -41,6 +45,14 @@ class Browser:
 
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self._driver).send_keys(*keys).perform()
+
+    def follow(self, *keys: str) -> None:
+        """Press keys that lead to another page, and wait until it has come: the driver itself waits for no such thing."""
+        before = self._driver.find_element("tag name", "html")
+        self.press(*keys)
+        wait = WebDriverWait(self._driver, _PATIENCE)
+        wait.until(staleness_of(before))
+        wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
 
     @property
     def title(self) -> str:

@@ -155,7 +155,7 @@ class TestKeyboard:
         browser.run("document.querySelector('select[name=severity]').focus()")
         browser.press("H")
         browser.run("document.querySelector('form button').focus()")
-        browser.press(Keys.ENTER)
+        browser.follow(Keys.ENTER)
         async with data.project("lifeline", read_only=True) as session:
             expected = await repos.qa_tickets.count(session, severity="HIGH")  # type: ignore[arg-type]
         assert browser.run("return document.querySelector('#total').textContent") == f"{expected} rows match"
