@@ -1,7 +1,8 @@
 """The Python blocks of the documentation run, page by page, and print what the page shows.
 
 The blocks of a page go on where the one before ended: together they are one script or, where they hold tests, one module for
-pytest with the page's TOML as its configuration. The README's stand alone: tests/contract/test_readme.py runs them.
+pytest with the page's TOML as its configuration. The README's stand alone: tests/contract/test_readme.py runs them. A page that
+builds a service file by file is followed by tests/docs/test_fenced_tables.py.
 """
 
 import subprocess
@@ -14,11 +15,14 @@ from derwin_db import repos
 from tests.docs.blocks import PAGES, README, ROOT, blocks, languages, texts
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+BY_ITSELF = ROOT / "docs" / "how-to" / "fenced-tables.md"
+"""Its blocks are files of a service, with commands between them."""
+RUN_HERE = [page for page in WITH_PYTHON[1:] if page != BY_ITSELF]
 PLUGINS = ["-p", "derwin_db.testing.plugin", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
 
 
 class TestPages:
-    @pytest.mark.parametrize("page", WITH_PYTHON[1:], ids=lambda page: str(page.relative_to(ROOT)))
+    @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: str(page.relative_to(ROOT)))
     def test_run_as_written(self, page: Path, environment: dict[str, str], tmp_path: Path) -> None:
         script = tmp_path / "test_page.py"
         script.write_text("\n\n".join(texts(page, "python")))
