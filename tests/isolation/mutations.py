@@ -118,8 +118,14 @@ def _no_release(_self: Any, *_: Any) -> None:
     pass
 
 
-def _any_filter(_self: Any, filters: Any) -> dict[str, Any]:
-    return {name: Condition("one", value) for name, value in filters.items() if value is not None}
+_known_filters = base.Repository._conditions_of
+
+
+def _any_filter(self: Any, filters: Any) -> dict[str, Any]:
+    """Take known filters as they are, and unknown ones as columns."""
+    known = {name: value for name, value in filters.items() if name in self._filter_types}
+    unknown = {name: Condition("one", value) for name, value in filters.items() if name not in known and value is not None}
+    return {**_known_filters(self, known), **unknown}
 
 
 def _type_alone(data: Any, kind: type[Any], *_: Any) -> None:
