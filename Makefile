@@ -70,7 +70,6 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   python -m pytest -m long                   all of them (an hour)
 #   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
 #   ... tests/isolation/test_published.py      the published attacks, whole
-#   ... tests/isolation/test_mutations.py      each filter taken out, and what notices
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own

@@ -66,12 +66,10 @@ class TestFilters:
         assert made > 100
         assert survivors() == []
 
-    @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
-    async def test_matrix_notices_most_by_itself(self, server, ground, calls, every):
-        names = filtered_names()[::every]
+    async def test_matrix_notices_most_by_itself(self, server, ground, calls):
         async with without_policies(server, ground) as arena:
+            names = filtered_names()
             found = await filters_caught(arena, calls, names)
 
         missed = [name for name, by in found.items() if by is None]
-        assert len(names) > 100 // every
         assert len(missed) <= len(names) // 10, missed
