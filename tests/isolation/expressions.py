@@ -48,11 +48,14 @@ def paused() -> Iterator[None]:
         derwin_db.query.statement.Statement.__init__ = _recording  # type: ignore[method-assign]
 
 
+def conditions(expression: sa.ClauseElement) -> list[sa.ClauseElement]:
+    """Return the project conditions of the expression, each once: the way through it meets a CTE several times."""
+    return list({id(element): element for element in visitors.iterate(expression) if _is_condition(element)}.values())
+
+
 def mutants(expression: sa.ClauseElement) -> list[sa.ClauseElement]:
     """Return the expression once for each project condition in it, without that condition."""
-    conditions = [element for element in visitors.iterate(expression) if _is_condition(element)]
-    made = (_without(expression, index) for index in range(len(conditions)))
-    return [mutant for mutant in made if mutant is not None]
+    return [_without(expression, condition) for condition in conditions(expression)]
 
 
 def _is_condition(element: Any) -> bool:
@@ -62,30 +65,23 @@ def _is_condition(element: Any) -> bool:
     return any(isinstance(side, sa.BindParameter) and side.key == "project_id" for side in sides)
 
 
-def _without(expression: sa.ClauseElement, index: int) -> sa.ClauseElement | None:
-    """Return the expression without its n-th condition; None where it has fewer: a CTE is met twice on the way."""
-    count = -1
-
+def _without(expression: sa.ClauseElement, condition: sa.ClauseElement) -> sa.ClauseElement:
     def replace(element: Any, **_: Any) -> Any:
-        nonlocal count
-        if _is_condition(element):
-            count += 1
-            return sa.true() if count == index else None
-        return None
+        return sa.true() if element is condition else None
 
-    mutant = visitors.replacement_traverse(expression, {}, replace)
-    return mutant if count >= index else None
+    return visitors.replacement_traverse(expression, {}, replace)
 
 
-def survivors() -> list[str]:
-    """Return the mutants that the guard lets pass: there shall be none."""
-    passed = []
+def survivors() -> tuple[int, list[str]]:
+    """Return how many mutants there are, and those that the guard lets pass: there shall be none."""
+    made, passed = 0, []
     for name, expressions in recorded.items():
         for expression in expressions:
             for number, mutant in enumerate(mutants(expression)):
+                made += 1
                 try:
                     check_scope(mutant)
                 except UnscopedStatement:
                     continue
                 passed.append(f"{name}, condition {number}: {mutant}")
-    return passed
+    return made, passed

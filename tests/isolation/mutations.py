@@ -29,7 +29,7 @@ from derwin_db.unit import lent, sqlalchemy_session, transaction
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
-from tests.isolation.expressions import mutants, paused, recorded
+from tests.isolation.expressions import conditions, paused, recorded
 from tests.isolation.fences import copied, patched
 from tests.isolation.guarding import guard_scripts
 from tests.isolation.matrix import Attack, Result, _run_one, all_attacks
@@ -239,4 +239,4 @@ async def filters_caught(arena: Arena, cases: Sequence[Case], names: Sequence[st
 
 def filtered_names() -> list[str]:
     """Return the statements that carry a project condition."""
-    return sorted(name for name, expressions in recorded.items() if any(mutants(expression) for expression in expressions))
+    return sorted(name for name, expressions in recorded.items() if any(conditions(expression) for expression in expressions))
