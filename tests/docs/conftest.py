@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from derwin_db.testing import TestServer
+from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
 
 ROOT = Path(__file__).parents[2]
@@ -26,16 +26,24 @@ asyncio.run(acme())
 """
 
 
-@pytest.fixture
-def environment(server: TestServer) -> dict[str, str]:
-    """The environment of a process that works on a database of its own."""
+@pytest.fixture(scope="session")
+def seeded(server: TestServer) -> TestDatabase:
+    """A database with the seed and a project called acme, to be copied."""
     database = server.migrated()
+    subprocess.run([sys.executable, "-c", _SEED], env=_environment(database), check=True, cwd="/", stdout=subprocess.DEVNULL)
+    return database
+
+
+@pytest.fixture
+def environment(server: TestServer, seeded: TestDatabase) -> dict[str, str]:
+    """The environment of a process that works on a database of its own."""
+    return {**_environment(server.clone(seeded)), "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
+
+
+def _environment(database: TestDatabase) -> dict[str, str]:
     urls = {
         "DATABASE_URL": url_of(database.service),
         "ADMIN_URL": url_of(database.operator),
         "DIRECT_URL": url_of(database.owner),
-        "DERWIN_TEST_DATABASE_URL": url_of(server.owner),
     }
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **urls}
-    subprocess.run([sys.executable, "-c", _SEED], env=environment, check=True, cwd="/", stdout=subprocess.DEVNULL)
-    return environment
+    return {**os.environ, "PYTHONPATH": str(ROOT), **urls}
