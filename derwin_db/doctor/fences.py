@@ -35,6 +35,7 @@ async def check_fences(opened: Any, login: str) -> list[Check]:
         *await _check_keys(opened),
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
+        *(await _check_rotation(opened) if facts.is_sealed else ()),
         *(await _check_statistics(opened) if not facts.is_distributed else ()),
         await _check_dropping(opened),
         await _check_stores(opened, login),
@@ -216,3 +217,25 @@ def _check_seal(facts: Facts) -> list[Check]:
             fix=f"at {LONGEST_PAD} or below, a unit of work opens with one round trip less",
         ),
     ]  # fmt: skip
+
+
+_ROTATION = """
+SELECT former_inner_pad IS NOT NULL AS is_under_way, rotated_at < now() - interval '1 day' AS is_old FROM derwin.scope_key
+"""
+
+
+async def _check_rotation(opened: Any) -> list[Check]:
+    """Check that no rotation of the key was forgotten. Looked at with the owner's login alone: another may not read the key."""
+    may_read = "SELECT has_schema_privilege('derwin', 'USAGE') AND has_table_privilege('derwin.scope_key', 'SELECT')"
+    if not await opened.fetchval(may_read):
+        return [Check("scope-key", ok=True, detail="not looked at: that takes the owner's login")]
+    seen = await opened.fetchrow(_ROTATION)
+    is_forgotten = seen["is_under_way"] and seen["is_old"]
+    return [
+        verdict(
+            "scope-key",
+            ["a rotation was started more than a day ago, and the former key is good still"] * is_forgotten,
+            well="a rotation is under way: two keys are taken" if seen["is_under_way"] else "one key is taken",
+            fix="`derwin-db roles rotate --finish`, as the owner",
+        )
+    ]
