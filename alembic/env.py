@@ -9,6 +9,7 @@ import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from alembic import context
 from derwin_db import sql
 from derwin_db.deploy.blocking import run
+from derwin_db.deploy.compatibility import leave_note
 from derwin_db.deploy.migrations import migration_settings
 from derwin_db.deploy.running import render_item, run_online, tell
 from derwin_db.deploy.version_table import MOVED, give_back, take_over
@@ -43,7 +44,7 @@ def run_on(connection: sa.Connection) -> None:
         version_table_schema="public",
         compare_type=True,
         transaction_per_migration=True,
-        on_version_apply=tell,
+        on_version_apply=(tell, leave_note),
     )
     with context.begin_transaction():
         context.run_migrations()

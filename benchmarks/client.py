@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from benchmarks.peers.base import COLUMNS, new_ticket
 from derwin_db import Database, repos
 from derwin_db.connection.pool import DataSource
+from derwin_db.isolation.keys import KeyRing, ServerSeal
 from derwin_db.isolation.preamble import Preamble
 from derwin_db.isolation.seal import Seal
 from derwin_db.models import QATicketCreate, QATicketUpdate
@@ -74,7 +75,7 @@ class _Offline(Database):
     def __init__(self, pool: Any) -> None:
         super().__init__("postgresql://nobody@/nothing?host=/", settings=Settings())
         self._loop = asyncio.get_running_loop()
-        self._app = DataSource(pool, Preamble(Seal(b"1" * 64, b"2" * 64)))
+        self._app = DataSource(pool, Preamble(ServerSeal(KeyRing([Seal(b"1" * 64, b"2" * 64)]))))
 
 
 async def run() -> dict[str, float]:

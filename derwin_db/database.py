@@ -16,8 +16,9 @@ from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import DataSource, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
 from derwin_db.deploy.sweep import sweep
-from derwin_db.deploy.targets import Urls, find_seal
+from derwin_db.deploy.targets import Urls, find_keys
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.isolation.keys import KeyRing  # noqa: TC001  # loaded all the same
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, TransactionMode
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the same
@@ -86,6 +87,7 @@ class Database:
         self._starting: asyncio.Task[None] | None = None
         self._app: DataSource | None = None
         self._replica: Replica | None = None
+        self._keys: KeyRing | None = None
         self._admin: DataSource | None = None
         self._admin_refusal: DerwinError | None = None
         self._operator: ConnectionInfo | None = None
@@ -124,6 +126,8 @@ class Database:
         try:
             if self._background:
                 await asyncio.wait(self._background, timeout=2 * self.settings.cleanup_timeout)
+            if self._keys is not None:
+                await self._keys.close()
             await asyncio.gather(*(pool.close() for pool in self.pools()))
         finally:
             self._forget_pools()
@@ -157,7 +161,7 @@ class Database:
     def _forget_pools(self) -> None:
         for pool in self.pools():
             pool.abandon()
-        self._app = self._replica = self._admin = self._admin_refusal = self._owner = None
+        self._app = self._replica = self._keys = self._admin = self._admin_refusal = self._owner = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -170,14 +174,14 @@ class Database:
         urls = await self._urls.resolved(self.settings)
         server = await probe_server(urls.service, self.settings, APP_ROLE)
         server.require_fences()
-        seal = await find_seal(urls, self.settings) if server.is_sealed else None
+        keys = self._keys = await find_keys(urls, self.settings) if server.is_sealed else None
         if urls.read is not None:
-            self._replica = Replica(urls.read, self.settings, seal, self.observers)
+            self._replica = Replica(urls.read, self.settings, keys, self.observers)
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         self._owner_login = urls.direct or urls.service
         await self._start_admin(server if self._operator is urls.service else None)
-        self._app = open_pool(urls.service, self.settings, server, seal, self.observers, role=APP_ROLE)
+        self._app = open_pool(urls.service, self.settings, server, keys, self.observers, role=APP_ROLE)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
             logger.warning("%s", warning)
@@ -334,7 +338,7 @@ class Database:
         Errors:
             ConfigurationError for a login that may not become both roles.
         """
-        service = await self.app_pool(read_only=False)
+        await self.app_pool(read_only=False)
         if self._owner is None:
             assert self._owner_login is not None
             server = await probe_server(self._owner_login, self.settings, APP_ROLE)
@@ -342,7 +346,7 @@ class Database:
                 raise ConfigurationError(
                     "An import makes a project and its rows in one transaction, which takes the owner's login: set DIRECT_URL."
                 )
-            self._owner = open_pool(self._owner_login, self.settings, server, service.preamble.seal, self.observers)
+            self._owner = open_pool(self._owner_login, self.settings, server, self._keys, self.observers)
         return self._owner
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

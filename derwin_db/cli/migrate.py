@@ -24,7 +24,8 @@ def migrate(to: str, wait: float, then: Path | None, as_json: bool) -> None:
     after = upgrade(settings, to)
     if then is not None:
         upgrade_service(settings, then)
-    text = f"{connection.place} is at revision {after.current}" + (" (the newest)." if not after.pending else ".")
+    newest = " (the newest)" if not after.pending and not after.is_ahead else ""
+    text = after.schema.sentence if after.is_ahead else f"{connection.place} is at revision {after.current}{newest}."
     show(
         {"database": connection.database, "current": after.current, "head": after.head, "pending": after.pending},
         text,

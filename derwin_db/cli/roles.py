@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
 from derwin_db.connection.driver import DriverOrNetworkError
 from derwin_db.connection.refused import connection_error
-from derwin_db.deploy import logins
+from derwin_db.deploy import logins, rotation
 from derwin_db.deploy.fences import remake_fences
 from derwin_db.deploy.migrations import MigrationSettings, connect_directly
 from derwin_db.deploy.targets import owner_connection
@@ -81,27 +82,41 @@ async def backup(login: str, as_json: bool) -> None:
 @command
 async def key(as_json: bool) -> None:
     """Print the scope key, for the setting DERWIN_SCOPE_KEY of a service that has neither ADMIN_URL nor DIRECT_URL."""
-    seal = await _as_owner(logins.read_key)
+    seal = await _as_owner(rotation.read_key)
     show({"DERWIN_SCOPE_KEY": seal.to_text()}, f"DERWIN_SCOPE_KEY={seal.to_text()}", as_json=as_json)
 
 
 @roles.command()
+@click.option("--finish", is_flag=True, help="End the former key, once the units of work that it opened are over.")
+@click.option(
+    "--now", is_flag=True, help="Leave no former key: after a restore or a leak. Open units of work end with an error."
+)
+@click.option("--wait", default=120.0, show_default=True, help="Seconds to wait for open units of work, with --finish.")
 @yes_option
 @json_option
 @command
-async def rotate(yes: bool, as_json: bool) -> None:
-    """Make a new scope key, after a restore or a leak. Services that run with the old one have to be restarted."""
-    confirm(
-        "Rotate the scope key, so that running services have to be restarted,",
-        await asyncio.to_thread(owner_connection),
-        yes=yes,
-    )
-    await _as_owner(logins.rotate_key)
-    show(
-        {"rotated": True},
-        "The scope key is new. Restart the services, and give it to those that have it as a setting.",
-        as_json=as_json,
-    )
+async def rotate(finish: bool, now: bool, wait: float, yes: bool, as_json: bool) -> None:
+    """Make a new scope key beside the one that is there; services take it up. Then --finish ends the former one."""
+    if finish and now:
+        raise click.UsageError("--finish ends a rotation that was started, --now makes both steps at once: say one of them.")
+    if now:
+        confirm(
+            "Make a new scope key at once, so that open units of work end,", await asyncio.to_thread(owner_connection), yes=yes
+        )
+    step: Any = partial(rotation.finish_rotation, wait_seconds=wait)
+    if not finish:
+        step = rotation.rotate_key if now else rotation.start_rotation
+    await _as_owner(step)
+    text = _FINISHED if finish else _RENEWED if now else _STARTED
+    show({"rotation": "finished" if finish else "renewed" if now else "started"}, text, as_json=as_json)
+
+
+_STARTED = """The database takes two keys now. Services that may read the key take up the new one by themselves, in a minute.
+Give it to those that have it as a setting, DERWIN_SCOPE_KEY: `derwin-db roles key` prints it. Then end the former one:
+`derwin-db roles rotate --finish`."""
+_FINISHED = "The former key opens nothing any more."
+_RENEWED = """The scope key is new, and the former one opens nothing any more. Services that may read it go on with the new one.
+Restart those that have it as a setting, with what `derwin-db roles key` prints."""
 
 
 async def _as_owner(work: Any) -> Any:

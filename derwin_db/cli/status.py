@@ -29,14 +29,15 @@ def status(as_json: bool) -> None:
         "current": seen.current,
         "head": seen.head,
         "pending": seen.pending,
+        "standing": seen.standing,
         "projects": projects,
     }
     pending = f"{len(seen.pending)} pending: {', '.join(seen.pending)}" if seen.pending else "nothing pending"
-    if seen.problem is not None:
-        pending = "not one that this code can go on from"
+    if seen.is_ahead:
+        pending = str(seen.standing)
     lines = [f"database  {connection.place}", f"revision  {seen.current or 'none'} ({pending})", f"projects  {projects}"]
-    if seen.problem is not None:
-        lines.append(seen.problem)
+    if seen.is_ahead:
+        lines.append(seen.schema.sentence)
     show(value, "\n".join(lines), as_json=as_json)
 
 

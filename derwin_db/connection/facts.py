@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, cast
 
 from derwin_db.connection.driver import Connection, DriverError, connect
 from derwin_db.connection.refused import connection_error
+from derwin_db.connection.schema import Schema, Standing, schema_of
 from derwin_db.errors import (
     ConfigurationError,
     DerwinError,
     ExtensionMissing,
     IsolationNotEnforced,
-    SchemaOutOfDate,
 )
 from derwin_db.isolation.catalog.logins import STORED_SETTINGS
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.settings.url import ConnectionInfo
-from derwin_db.sql import HEAD_REVISION, VERSION_TABLE
+from derwin_db.sql import VERSION_TABLE
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ SELECT
         WHERE t.oid = to_regclass('public.alembic_version') AND has_table_privilege(app.oid, t.oid, 'SELECT')
     ) AS has_former_grants,
     to_regnamespace('derwin') IS NOT NULL AS has_fences,
+    obj_description(to_regclass('public.derwin_alembic_version'), 'pg_class') AS schema_note,
     login.rolsuper OR login.rolbypassrls OR EXISTS (
         SELECT FROM pg_catalog.pg_class t WHERE t.oid = to_regclass('public.projects')
         AND pg_has_role(login.oid, t.relowner, 'MEMBER')
@@ -131,6 +132,8 @@ class Facts:
     """Whether derwin_app may still read the revision: `DROP OWNED BY derwin_app` takes all its grants and policies."""
     has_former_grants: bool
     """Whether derwin_app may read `alembic_version`, which had the revision before: without `has_grants`, it has it still."""
+    schema_note: str | None
+    """What was left at the table of the revision: see `derwin_db.connection.schema`."""
     is_privileged: bool
     """Whether the login is a superuser, bypasses policies, or may become the owner."""
     stored_settings: Sequence[str]
@@ -149,6 +152,11 @@ class ServerFacts(Facts):
     is_behind_pooler: bool
     """Whether a pooler answers for the server: another backend than the one that was named at the login."""
 
+    @property
+    def schema(self) -> Schema:
+        """How the schema stands to this code."""
+        return schema_of(self.revision, self.schema_note)
+
     def require_fences(self) -> None:
         """Refuse a database that can't be served.
 
@@ -157,8 +165,7 @@ class ServerFacts(Facts):
         """
         if self.has_fences and not (self.has_grants or self.has_former_grants):
             raise _not_enforced(self.missing_fences)
-        if self.revision != HEAD_REVISION:
-            raise schema_out_of_date(self.revision)
+        self.schema.require()
         if self.vector_version is None:
             raise ExtensionMissing
         if tuple(map(int, re.findall(r"\d+", self.vector_version)[:2])) < _OLDEST_VECTOR:
@@ -187,7 +194,8 @@ class ServerFacts(Facts):
         standby = [_STANDBY] if self.is_standby else []
         stored = [_STORED.format(names=", ".join(self.stored_settings))] if self.stored_settings else []
         roles = [_PRIVILEGED] if self.is_privileged else [_BOTH_ROLES] if self.may_become_admin else []
-        return [*standby, *stored, *roles]
+        newer = [self.schema.sentence] if self.schema.standing is Standing.COMPATIBLE else []
+        return [*standby, *stored, *roles, *newer]
 
 
 def _not_enforced(missing: Iterable[str]) -> IsolationNotEnforced:
@@ -266,22 +274,6 @@ async def read_facts(opened: Connection) -> Facts:
     return Facts(**row, own_settings=own)
 
 
-def schema_out_of_date(revision: str | None) -> SchemaOutOfDate:
-    """Return the error for a database at another revision than this code's. Start-up, health and migrations say the same."""
-    if not revision:
-        return SchemaOutOfDate("The database has no schema of derwin-db yet. Run `derwin-db migrate`.")
-    if ", " in revision:
-        return SchemaOutOfDate(
-            f"The table derwin_alembic_version has several rows: {revision}. Another program's migrations wrote there, or two "
-            "branches of revisions were applied. Leave the one that is true of this database; this code expects "
-            f"{HEAD_REVISION}."
-        )
-    return SchemaOutOfDate(
-        f"The database is at revision {revision}, and this code expects {HEAD_REVISION}. Run `derwin-db migrate`; where it "
-        "does not know the revision, the database is ahead: deploy the newer version."
-    )
-
-
 async def read_revision(opened: Connection, table: str = VERSION_TABLE) -> str | None:
     """Return the revision of the schema, None where there is none; of several rows all, with commas: no revision that is known.
 
@@ -310,7 +302,8 @@ async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> S
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
             revision = await read_revision(opened)
-            missing = await missing_fences(opened, is_sealed=facts.is_sealed)
+            functions = schema_of(revision, facts.schema_note).functions
+            missing = await missing_fences(opened, is_sealed=facts.is_sealed, functions=functions)
     elif facts.has_former_grants and await _may_become(opened, role):
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")

@@ -36,8 +36,8 @@ from derwin_db.connection.driver import (
 from derwin_db.connection.facts import ServerFacts
 from derwin_db.connection.refused import connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
+from derwin_db.isolation.keys import KeyRing, ServerSeal
 from derwin_db.isolation.preamble import Preamble
-from derwin_db.isolation.seal import Seal
 from derwin_db.observe.events import Endpoint, Observer, PoolWatch
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import is_connection_lost, sqlstate_of, translate
@@ -436,7 +436,7 @@ def open_pool(
     connection: ConnectionInfo,
     settings: "Settings",
     server: ServerFacts,
-    seal: Seal | None,
+    keys: KeyRing | None,
     observers: Sequence[Observer] = (),
     *,
     role: str | None = None,
@@ -456,7 +456,7 @@ def open_pool(
     local = [f"{name} = {_literal(name, defaults[name])}" for name in _local_names(server, search_path)]
     pool = Pool(connection, settings, server.version, observers, defaults=defaults, role=role)
     preamble = Preamble(
-        seal=seal,
+        seal=None if keys is None else ServerSeal(keys),
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
         timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *(local if connection.is_pooled else [])],

@@ -18,12 +18,14 @@ from derwin_db.errors import (
     ConfigurationError,
     DatabaseTimeout,
     DatabaseUnavailable,
+    DerwinError,
     InvalidInput,
     ReplicaBehind,
     SchemaOutOfDate,
+    SqlState,
 )
+from derwin_db.isolation.keys import KeyRing
 from derwin_db.isolation.preamble import APP_ROLE
-from derwin_db.isolation.seal import Seal
 from derwin_db.observe.events import Observer
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import raise_translated, translate
@@ -46,11 +48,11 @@ class Replica:
     """One replica: its pool, once it was looked at, and whether the primary stands in for it now."""
 
     def __init__(
-        self, connection: ConnectionInfo, settings: "Settings", seal: Seal | None, observers: Sequence[Observer]
+        self, connection: ConnectionInfo, settings: "Settings", keys: KeyRing | None, observers: Sequence[Observer]
     ) -> None:
         self._info = connection
         self._settings = settings
-        self._seal = seal
+        self._keys = keys
         self._observers = observers
         self._opened: DataSource | None = None
         self._is_down = False
@@ -83,8 +85,10 @@ class Replica:
     def may_stand_in(self, error: BaseException) -> bool:
         """Tell whether the primary may do what failed here before its first statement, and remember why."""
         translated = translate(error)
-        if not self._settings.read_fallback or not isinstance(translated, DatabaseUnavailable | DatabaseTimeout):
+        is_behind = isinstance(translated, DerwinError) and translated.sqlstate == SqlState.FOREIGN_SEAL  # by a new key
+        if not self._settings.read_fallback or not (is_behind or isinstance(translated, DatabaseUnavailable | DatabaseTimeout)):
             return False
+        assert translated is not None
         if isinstance(translated, ReplicaBehind):
             return True
         if isinstance(translated, DatabaseUnavailable) and not translated.may_run_again:
@@ -100,7 +104,7 @@ class Replica:
         finally:
             self._is_looking = False
         if self._opened is None:
-            self._opened = open_pool(self._info, self._settings, server, self._seal, self._observers, role=APP_ROLE)
+            self._opened = open_pool(self._info, self._settings, server, self._keys, self._observers, role=APP_ROLE)
         self._is_down = False
         return self._opened
 

@@ -11,7 +11,6 @@ from derwin_db.connection.facts import read_facts
 from derwin_db.deploy.scram import verifier_of
 from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
-from derwin_db.isolation.seal import Seal
 
 SERVICE_LOGIN = "derwin_service"
 OPERATOR_LOGIN = "derwin_operator"
@@ -109,15 +108,3 @@ async def _reset_settings(connection: Connection, login: str) -> None:
     for row in stored:
         where = f" IN DATABASE {row['name']}" if row["name"] else ""
         await connection.execute(f"ALTER ROLE {login}{where} RESET ALL")
-
-
-async def read_key(connection: Connection) -> Seal:
-    """Return the key of the sealed scope, as the owner."""
-    row = await connection.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
-    return Seal(row["inner_pad"], row["outer_pad"])
-
-
-async def rotate_key(connection: Connection) -> Seal:
-    """Make a new key, as the owner. Units of work that open with the old one fail from now on: restart the services."""
-    await connection.execute("SELECT derwin.rotate_scope_key()")
-    return await read_key(connection)

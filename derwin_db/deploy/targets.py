@@ -1,13 +1,18 @@
 """Which login is for what: the URLs of one `Database`, and what each of them may read."""
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, connect_once
 from derwin_db.errors import ConfigurationError
+from derwin_db.isolation.keys import KeyRing
 from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.isolation.seal import Seal
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.settings.secrets import read_secret
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 
@@ -88,48 +93,76 @@ def owner_connection(settings: Settings | None = None) -> ConnectionInfo:
     return embedded.start(settings.data_dir).owner
 
 
-async def find_seal(urls: Urls, settings: Settings) -> Seal:
-    """Find the key of the sealed scope: the setting, the owner, the operator, the service's own login (a first try).
+async def find_keys(urls: Urls, settings: Settings) -> KeyRing:
+    """Find the keys of the sealed scope: in the setting or its file, else as owner, operator or (a first try) service.
 
     Errors:
-        ConfigurationError where nobody has it.
+        ConfigurationError where nobody has one.
     """
     if settings.scope_key is not None:
-        return Seal.from_text(settings.scope_key.get_secret_value())
+        return KeyRing([Seal.from_text(settings.scope_key.get_secret_value())])
+    if settings.scope_key_file is not None:
+        read = partial(_keys_of_file, settings.scope_key_file)
+        return KeyRing(await read(), read)
     for connection in dict.fromkeys(filter(None, (urls.direct, urls.admin, urls.service))):
-        key = await read_scope_key(connection, settings)
-        if key is not None:
-            return key
+        keys = await read_scope_keys(connection, settings)
+        if keys:
+            return KeyRing(keys, partial(_keys_again, connection, settings))
     raise ConfigurationError(
         "The project scope of this database is sealed, and no login here may read its key. Set DERWIN_SCOPE_KEY to what "
         "`derwin-db roles key` prints, or give this service ADMIN_URL or DIRECT_URL."
     )
 
 
-async def read_scope_key(connection: ConnectionInfo, settings: Settings) -> Seal | None:
-    """Return the key of the seal if this login may read it.
+async def _keys_of_file(path: Path) -> Sequence[Seal]:
+    """Return the key that stands in the file of the setting DERWIN_SCOPE_KEY_FILE."""
+    return [Seal.from_text(await read_secret(path, "DERWIN_SCOPE_KEY_FILE"))]
+
+
+async def _keys_again(connection: ConnectionInfo, settings: Settings) -> Sequence[Seal]:
+    keys = await read_scope_keys(connection, settings)
+    if not keys:
+        raise ConfigurationError(f"The login of {connection.place} may not read the key of the project scope any more.")
+    return keys
+
+
+async def read_scope_keys(connection: ConnectionInfo, settings: Settings) -> Sequence[Seal]:
+    """Return the keys that the database takes, the newest first; none where this login may not read them.
 
     Errors:
         DatabaseUnavailable.
     """
     opened = await connect_once(connection, settings)
     try:
-        return await _key_as(opened, None) or await _key_as(opened, ADMIN_ROLE)
+        return await _keys_as(opened, None) or await _keys_as(opened, ADMIN_ROLE)
     except Exception as error:
         raise translate(error) or error from None
     finally:
         opened.terminate()
 
 
-async def _key_as(opened: Connection, role: str | None) -> Seal | None:
-    """Read the key as the login itself (the owner), or as the role that an operator's login takes."""
+async def _keys_as(opened: Connection, role: str | None) -> Sequence[Seal]:
+    """Read the keys as the login itself (the owner), or as the role that an operator's login takes."""
     try:
         async with opened.transaction():
             if role is not None:
                 await opened.execute(f"SET LOCAL ROLE {role}")
-            row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
+            return await keys_in(opened)
     except DriverError as error:
         if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
             raise
-        return None
-    return None if row is None else Seal(row["inner_pad"], row["outer_pad"])
+        return ()
+
+
+async def keys_in(opened: Connection) -> Sequence[Seal]:
+    """Return the keys that the database takes, the newest first.
+
+    Errors:
+        The driver's own for a login that may not read them.
+    """
+    row = await opened.fetchrow("SELECT inner_pad, outer_pad, former_inner_pad, former_outer_pad FROM derwin.scope_key")
+    if row is None:
+        return ()
+    former = row["former_inner_pad"]
+    newest = Seal(row["inner_pad"], row["outer_pad"])
+    return (newest,) if former is None else (newest, Seal(former, row["former_outer_pad"]))

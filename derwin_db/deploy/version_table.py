@@ -31,6 +31,14 @@ async def read_version(connection: Connection, known: Collection[str]) -> str | 
     return version
 
 
+async def read_note(connection: Connection) -> str | None:
+    """Return what whoever migrated left at the table: see `derwin_db.connection.schema`."""
+    note: str | None = await connection.fetchval(
+        "SELECT pg_catalog.obj_description(to_regclass($1), 'pg_class')", f"public.{VERSION_TABLE}"
+    )
+    return note
+
+
 async def take_over(connection: Connection, known: Collection[str], older: Collection[str]) -> None:
     """Move our row into our table, before revisions run; where the schema is `older`, keep a table of the former name."""
     async with connection.transaction():

@@ -16,7 +16,7 @@ from derwin_db.connection.facts import connect_once
 from derwin_db.deploy.targets import Urls
 from derwin_db.doctor.fences import check_fences
 from derwin_db.doctor.report import Check, Report
-from derwin_db.doctor.server import check_distribution, check_poolers, check_schema, check_server
+from derwin_db.doctor.server import check_distribution, check_poolers, check_schema, check_server, look_at_schema
 from derwin_db.errors import DerwinError
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.settings import URL_NAMES, UrlName
@@ -45,9 +45,10 @@ async def examine(
         async with _connected(service, settings) as opened:
             checks += await check_server(opened, service)
             async with _connected(owner, settings) if owner else nullcontext(opened) as able:  # the owner reads all of it
-                checks.append(await check_schema(able))
-                if checks[-1].ok:
-                    checks += await check_fences(able, service.user)
+                schema = await look_at_schema(able)
+                checks.append(check_schema(schema))
+                if schema is not None and checks[-1].ok:
+                    checks += await check_fences(able, service.user, schema)
                     checks += await check_distribution(able, is_owner=owner is not None)
         checks += await check_poolers(filter(None, (service, owner)))
     except DerwinError as error:

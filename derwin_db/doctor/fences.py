@@ -7,10 +7,12 @@ from sqlmodel import SQLModel
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.connection.facts import Facts, read_facts
+from derwin_db.connection.schema import Schema, Standing
 from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
 from derwin_db.isolation.catalog.logins import Login, probe_login
 from derwin_db.isolation.catalog.own import loose_tables
+from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.catalog.stores import large_objects, open_stores
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
@@ -24,9 +26,22 @@ _SETTINGS = (
 )
 
 
-async def check_fences(opened: Any, login: str) -> list[Check]:
-    """Check logins, roles and fences, in a transaction whose search_path is pg_catalog."""
+_LEFT_TO_NEWER = "stand; the details of a newer schema are for the `derwin-db doctor` of that version"
+
+
+async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
+    """Check logins, roles and fences, in a transaction whose search_path is pg_catalog.
+
+    On a newer schema than this code's, what is checked at start is checked; the details are left to the code of that schema.
+    """
     facts = await read_facts(opened)
+    if schema.standing is Standing.COMPATIBLE:
+        missing = await missing_fences(opened, is_sealed=facts.is_sealed, functions=schema.functions)
+        return [
+            *_check_logins(await probe_login(opened, login)),
+            await _check_roles(opened),
+            verdict("fences", missing, well=_LEFT_TO_NEWER, fix="`derwin-db doctor` of the newer version says"),
+        ]
     return [
         *_check_logins(await probe_login(opened, login)),
         await _check_roles(opened),
@@ -35,6 +50,7 @@ async def check_fences(opened: Any, login: str) -> list[Check]:
         *await _check_keys(opened),
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
+        *(await _check_rotation(opened) if facts.is_sealed else ()),
         *(await _check_statistics(opened) if not facts.is_distributed else ()),
         await _check_dropping(opened),
         await _check_stores(opened, login),
@@ -216,3 +232,25 @@ def _check_seal(facts: Facts) -> list[Check]:
             fix=f"at {LONGEST_PAD} or below, a unit of work opens with one round trip less",
         ),
     ]  # fmt: skip
+
+
+_ROTATION = """
+SELECT former_inner_pad IS NOT NULL AS is_under_way, rotated_at < now() - interval '1 day' AS is_old FROM derwin.scope_key
+"""
+
+
+async def _check_rotation(opened: Any) -> list[Check]:
+    """Check that no rotation of the key was forgotten. Looked at with the owner's login alone: another may not read the key."""
+    may_read = "SELECT has_schema_privilege('derwin', 'USAGE') AND has_table_privilege('derwin.scope_key', 'SELECT')"
+    if not await opened.fetchval(may_read):
+        return [Check("scope-key", ok=True, detail="not looked at: that takes the owner's login")]
+    seen = await opened.fetchrow(_ROTATION)
+    is_forgotten = seen["is_under_way"] and seen["is_old"]
+    return [
+        verdict(
+            "scope-key",
+            ["a rotation was started more than a day ago, and the former key is good still"] * is_forgotten,
+            well="a rotation is under way: two keys are taken" if seen["is_under_way"] else "one key is taken",
+            fix="`derwin-db roles rotate --finish`, as the owner",
+        )
+    ]

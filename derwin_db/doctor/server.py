@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from derwin_db import sql
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
+from derwin_db.connection.schema import Schema, Standing, schema_of
 from derwin_db.deploy.citus import probe_topology, unfenced_shards
 from derwin_db.deploy.migrations import check_revisions, refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
@@ -33,30 +33,38 @@ async def check_server(opened: Connection, connection: ConnectionInfo) -> list[C
     ]
 
 
-async def check_schema(opened: Connection) -> Check:
-    """Check the revision, which is readable for the owner, and for derwin_app."""
-    revision: str | None = "a revision that this login can't read"
+async def look_at_schema(opened: Connection) -> Schema | None:
+    """Return how the schema stands to this code; None where neither this login nor derwin_app may read its revision."""
     for role in (None, APP_ROLE):
         await opened.execute("SAVEPOINT reading")
         try:
             if role is not None:
                 await opened.execute(f"SET LOCAL ROLE {role}")
-            revision = await read_revision(opened)
+            return schema_of(await read_revision(opened), (await read_facts(opened)).schema_note)
         except DriverError:
             continue
         finally:
             await opened.execute("ROLLBACK TO reading")
-        break
+    return None
+
+
+_MENDS = {
+    Standing.MISSING: MIGRATE,
+    Standing.OLDER: MIGRATE,
+    Standing.NEWER: "deploy the newer version",
+    Standing.UNCLEAR: "delete the rows of derwin_alembic_version that are not true of this database",
+}
+
+
+def check_schema(schema: Schema | None) -> Check:
+    """Check the revision."""
     try:
         check_revisions()
     except ConfigurationError as error:
         return Check("schema", ok=False, detail=error.message.rstrip("."), fix="the revisions in alembic/versions")
-    if revision is None:
-        return Check("schema", ok=False, detail="there is no schema yet", fix=MIGRATE)
-    if revision == sql.HEAD_REVISION:
-        return Check("schema", ok=True, detail=f"at {revision}, the newest revision")
-    fix = MIGRATE if ", " not in revision else "delete the rows of derwin_alembic_version that are not true of this database"
-    return Check("schema", ok=False, detail=f"at {revision}, while this code expects {sql.HEAD_REVISION}", fix=fix)
+    if schema is None:
+        return Check("schema", ok=False, detail="a revision that this login can't read", fix=MIGRATE)
+    return Check("schema", ok=schema.serves, detail=schema.sentence.rstrip("."), fix=_MENDS.get(schema.standing))
 
 
 async def check_poolers(connections: Iterable[ConnectionInfo]) -> list[Check]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from derwin_db.connection.facts import schema_out_of_date
+from derwin_db.connection.schema import Schema, Standing, schema_of
 from derwin_db.database import Database
 from derwin_db.errors import DatabaseTimeout, DerwinError
 from derwin_db.fastapi.problem import failure
-from derwin_db.query.statement import Statement, scalars
-from derwin_db.sql import HEAD_REVISION, VERSION_TABLE
+from derwin_db.query.statement import Statement, tuples
+from derwin_db.sql import VERSION_TABLE
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 
@@ -24,6 +24,8 @@ class Health(BaseModel):
     """What a healthy service answers."""
 
     status: str = "ok"
+    standing: Standing | None = Field(default=None, serialization_alias="schema")
+    """Said where the schema is newer than this code, and this code runs on it: deploy the newer version."""
 
 
 def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
@@ -36,32 +38,40 @@ def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
     """
     router = APIRouter(prefix="/health", tags=["health"])
 
-    @router.get("/live", summary="Whether the process answers")
+    @router.get("/live", summary="Whether the process answers", response_model_exclude_none=True)
     async def live() -> Health:
         return Health()
 
-    @router.get("/ready", summary="Whether the service can serve", response_model=Health)
+    @router.get("/ready", summary="Whether the service can serve", response_model=Health, response_model_exclude_none=True)
     async def ready() -> Any:
-        error = await _look(db, timeout)
-        if error is None:
-            return Health()
+        try:
+            schema = await _look(db, timeout)
+        except DerwinError as caught:
+            error = caught
+        else:
+            return Health(standing=schema.standing if schema.standing is Standing.COMPATIBLE else None)
         logger.warning("not ready: %s", error.message)
         return failure(error, 503)
 
     return router
 
 
-async def _look(db: Database, seconds: float) -> DerwinError | None:
-    """Run a statement through the pool of the service, as the role that serves."""
+async def _look(db: Database, seconds: float) -> Schema:
+    """Run a statement through the pool of the service, as the role that serves.
+
+    Errors:
+        SchemaOutOfDate, DatabaseTimeout, and those of reaching the database.
+    """
     try:
         async with asyncio.timeout(seconds), db.probe() as unit:
-            revisions = await unit.fetch(_revision_statement(), {})
+            rows = await unit.fetch(_schema_statement(), {})
     except TimeoutError:
-        return DatabaseTimeout()
-    except DerwinError as error:
-        return error
-    return None if revisions == [HEAD_REVISION] else schema_out_of_date(", ".join(sorted(revisions)))
+        raise DatabaseTimeout from None
+    schema = schema_of(", ".join(sorted(revision for revision, _ in rows)), rows[0][1] if rows else None)
+    schema.require()
+    return schema
 
 
-def _revision_statement() -> Statement[Any]:
-    return scalars("health.ready", sa.select(_VERSIONS.c.version_num), is_scoped=False)
+def _schema_statement() -> Statement[tuple[Any, ...]]:
+    note = sa.func.obj_description(sa.func.to_regclass(f"public.{VERSION_TABLE}"), "pg_class")
+    return tuples("health.ready", sa.select(_VERSIONS.c.version_num, note), is_scoped=False)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from derwin_db.errors import ConfigurationError, ProjectNotFound
-from derwin_db.isolation.seal import Kind, Seal
+from derwin_db.isolation.keys import ServerSeal
+from derwin_db.isolation.seal import Kind
 
 if TYPE_CHECKING:
     from derwin_db.connection.driver import PooledConnection
@@ -51,7 +52,7 @@ class Preamble:
     `timeouts` are SET LOCAL in each transaction where the session can't keep them (a transaction pooler).
     """
 
-    seal: Seal | None
+    seal: ServerSeal | None
     is_distributed: bool = False
     is_pooled: bool = False
     timeouts: Sequence[str] = ()
@@ -109,6 +110,8 @@ class Preamble:
         """
         if self.is_distributed:
             raise ConfigurationError("Citus can't take an import whole or not at all. Import before `derwin-db distribute`.")
+        if self.seal is not None:
+            await self.seal.look_again()  # a refusal in the midst of it would be the end of it
         begin = self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE)
         await connection.execute(begin + ("; SET LOCAL transaction_timeout = 0" if self.server_version >= 170000 else ""))
 

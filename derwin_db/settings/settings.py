@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Where the four URLs come from. It is found out, not set."""
     scope_key: SecretStr | None = None
     """The seal's key as `derwin-db roles key` prints it, for a service that has neither owner's nor operator's URL."""
+    scope_key_file: Path | None = None
+    """A file with that key instead. It is read again once a minute, and when a server refuses what it held."""
 
     read_fallback: bool = True
     """Whether read-only units go to the primary while the replica does not answer, or is behind what they wait for."""

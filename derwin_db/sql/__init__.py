@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "f3c9a1e07b52"
+HEAD_REVISION = "a7d20c5e91f4"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -50,6 +50,7 @@ CURRENT = {
     "grants": "grants.v1",
     "history": "history.v1",
     "keep_fences": "keep_fences.v1",
+    "key_rotation": "key_rotation.v1",
     "no_statistics": "no_statistics.v1",
     "own_table": "own_table.v1",
     "plain_scope": "plain_scope.v2",
@@ -61,7 +62,7 @@ CURRENT = {
     "revoke_temporary": "revoke_temporary.v1",
     "roles": "roles.v1",
     "scope_key": "scope_key.v1",
-    "scope_sealed": "scope_sealed.v2",
+    "scope_sealed": "scope_sealed.v3",
     "search_qa_tickets": "search_qa_tickets.v1",
     "search_rag_corpus": "search_rag_corpus.v1",
     "shared_stores": "shared_stores.v1",

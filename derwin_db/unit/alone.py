@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource
-from derwin_db.errors import DatabaseUnavailable, ProjectNotFound, SqlState
+from derwin_db.errors import ProjectNotFound, SqlState
 from derwin_db.models import Project
 from derwin_db.observe.events import Watch
 from derwin_db.query.builders import scoped
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.translation.driver_errors import breaks_connections, is_connection_lost, sqlstate_of
-from derwin_db.unit.backend import Backend, give_back
+from derwin_db.unit.backend import Backend, KeyAttempts, give_back
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 
@@ -46,17 +46,22 @@ class Reader:
         Errors:
             ProjectNotFound; NeedsTransaction; the driver's own.
         """
-        for attempt in range(_ATTEMPTS):
+        keys = KeyAttempts(source.preamble)
+        attempt = 1
+        while True:
             connection = await source.pool.acquire()
+            keys.begin()
             try:
                 records = await self._read_on(connection, source, statement, arguments)
             except BaseException as error:
                 await self._end(connection, source, error)
-                self._judge(error, statement, is_last=attempt + 1 == _ATTEMPTS)
+                if await keys.has_another(error):
+                    continue
+                self._judge(error, statement, is_last=attempt == _ATTEMPTS)
+                attempt += 1
                 continue
             await source.pool.release(connection)
             return records
-        raise DatabaseUnavailable
 
     async def _read_on(
         self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]

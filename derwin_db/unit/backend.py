@@ -10,7 +10,11 @@ from uuid import UUID
 
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource, Pool
+from derwin_db.errors import SqlState
+from derwin_db.isolation.preamble import Preamble
+from derwin_db.isolation.seal import Seal  # noqa: TC001  # loaded all the same
 from derwin_db.observe.events import Observer
+from derwin_db.translation.driver_errors import sqlstate_of
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ Outcome = Literal["rolled back", "committed", "outcome unknown"]
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 _BUSY_SECONDS = 0.01
+_KEY_ATTEMPTS = 3
+"""Of one unit of work: a rotation may be finished, and the next one too, while it opens on a server that is behind."""
 
 
 class Limits(TypedDict):
@@ -65,6 +71,26 @@ class Route:
 
     choose: Callable[[], Awaitable[DataSource]]
     stand_in: Callable[[Pool, BaseException], DataSource | None] = nobody
+
+
+class KeyAttempts:
+    """Whether what a server refused for its key is worth another try: keys are rotated while units of work open."""
+
+    def __init__(self, preamble: Preamble) -> None:
+        self._seal = preamble.seal
+        self._left = _KEY_ATTEMPTS
+        self._used: Seal | None = None
+
+    def begin(self) -> None:
+        """Note the key that the next attempt is made with."""
+        self._used = None if self._seal is None else self._seal.current
+
+    async def has_another(self, error: BaseException) -> bool:
+        """Tell whether it was the key that was refused, and there is another one to try."""
+        if self._seal is None or sqlstate_of(error) != SqlState.FOREIGN_SEAL or not self._left:
+            return False
+        self._left -= 1
+        return await self._seal.changed_after(self._used)
 
 
 async def give_back(

@@ -25,6 +25,7 @@ from derwin_db.errors import (
     DatabaseUnavailable,
     OutcomeUnknown,
     ScopeError,
+    SqlState,
 )
 from derwin_db.isolation.preamble import Preamble
 from derwin_db.observe.events import Watch
@@ -40,7 +41,7 @@ from derwin_db.translation.driver_errors import (
 )
 from derwin_db.unit.activity import Activity
 from derwin_db.unit.alone import NeedsTransaction
-from derwin_db.unit.backend import Backend, Outcome, Route, call_all, ended, ended_later, give_back
+from derwin_db.unit.backend import Backend, KeyAttempts, Outcome, Route, call_all, ended, ended_later, give_back
 from derwin_db.unit.lent import Borrowed, Lender
 from derwin_db.unit.resumable import Resumable
 
@@ -251,7 +252,10 @@ class Transaction(ABC):
         try:
             result = await work(source)
         except Exception as error:
-            has_answered = isinstance(error, NeedsTransaction) or (sqlstate_of(error) and not is_connection_lost(error))
+            state = sqlstate_of(error)
+            has_answered = isinstance(error, NeedsTransaction) or (
+                state is not None and state != SqlState.FOREIGN_SEAL and not is_connection_lost(error)
+            )
             other = None if has_answered else self._route.stand_in(source.pool, error)
             if other is None or self._state is State.ENDED:
                 raise
@@ -276,8 +280,11 @@ class Transaction(ABC):
     async def _begin_on(self, source: DataSource) -> PooledConnection:
         """Do it on connections of this pool. One that turns out dead is replaced."""
         pool, preamble = source
-        for attempt in range(_BEGIN_ATTEMPTS):
+        keys = KeyAttempts(preamble)
+        attempt = 1
+        while True:
             connection = await pool.acquire()
+            keys.begin()
             try:
                 opened = self._open(connection, preamble)
                 await (opened if self._watch is None else self._watch.opening(opened, "BEGIN", pool.server))
@@ -286,11 +293,14 @@ class Transaction(ABC):
                     pool.drop_all_like(connection)
                     raise
                 await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
-                is_dead = isinstance(translate(error), DatabaseUnavailable)
-                if is_dead and attempt + 1 < _BEGIN_ATTEMPTS:
-                    pool.forget_idle()  # the one that was just given back too: its clock may be wrong
+                if await keys.has_another(error):
                     continue
-                raise
+                is_dead = isinstance(translate(error), DatabaseUnavailable)
+                if not is_dead or attempt == _BEGIN_ATTEMPTS:
+                    raise
+                attempt += 1
+                pool.forget_idle()  # the one that was just given back too: its clock may be wrong
+                continue
             if self._state is State.ENDED:  # another task ended the unit meanwhile
                 await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
@@ -298,7 +308,6 @@ class Transaction(ABC):
             self._activity.begin()
             self._source = source
             return connection
-        raise DatabaseUnavailable
 
     async def _commit(self) -> None:
         """Commit and give the connection back; then, and only then, call what waits for it.

@@ -8,7 +8,8 @@ from dataclasses import replace
 from derwin_db import Database, repos
 from derwin_db.cli.psql import environment_of
 from derwin_db.deploy import embedded
-from derwin_db.deploy.logins import create_backup_login, create_logins, rotate_key, take_temporary_from_public
+from derwin_db.deploy.logins import create_backup_login, create_logins, take_temporary_from_public
+from derwin_db.deploy.rotation import rotate_key
 from derwin_db.seed import LIFELINE, seed_demo, seed_lifeline
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase

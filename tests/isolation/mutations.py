@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from derwin_db import session
 from derwin_db.connection import pool
+from derwin_db.deploy import rotation
 from derwin_db.errors import DerwinError, InvalidInput, NotFound
 from derwin_db.isolation import preamble
 from derwin_db.isolation.seal import Kind
@@ -95,6 +96,10 @@ async def _short_preamble(self: Any, connection: Any, project: Any, begin: Any) 
     await connection.execute(f"/**/{begin}; SET LOCAL ROLE derwin_app; SELECT public.derwin_open('{token}')")
 
 
+async def _unfinished(_connection: Any, *, wait_seconds: float = 0) -> None:
+    """Leave the former key where it is."""
+
+
 async def _no_cleaning(_connection: Any, _setup: str, **_: Any) -> None:
     pass
 
@@ -162,6 +167,9 @@ MUTATIONS = (
     Mutation("the preamble opens no scope", lambda: patched(preamble.Preamble, for_project=_no_scope), ("own calls",)),
     Mutation(
         "the preamble shows its token", lambda: patched(preamble.Preamble, for_project=_short_preamble), ("14. the token",)
+    ),
+    Mutation(
+        "a rotation leaves the former key", lambda: patched(rotation, finish_rotation=_unfinished), ("14. a key of before",)
     ),
     Mutation("connections are not cleaned", lambda: patched(pool, clean=_no_cleaning), ("15. a setting",)),
     Mutation("the driver's connection is lent whole", lambda: patched(LENT, __getattr__=_lent), ("15. a listener",)),

@@ -9,10 +9,11 @@ from typing import Any
 import asyncpg
 
 from derwin_db import repos
-from derwin_db.deploy import logins
+from derwin_db.deploy import rotation
 from derwin_db.errors import ScopeError
 from derwin_db.isolation.seal import Kind
 from tests.isolation.arena import Arena
+from tests.isolation.keys_of_old import opened_by
 from tests.isolation.statements import raw_connection
 from tests.isolation.units import Script, only
 
@@ -87,7 +88,7 @@ async def the_scope_of_another_open_unit_is_worth_nothing(arena: Arena) -> None:
 
 async def each_kind_of_value_is_worth_nothing_where_another_belongs(arena: Arena) -> None:
     """Tokens open, scopes are set: each where the other belongs, and both when they are old."""
-    seal, shared = await logins.read_key(arena.shared.owner), arena.shared
+    seal, shared = await rotation.read_key(arena.shared.owner), arena.shared
     async with shared.wide.project(arena.b.project_id) as other:
         scope = await (await raw_connection(other)).fetchval("SELECT current_setting('derwin.project_id')")
     async with shared.narrow.project(arena.a.project_id) as session:
@@ -137,7 +138,7 @@ async def replayed(raw: Any, stolen: str) -> None:
 
 async def a_token_of_another_backend_is_worth_nothing(arena: Arena) -> None:
     """A token is made for one backend: one that leaks elsewhere opens nothing here."""
-    seal = await logins.read_key(arena.shared.owner)
+    seal = await rotation.read_key(arena.shared.owner)
     async with arena.shared.narrow.project(arena.a.project_id) as session:
         raw = await raw_connection(session)
         pid = await raw.fetchval("SELECT pg_backend_pid()")
@@ -151,6 +152,19 @@ async def a_token_of_another_backend_is_worth_nothing(arena: Arena) -> None:
                 await raw.execute("ROLLBACK TO replaying")
             else:
                 raise AssertionError("a token of another backend opens this one")
+
+
+async def a_key_of_before_is_worth_nothing(arena: Arena) -> None:
+    """A rotation ends the former key: what it made opens no project, in any form."""
+    shared = arena.shared
+    former = await rotation.read_key(shared.owner)
+    await rotation.start_rotation(shared.owner)
+    assert await opened_by(former, shared.database, arena.b.project_id), "it opens nothing before: the attack proves nothing"
+    await rotation.finish_rotation(shared.owner)
+    opened = await opened_by(former, shared.database, arena.b.project_id)
+    assert not opened, f"the former key opens B: {sorted(kind.name for kind in opened)}"
+    async with shared.narrow.project(arena.b.project_id) as session:
+        await only(session, repos.qa_tickets, arena.b)
 
 
 # --- family 15: what a unit leaves behind -----------------------------------------------------------------------------
@@ -258,7 +272,7 @@ def sealing_scripts() -> Iterator[Script]:
     for function in (
         the_token_of_others_cannot_be_read, its_own_token_cannot_be_read, the_scope_of_an_earlier_unit_is_worth_nothing,
         the_scope_of_another_open_unit_is_worth_nothing, a_token_of_another_backend_is_worth_nothing,
-        each_kind_of_value_is_worth_nothing_where_another_belongs,
+        each_kind_of_value_is_worth_nothing_where_another_belongs, a_key_of_before_is_worth_nothing,
     ):  # fmt: skip
         yield Script(14, function.__name__.replace("_", " "), function)
     for name, call in STAYING.items():

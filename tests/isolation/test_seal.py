@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from derwin_db import Database, repos
-from derwin_db.deploy import logins
+from derwin_db.deploy import logins, rotation
 from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.settings import Settings
@@ -43,7 +43,7 @@ class TestTheft:
                 await connection.close()
 
     async def test_seal_shows_no_bytes(self, arena):
-        seal = await logins.read_key(arena.shared.owner)
+        seal = await rotation.read_key(arena.shared.owner)
 
         assert repr(seal) == "Seal()"
         assert Seal.from_text(seal.to_text()) == seal
@@ -60,39 +60,11 @@ class TestTheft:
             await connection.close()
 
 
-class TestRotation:
-    async def test_old_service_fails_with_a_sentence_and_works_after_a_restart(self, own_database, owner):
-        database = Database(**own_database.urls)
-        filled = await create_filled(database)
-        before = await logins.read_key(owner)
-
-        after = await logins.rotate_key(owner)
-
-        assert before != after
-        with pytest.raises(ConfigurationError, match=r"scope key was rotated or restored\. Restart the service"):
-            async with database.project(filled.project_id) as session:
-                await repos.qa_tickets.list(session)
-        await database.close()
-        async with database, database.project(filled.project_id) as session:
-            assert (await repos.qa_tickets.list(session)).items
-
-    async def test_unit_that_is_open_meanwhile_sees_nothing_more(self, own_database, owner):
-        async with Database(**own_database.urls) as database:
-            filled = await create_filled(database)
-
-            async def reading():
-                async with database.project(filled.project_id) as session:
-                    await repos.qa_tickets.list(session)
-                    await logins.rotate_key(owner)
-                    await repos.qa_tickets.list(session)
-
-            with pytest.raises(ConfigurationError, match="scope key was rotated"):
-                await reading()
-
+class TestKey:
     async def test_key_as_a_setting(self, own_database, owner):
         async with Database(**own_database.urls) as database:
             filled = await create_filled(database)
-        key = (await logins.read_key(owner)).to_text()
+        key = (await rotation.read_key(owner)).to_text()
         url = own_database.urls["url"]
 
         async with Database(url, settings=Settings(scope_key=key)) as database, database.project(filled.slug) as session:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.deploy import logins
+from derwin_db.deploy import rotation
 from derwin_db.errors import DerwinError
 from derwin_db.isolation.preamble import LONGEST_PAD
 from derwin_db.isolation.seal import Kind, Seal
@@ -19,7 +19,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 async def seal(own_db: Database, owner: asyncpg.Connection) -> Seal:
-    return await logins.read_key(owner)
+    return await rotation.read_key(owner)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ class TestCodeOfBefore:
 
     async def test_a_new_key_ends_it_at_once(self, seal: Seal, filled: Any, raw: Any, owner: asyncpg.Connection) -> None:
         await owner.execute("UPDATE derwin.scope_key SET open_v1_until = now() + interval '1 hour'")
-        token = self.token(await logins.rotate_key(owner), filled.project_id, raw.get_server_pid())
+        token = self.token(await rotation.rotate_key(owner), filled.project_id, raw.get_server_pid())
         assert await state_of(raw, token, "token") == "DW004"
 
 

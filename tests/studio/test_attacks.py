@@ -271,9 +271,9 @@ class TestDoors:
 
 
 async def scope_key(database) -> str:
-    from derwin_db.deploy.targets import read_scope_key
+    from derwin_db.deploy.targets import read_scope_keys
     from derwin_db.settings import Settings
 
-    seal = await read_scope_key(database.owner, Settings())
+    seal = (await read_scope_keys(database.owner, Settings()))[0]
     assert seal is not None
     return seal.to_text()

@@ -1,5 +1,6 @@
 """What runs by itself: triggers, rules, functions, views."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,8 +83,12 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
     }
 
 
-async def changed_functions(opened: Any, expected: Mapping[str, str]) -> list[str]:
-    """Return functions of these that are missing, or are not what this package makes."""
+async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Mapping[str, str] | None = None) -> list[str]:
+    """Return functions of these that are missing, or are not what this package makes.
+
+    Where a hash is `noted`, the function is the one of a newer revision, and has to be that one.
+    """
+    hashes = {name: hashlib.sha256(body.encode()).hexdigest() for name, body in expected.items()} | dict(noted or {})
     rows = await opened.fetch(
         """
         SELECT p.proname, p.prosrc, p.prosecdef, p.proconfig FROM pg_proc p
@@ -94,9 +99,9 @@ async def changed_functions(opened: Any, expected: Mapping[str, str]) -> list[st
     present = {row["proname"]: row for row in rows}
     return [
         name
-        for name, body in expected.items()
+        for name in expected
         if name not in present
-        or present[name]["prosrc"] != body
+        or hashlib.sha256(present[name]["prosrc"].encode()).hexdigest() != hashes[name]
         or present[name]["prosecdef"] != (name in DEFINERS)
         or present[name]["proconfig"] != ["search_path=pg_catalog, pg_temp"]
     ]

@@ -1,5 +1,6 @@
 """Whether isolation stands as a whole: what a service asks before it serves. `doctor` asks the same, and more."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from derwin_db.fields.own import own_logs, own_tables
@@ -8,10 +9,11 @@ from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.preamble import APP_ROLE
 
 
-async def missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
+async def missing_fences(opened: Any, *, is_sealed: bool, functions: Mapping[str, str] | None = None) -> list[str]:
     """Name what does not stand of the policies of units of work, of their role, of the seal, and of the service's own tables.
 
-    Of these, the ones whose classes this process knows, where they are there: their revision may not have run yet.
+    `functions` are the hashes of functions of the seal that a newer revision made and noted: they count instead of this code's.
+    Of the service's tables, those whose classes this process knows, where they are there: their revision may not have run yet.
 
     search_path must be pg_catalog.
     """
@@ -20,7 +22,7 @@ async def missing_fences(opened: Any, *, is_sealed: bool) -> list[str]:
     wider = () if is_sealed else foreign  # beside a restrictive policy a permissive one widens nothing
     names = [table.name for table in own_tables()]
     loose = await loose_tables(opened, names, own_logs(), is_sealed=is_sealed, look_for_more=False) if names else []
-    changed = await code.changed_functions(opened, code.seal_bodies()) if is_sealed else []
+    changed = await code.changed_functions(opened, code.seal_bodies(), functions) if is_sealed else []
     return [
         *(f"row level security of {table} is off" for table in off),
         *(f"row level security of {table} is not forced" for table in unforced),
