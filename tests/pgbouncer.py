@@ -5,6 +5,7 @@ operator go through one.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,18 @@ from derwin_db.testing.folder import remove_folder
 from tests.faults.victim import as_user, new_folder, own
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+def _version() -> tuple[int, ...]:
+    if PROGRAM is None:
+        return ()
+    said = subprocess.run([PROGRAM, "--version"], check=True, capture_output=True, text=True).stdout
+    return tuple(map(int, re.findall(r"\d+", said)[:2]))
+
+
+KEEPS_STATEMENTS = _version() >= (1, 22)
+"""Whether it can keep what clients prepare by name, and does not lose count of it after DEALLOCATE ALL."""
+
 NEED = "the program pgbouncer (apt-get install -y pgbouncer)"
 SIZE = 2
 """Server connections of each login to each database, where all tests go through the pooler."""
@@ -41,6 +54,7 @@ max_client_conn = 500
 server_login_retry = 0.2
 server_idle_timeout = 10
 server_tls_sslmode = prefer
+{kept}
 logfile = {folder}/log
 pidfile = {folder}/pid
 """
@@ -49,21 +63,29 @@ pidfile = {folder}/pid
 class Pooler:
     """One pooler, which may be killed and started again on the same port."""
 
-    def __init__(self, server: ConnectionInfo, logins: Iterable[ConnectionInfo], *, size: int, mode: str) -> None:
+    def __init__(
+        self, server: ConnectionInfo, logins: Iterable[ConnectionInfo], *, size: int, mode: str, keeps: bool = False
+    ) -> None:
         self.folder = new_folder()
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         users = {login.user: login.password or "" for login in logins}
         self._write("users", "".join(f'"{user}" "{password}"\n' for user, password in sorted(users.items())))
         configuration = _CONFIGURATION.format(
-            host=server.host, server_port=server.port, port=self.port, folder=self.folder, size=size, mode=mode
+            host=server.host,
+            server_port=server.port,
+            port=self.port,
+            folder=self.folder,
+            size=size,
+            mode=mode,
+            kept=f"max_prepared_statements = {200 if keeps else 0}" if KEEPS_STATEMENTS else "",
         )
         self._write("ini", configuration)
 
     @classmethod
-    def of(cls, database: TestDatabase, *, size: int, mode: str = "transaction") -> "Pooler":
-        """Return one for all logins of a database."""
-        return cls(database.owner, (database.owner, database.service, database.operator), size=size, mode=mode)
+    def of(cls, database: TestDatabase, *, size: int, mode: str = "transaction", keeps: bool = False) -> "Pooler":
+        """Return one for all logins of a database; `keeps`: with what clients prepare by name."""
+        return cls(database.owner, (database.owner, database.service, database.operator), size=size, mode=mode, keeps=keeps)
 
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name

@@ -54,7 +54,7 @@ class Connection(Protocol):
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...  # noqa: ASYNC109
 
-    async def prepare(self, query: str) -> Any: ...
+    async def prepare(self, query: str, *, name: str | None = None) -> Any: ...
 
     def cursor(self, query: str, *args: Any, timeout: float | None = None) -> CursorFactory: ...
 
@@ -158,14 +158,21 @@ def session_setup(role: str | None) -> str:
     return checks if role is None else f"{checks}; SET ROLE {role}"
 
 
-def pooled_arguments(connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a pool's connections are made with."""
+def pooled_arguments(
+    connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str], *, keeps_statements: bool
+) -> dict[str, Any]:
+    """Return what a pool's connections are made with.
+
+    Where a statement would not be prepared by name, what runs after it was prepared may be another client's behind a
+    transaction pooler: so there either all are named, of any size, or each runs in a transaction.
+    """
     return {
         **connection.connect_arguments(),
         "timeout": connection.connect_timeout or settings.connect_timeout,
         "command_timeout": settings.command_timeout,
-        "statement_cache_size": 0 if connection.is_pooled else _STATEMENT_CACHE,
+        "statement_cache_size": _STATEMENT_CACHE if keeps_statements else 0,
         "max_cached_statement_lifetime": 0,
+        "max_cacheable_statement_size": 0,
         "connection_class": PooledConnection,
         "server_settings": dict(server_settings),
     }
@@ -204,14 +211,6 @@ def end(connection: PooledConnection) -> None:
         if transport is not None and raw is not None:
             raw.close()
             transport._sock = None
-
-
-CLEAN_IN_TRANSACTION = (
-    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
-    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
-"""What `DISCARD ALL` does, which no transaction block takes: behind a transaction pooler the next statement after COMMIT may
-run on another server connection, so this one is cleaned while it is ours."""
 
 
 async def clean(

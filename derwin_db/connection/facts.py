@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
-from derwin_db.connection.driver import Connection, DriverError, connect
+from derwin_db.connection.driver import Connection, DriverError, DriverOrNetworkError, connect
 from derwin_db.connection.refused import connection_error
 from derwin_db.connection.schema import Schema, Standing, schema_of
 from derwin_db.errors import (
@@ -151,6 +152,8 @@ class ServerFacts(Facts):
     missing_fences: tuple[str, ...]
     is_behind_pooler: bool
     """Whether a pooler answers for the server: another backend than the one that was named at the login."""
+    keeps_statements: bool
+    """Whether what is prepared by name can be run on whichever server connection there is: always without a pooler."""
 
     @property
     def schema(self) -> Schema:
@@ -308,12 +311,14 @@ async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> S
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
             revision = await read_revision(opened, "alembic_version")
+    is_behind_pooler = facts.backend_pid != opened.get_server_pid()
     return ServerFacts(
         **{each.name: getattr(facts, each.name) for each in fields(facts)},
         revision=revision,
         may_become_admin=may_become_admin,
         missing_fences=tuple(missing),
-        is_behind_pooler=facts.backend_pid != opened.get_server_pid(),
+        is_behind_pooler=is_behind_pooler,
+        keeps_statements=await _keeps_statements(opened) if is_behind_pooler or connection.is_pooled else True,
     )
 
 
@@ -327,3 +332,39 @@ async def _may_become(opened: Connection, role: str) -> bool:
             raise
         return False
     return True
+
+
+_PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE statement LIKE '%whose name is it, {mark}?%'"
+
+
+async def _keeps_statements(opened: Connection) -> bool:
+    """Tell whether a pooler keeps what is prepared by name: it gives names of its own, and prepares anew what a server lost.
+
+    A server connection on which it lost count is ended. The last thing that is asked of a connection: it may end with it.
+    """
+    try:
+        async with opened.transaction():
+            return await _keeps_in_transaction(opened)
+    except DriverOrNetworkError:
+        return False
+
+
+async def _keeps_in_transaction(opened: Connection) -> bool:
+    names, query = [f"derwin_{uuid4().hex}" for _ in range(2)], _PREPARED.format(mark=uuid4().hex)
+    seen = await _run_named(opened, query, names[0])
+    if seen == names[0]:  # it hands names through
+        await opened.execute(f'DEALLOCATE "{seen}"')
+    if seen in (names[0], None):
+        return False
+    await opened.execute("SAVEPOINT keeping; DEALLOCATE ALL")  # as after a unit that gave SQL to a caller
+    try:
+        return await _run_named(opened, query, names[1]) not in (names[1], None)
+    except DriverError:
+        await opened.execute("ROLLBACK TO keeping; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")
+        return False
+
+
+async def _run_named(opened: Connection, query: str, name: str) -> str | None:
+    """Run the query by this name, and return the name by which the server knows it."""
+    prepared = await opened.prepare(query, name=name)
+    return cast("str | None", await prepared.fetchval())

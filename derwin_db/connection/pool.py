@@ -79,6 +79,7 @@ class Pool:
         *,
         defaults: Mapping[str, str] | None = None,
         role: str | None = None,
+        keeps_statements: bool = True,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -102,7 +103,7 @@ class Pool:
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(defaults or {}, **session_settings(settings, server_version), jit="off")
-        self._arguments = pooled_arguments(connection, settings, server_settings)
+        self._arguments = pooled_arguments(connection, settings, server_settings, keeps_statements=keeps_statements)
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
 
@@ -443,7 +444,9 @@ def open_pool(
 ) -> DataSource:
     """Return the pool of a login, and what was seen of its server. Nothing is connected yet.
 
-    With a `role`, connections that are not pooled are under it between units of work too, so that a statement may run alone.
+    With a `role`, connections are under it between units of work too, so that a statement may run alone: from the start, or
+    behind a pooler that keeps prepared statements, from the first transaction on that runs on a server connection. A login that
+    is more than this role is left alone: there it would be asked for what it can itself.
     """
     if server.is_behind_pooler and not connection.is_pooled:
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
@@ -454,11 +457,21 @@ def open_pool(
     if search_path is not None:
         defaults["search_path"] = search_path
     local = [f"{name} = {_literal(name, defaults[name])}" for name in _local_names(server, search_path)]
-    pool = Pool(connection, settings, server.version, observers, defaults=defaults, role=role)
+    is_kept = connection.is_pooled and server.keeps_statements and role is not None and not server.is_privileged
+    pool = Pool(
+        connection,
+        settings,
+        server.version,
+        observers,
+        defaults=defaults,
+        role=role,
+        keeps_statements=is_kept or not connection.is_pooled,
+    )
     preamble = Preamble(
         seal=None if keys is None else ServerSeal(keys),
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
+        keeps_statements=is_kept,
         timeouts=[*(f"{name} = '{value}ms'" for name, value in timeouts.items()), *(local if connection.is_pooled else [])],
         server_version=server.version,
     )

@@ -137,7 +137,8 @@ async def current_position(primary: DataSource) -> str:
         raise ConfigurationError("A distributed server has no one position: each of its nodes writes for itself.")
     connection = await pool.acquire()
     try:
-        position: str = await connection.fetchval(_WRITTEN)
+        async with connection.transaction():  # behind a pooler, what is prepared may be another client's a moment later
+            position: str = await connection.fetchval(_WRITTEN)
     except BaseException as error:
         pool.drop(connection)
         raise_translated(error)

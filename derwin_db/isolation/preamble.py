@@ -26,6 +26,14 @@ LONGEST_PAD = 8192
 """Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
 
 
+CLEAN_IN_TRANSACTION = (
+    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; DEALLOCATE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+)
+"""What `DISCARD ALL` does, which no transaction block takes: behind a transaction pooler the next statement after COMMIT may
+run on another server connection, so this one is cleaned while it is ours."""
+
+
 def policy_condition(table: str, *, is_sealed: bool) -> str:
     """Return what the policy `derwin_scope` of a table says, as the server prints it while search_path is pg_catalog."""
     column = "id" if table == "projects" else "project_id"
@@ -55,6 +63,8 @@ class Preamble:
     seal: ServerSeal | None
     is_distributed: bool = False
     is_pooled: bool = False
+    keeps_statements: bool = False
+    """Whether a pooler keeps what is prepared by name. Then role and settings of the service stay on the server connection."""
     timeouts: Sequence[str] = ()
     server_version: int = 0
     known_projects: set[UUID] = field(default_factory=set, repr=False)
@@ -63,12 +73,13 @@ class Preamble:
     @property
     def allows_alone(self) -> bool:
         """Whether a statement may bring its scope along and run without a transaction around it."""
-        return self.seal is not None and not self.is_pooled
+        return self.seal is not None and (self.keeps_statements or not self.is_pooled)
 
     def scope_of_one(self, connection: "PooledConnection", project_id: UUID) -> str:
         """Return the scope of one statement on this connection."""
         assert self.seal is not None
-        return self.seal.token(Kind.SCOPES, project_id, _server_time(connection), connection.get_server_pid())
+        pid, kind = (None, Kind.SCOPES_ANYWHERE) if self.is_pooled else (connection.get_server_pid(), Kind.SCOPES)
+        return self.seal.token(kind, project_id, _server_time(connection), pid)
 
     async def for_project(self, connection: "PooledConnection", project_id: UUID, begin: TransactionMode) -> None:
         """Open the transaction of one project. One round trip.
@@ -133,11 +144,19 @@ class Preamble:
     @cached_property
     def _begin_app(self) -> dict[TransactionMode, str]:
         """How a project's transaction begins, before its scope is opened."""
-        return {begin: self._begin(APP_ROLE, begin) for begin in TransactionMode}
+        stays = self.keeps_statements
+        return {begin: self._begin(APP_ROLE, begin, "SET" if stays else "SET LOCAL") for begin in TransactionMode}
 
-    def _begin(self, role: str, begin: TransactionMode) -> str:
-        settings = "".join(f"; SET LOCAL {setting}" for setting in self.timeouts)
-        return f"{begin}; SET LOCAL ROLE {role}{settings}"
+    def _begin(self, role: str, begin: TransactionMode, puts: str = "SET LOCAL") -> str:
+        return f"{begin}; {self._settings(role, puts)}"
+
+    def _settings(self, role: str, puts: str) -> str:
+        return "; ".join([f"{puts} ROLE {role}", *(f"{puts} {setting}" for setting in self.timeouts)])
+
+    @cached_property
+    def clean(self) -> str:
+        """What cleans a server connection behind a pooler while it is still ours, and sets on it again what stays."""
+        return f"{CLEAN_IN_TRANSACTION}; {self._settings(APP_ROLE, 'SET')}" if self.keeps_statements else CLEAN_IN_TRANSACTION
 
     async def _open_plain(self, connection: "PooledConnection", project_id: UUID, begin: TransactionMode) -> None:
         """Citus replays one simple query of SETs on its workers, so BEGIN travels alone there."""

@@ -27,9 +27,12 @@ logger: logging.Logger = logging.getLogger("derwin_db")
 _ATTEMPTS = 2
 """A read that loses its connection is run once more: it has changed nothing."""
 
+_NO_PRIVILEGE = "42501"
+"""SQLSTATE where the role is missing: on a server connection behind a pooler that no transaction of this service used yet."""
+
 
 class NeedsTransaction(Exception):
-    """The statement found no scope, or an old one: it is to be run in a transaction."""
+    """The statement found no scope or role, or an old one: it is to be run in a transaction."""
 
 
 class Reader:
@@ -122,7 +125,7 @@ class Reader:
             self._backend.misplaced += 1
             logger.warning("%s was planned past its scope; it runs in a transaction", statement.name)
             raise NeedsTransaction
-        if state == SqlState.SCOPE_ENDED and is_last:
+        if state == _NO_PRIVILEGE or (state == SqlState.SCOPE_ENDED and is_last):
             raise NeedsTransaction
         may_run_again = state == SqlState.SCOPE_ENDED or is_connection_lost(error)
         if is_last or not may_run_again:

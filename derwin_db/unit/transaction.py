@@ -16,7 +16,7 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from derwin_db.connection.driver import CLEAN_IN_TRANSACTION, PooledConnection, serving_process
+from derwin_db.connection.driver import PooledConnection, serving_process
 from derwin_db.connection.pool import DataSource, Pool
 from derwin_db.errors import (
     UNIT_FAILED,
@@ -101,6 +101,7 @@ class Transaction(ABC):
         self._savepoints = 0
         self._options: dict[str, Any] = {}
         self._is_pooled = False
+        self._clean = ""
 
     def __del__(self) -> None:
         if self._connection is not None and self._pool is not None:
@@ -305,6 +306,7 @@ class Transaction(ABC):
                 await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
             self._pool, self._connection, self._is_pooled = pool, connection, preamble.is_pooled
+            self._clean = preamble.clean
             self._activity.begin()
             self._source = source
             return connection
@@ -359,7 +361,7 @@ class Transaction(ABC):
 
     async def _send_commit(self, connection: PooledConnection) -> None:
         self._outcome = "outcome unknown"
-        clean = f"{CLEAN_IN_TRANSACTION}; " if self._sql is not None and self._is_pooled else ""
+        clean = f"{self._clean}; " if self._sql is not None and self._is_pooled else ""
         try:
             sent = connection.execute(f"{clean}COMMIT")
             tag = await (sent if self._watch is None else self._watch.over(sent, "COMMIT"))
@@ -412,7 +414,7 @@ class Transaction(ABC):
         await self._backend.outlive(self._rollback(pool, connection))
 
     def _rollback(self, pool: Pool, connection: PooledConnection) -> Coroutine[Any, Any, None]:
-        clean = f"; {CLEAN_IN_TRANSACTION}" if self._sql is not None and self._is_pooled else ""
+        clean = f"; {self._clean}" if self._sql is not None and self._is_pooled else ""
         return give_back(pool, connection, self._backend.cleanup_timeout, sql=f"ROLLBACK{clean}", is_dirty=self._is_dirty)
 
     @property
