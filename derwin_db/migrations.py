@@ -122,7 +122,7 @@ def unfence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | Non
     for trigger in _TRIGGERS if is_log else ():
         op.execute(f"DROP TRIGGER {trigger} ON public.{name}")
     for policy in ("derwin_app_rows", "derwin_scope", "derwin_admin_reads"):
-        op.execute(f"DROP POLICY {policy} ON public.{name}")
+        op.execute(f"DROP POLICY IF EXISTS {policy} ON public.{name}")  # where the scope is plain there are two
     op.execute(f"REVOKE ALL ON public.{name} FROM derwin_app, derwin_admin")
     op.execute(f"ALTER TABLE public.{name} NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY")
 

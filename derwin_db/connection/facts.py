@@ -68,6 +68,10 @@ SELECT
         SELECT n.nspname::text FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
         WHERE e.extname = 'vector'
     ) AS vector_schema,
+    coalesce((
+        SELECT has_schema_privilege(app.oid, e.extnamespace, 'USAGE') FROM pg_catalog.pg_extension e, pg_catalog.pg_roles app
+        WHERE e.extname = 'vector' AND app.rolname = 'derwin_app'
+    ), true) AS has_vector_grant,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
     to_regclass('public.derwin_alembic_version') IS NOT NULL AS has_schema,
     EXISTS (
@@ -125,6 +129,8 @@ class Facts:
     vector_version: str | None
     vector_schema: str | None
     """Where pgvector is: hosted platforms keep extensions in a schema of their own."""
+    has_vector_grant: bool
+    """Whether derwin_app may use that schema: one that pgvector moved to later may be closed."""
     is_sealed: bool
     has_schema: bool
     has_fences: bool
@@ -175,6 +181,11 @@ class ServerFacts(Facts):
             raise ExtensionMissing(
                 f"pgvector {self.vector_version} is installed; searching needs 0.8 or newer. As an administrator, update it on "
                 "the server and run `ALTER EXTENSION vector UPDATE` in this database."
+            )
+        if not self.has_vector_grant:
+            raise ExtensionMissing(
+                f"pgvector is in the schema {self.vector_schema}, which derwin_app may not use. As its owner: `derwin-db roles "
+                "create --no-passwords`, or GRANT USAGE ON SCHEMA ... TO derwin_app, derwin_admin, derwin_backfill."
             )
         if self.missing_fences:
             raise _not_enforced(self.missing_fences)

@@ -4,7 +4,9 @@
 that a unit of work touches one shard. Source: the rules in docs/explanation/scale.md, for Citus 13.2 and 14.0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 
 from sqlmodel import SQLModel
@@ -46,6 +48,16 @@ FROM pg_catalog.pg_dist_node n WHERE noderole::text = 'primary' ORDER BY 1
 """
 
 
+_OWN = """
+SELECT t.relname AS name, ARRAY(
+    SELECT other.relname FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class other ON other.oid = k.confrelid
+    WHERE k.conrelid = t.oid AND k.contype = 'f'
+) AS parents
+FROM pg_catalog.pg_class t
+WHERE t.relnamespace = 'public'::regnamespace AND t.relkind IN ('r', 'p') AND NOT t.relname = ANY ($1::name[])
+AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = t.oid AND p.polname = 'derwin_scope')
+ORDER BY t.relname
+"""
 _ON_SHARD = """
 SELECT t.relrowsecurity::text || ' ' || coalesce(string_agg(
     p.polname || ' ' || p.polpermissive::text || ' ' || p.polcmd::text || ' ' || pg_get_expr(p.polqual, t.oid) || ' '
@@ -63,6 +75,14 @@ def in_order() -> list[str]:
     """Return the tables, each after those that it refers to: a foreign key to a table that is not distributed is refused."""
     ours = {"projects", *sql.PROJECT_TABLES}
     return [table.name for table in SQLModel.metadata.sorted_tables if table.schema == "public" and table.name in ours]
+
+
+async def own_in_order(connection: Any) -> list[str]:
+    """Return the fenced tables of the service, each after those of them that it refers to. They come after ours."""
+    rows = await connection.fetch(_OWN, ["projects", *sql.PROJECT_TABLES])
+    parents = {row["name"]: set(row["parents"]) - {row["name"]} for row in rows}
+    order = TopologicalSorter({name: found & parents.keys() for name, found in parents.items()})
+    return list(order.static_order())
 
 
 @dataclass(frozen=True)
@@ -86,14 +106,14 @@ class Topology:
     silent: list[str]
 
 
-def statements(*, is_sealed: bool) -> list[str]:
+def statements(own: Sequence[str] = (), *, is_sealed: bool) -> list[str]:
     """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms."""
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
     prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in sorted(code.STAMPS)]
     prepared.append("ALTER TABLE derwin.restoring DROP CONSTRAINT IF EXISTS restoring_id_fkey")  # no local table may refer
     prepared += sql.read_current("plain_scope", table="projects", column="id")
-    for table in sql.PROJECT_TABLES:
+    for table in (*sql.PROJECT_TABLES, *own):
         prepared += sql.read_current("plain_scope", table=table, column="project_id")
     if is_sealed:
         prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
@@ -111,7 +131,9 @@ def distribution(table: str) -> str:
 
 
 async def distribute(connection: Any, *, progress: Progress | None = None) -> Distribution:
-    """Distribute the tables of a migrated database, parents first. Idempotent. Runs as the owner, directly.
+    """Distribute the tables of a migrated database, and those of the service that are fenced, parents first. Idempotent.
+
+    Runs as the owner, directly.
 
     Errors:
         ConfigurationError without Citus, or before the newest revision.
@@ -131,11 +153,12 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
         raise ConfigurationError("Distribute a database at the newest revision: run `derwin-db migrate` first.")
     for setting in SETTINGS:
         await connection.execute(setting)
-    tables = in_order()
+    own = await own_in_order(connection)
+    tables = [*in_order(), *own]
     before = [table for table in tables if await connection.fetchval(_DISTRIBUTED, f"public.{table}")]
     if "projects" not in before:
         async with connection.transaction():
-            for statement in statements(is_sealed=facts.is_sealed):
+            for statement in statements(own, is_sealed=facts.is_sealed):
                 await connection.execute(statement)
     done = []
     for number, table in enumerate(tables, 1):
@@ -150,7 +173,7 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
 async def unfenced_shards(connection: Any) -> list[str]:
     """Return what the shards' own policies are, where they are not the scope alone. Runs as the owner or an administrator."""
     wrong = []
-    for table in in_order():
+    for table in [*in_order(), *await own_in_order(connection)]:
         condition = policy_condition(table, is_sealed=False)
         expected = f"true derwin_scope true * {condition} {condition}"
         rows = await connection.fetch(_SHARDS, f"public.{table}", _ON_SHARD)

@@ -11,7 +11,7 @@ from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.isolation.catalog.grants import DEFINERS, grants
 from derwin_db.isolation.catalog.policies import policies
-from derwin_db.isolation.preamble import APP_ROLE
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
 _POLICY = re.compile(r"CREATE POLICY ([a-z_]+) ON public\.([a-z_]+)")
 
@@ -21,6 +21,11 @@ SELECT p.oid::regprocedure::text AS name FROM pg_proc p
 WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[])
 """
 """The functions of this package that units of work call, as they are named while search_path is pg_catalog."""
+
+
+_VECTOR_SCHEMA = """
+SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
+"""
 
 
 async def remake_fences(connection: Connection) -> list[str]:
@@ -42,7 +47,10 @@ async def remake_fences(connection: Connection) -> list[str]:
                 await connection.execute(f"DROP POLICY IF EXISTS {name} ON public.{table}")
                 await connection.execute(statement)
         _, missing = await grants(connection)
-        for statement in _grants():
+        if not facts.has_vector_grant:
+            missing = [*missing, f"USAGE on the schema {facts.vector_schema}"]
+        home = await connection.fetchval(_VECTOR_SCHEMA)
+        for statement in _grants(home):
             await connection.execute(statement)
         for row in await connection.fetch(_CALLED, DEFINERS):
             await connection.execute(f"GRANT EXECUTE ON FUNCTION {row['name']} TO {APP_ROLE}")
@@ -62,9 +70,10 @@ def _policies(*, is_sealed: bool) -> Iterator[tuple[str, str, str]]:
             yield found[1], found[2], statement
 
 
-def _grants() -> Iterator[str]:
-    """Yield all grants on tables: to grant what is granted changes nothing."""
-    for entity in ("grants", "history", "version_table"):
-        for statement in sql.read_current(entity):
+def _grants(vector_schema: str) -> Iterator[str]:
+    """Yield all grants on tables, and on what search needs: to grant what is granted changes nothing."""
+    yield f"GRANT USAGE ON SCHEMA {vector_schema} TO {APP_ROLE}, {ADMIN_ROLE}, derwin_backfill"
+    for entity in ("grants", "history", "version_table", "words", "search_rag_corpus"):
+        for statement in sql.read_current(entity, vector=vector_schema):
             if re.search(r"^GRANT (?!SELECT ON public\.alembic_version )", statement, re.MULTILINE):  # which was renamed since
                 yield statement

@@ -46,7 +46,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         *_check_logins(await probe_login(opened, login)),
         await _check_roles(opened),
         *await _check_policies(opened, is_sealed=facts.is_sealed),
-        *await _check_grants(opened, login),
+        *await _check_grants(opened, login, facts),
         *await _check_keys(opened),
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
@@ -156,8 +156,10 @@ async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
     ]
 
 
-async def _check_grants(opened: Any, login: str) -> list[Check]:
+async def _check_grants(opened: Any, login: str, facts: Facts) -> list[Check]:
     extra, missing = await grants.grants(opened)
+    if not facts.has_vector_grant:
+        missing = [*missing, f"USAGE on the schema {facts.vector_schema}, where pgvector is, to {APP_ROLE}"]
     outer = await grants.outer_grants(opened, login)
     seal = await grants.function_grants(opened)
     return [

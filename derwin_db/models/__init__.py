@@ -3,13 +3,19 @@
 One file a table. No queries.
 """
 
+import derwin_db.fields.foreign_keys  # noqa: F401  # explains those of the service's own classes
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.batch import BatchReport, RowFailure
 from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.enums import Bucket, ComplianceMode, DiscoveryRoute, ProjectMode, Severity
 from derwin_db.models.ingested_doc import DocSource, DocStatus, IngestedDoc, IngestedDocCreate, IngestedDocUpdate
 from derwin_db.models.policy import Policy, PolicyCreate, PolicyThresholds, RiskTierRule
-from derwin_db.models.profile_evolution_log import PatchOperation, ProfileChange, ProfileEvolutionLog
+from derwin_db.models.profile_evolution_log import (
+    PatchOperation,
+    ProfileChange,
+    ProfileEvolutionLog,
+    ProfileEvolutionLogBrief,
+)
 from derwin_db.models.project import AdapterSettings, Project, ProjectCreate, ProjectSettings, ProjectType, ProjectUpdate
 from derwin_db.models.project_mode_log import ProjectModeLog
 from derwin_db.models.project_profile import (
@@ -31,7 +37,7 @@ from derwin_db.models.qa_fix_attempt import (
 )
 from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
 from derwin_db.models.qa_ticket import QATicket, QATicketBrief, QATicketCreate, QATicketUpdate, TicketStatus
-from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
+from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusBrief, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.models.raw_signal import IngestResult, RawSignal, RawSignalBrief, RawSignalCreate, SignalStatus
 from derwin_db.models.reads import (
     AuditArtifactRead,
@@ -85,6 +91,7 @@ __all__ = [
     "PolicyThresholds",
     "ProfileChange",
     "ProfileEvolutionLog",
+    "ProfileEvolutionLogBrief",
     "ProfileEvolutionLogRead",
     "Project",
     "ProjectCreate",
@@ -113,6 +120,7 @@ __all__ = [
     "QATicketRead",
     "QATicketUpdate",
     "RAGCorpus",
+    "RAGCorpusBrief",
     "RAGCorpusCreate",
     "RAGCorpusRead",
     "RAGCorpusUpdate",

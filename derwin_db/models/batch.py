@@ -21,3 +21,5 @@ class BatchReport:
 
     inserted: int
     failures: Sequence[RowFailure] = field(default=())
+    duplicates: int = 0
+    """How many were there already: signals by their fingerprint, entries of the ledger by their key. Else 0."""

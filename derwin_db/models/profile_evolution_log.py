@@ -1,5 +1,6 @@
 """ProfileEvolutionLog: the append-only audit of every profile change."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
@@ -13,6 +14,7 @@ from derwin_db.fields.scalars import Count, Id, LongText, ShortText
 from derwin_db.fields.table import (
     SCHEMA,
     Created,
+    Fields,
     JsonModel,
     ProjectTable,
     PydanticJson,
@@ -50,6 +52,21 @@ class PatchOperation(JsonModel):
         if "from_" in written:
             written["from"] = written.pop("from_")
         return {name: value for name, value in written.items() if name in given}
+
+
+class ProfileEvolutionLogBrief(Fields):
+    """One change of the profile without its patch: what `repos.profile_evolution_logs.list_brief` reads."""
+
+    project_id: UUID
+    id: UUID
+    created_at: datetime
+    profile_id: UUID
+    from_version: int
+    to_version: int
+    change: ProfileChange
+    actor: str
+    reason: str
+    doc_id: UUID | None
 
 
 class ProfileEvolutionLog(Created, ProjectTable, table=True):

@@ -27,13 +27,22 @@ from derwin_db.fields.table import (
 
 
 class FixStatus(StrEnum):
-    """DISPATCHED -> RUNNING -> SUCCEEDED | FAILED; DISPATCHED | RUNNING -> CANCELLED."""
+    """DISPATCHED -> RUNNING -> SUCCEEDED | FAILED; DISPATCHED | RUNNING -> CANCELLED; SUCCEEDED -> FAILED if reverted."""
 
     DISPATCHED = "DISPATCHED"
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+
+TRANSITIONS: dict[FixStatus, tuple[FixStatus, ...]] = {
+    FixStatus.RUNNING: (FixStatus.DISPATCHED,),
+    FixStatus.SUCCEEDED: (FixStatus.RUNNING,),
+    FixStatus.FAILED: (FixStatus.RUNNING, FixStatus.SUCCEEDED),
+    FixStatus.CANCELLED: (FixStatus.DISPATCHED, FixStatus.RUNNING),
+}
+"""Where each status can be reached from; the database refuses every other move (derwin_db/sql/statuses.*.sql)."""
 
 
 class FixOutcome(StrEnum):

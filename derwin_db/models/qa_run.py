@@ -44,6 +44,16 @@ class RunStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+TRANSITIONS: dict[RunStatus, tuple[RunStatus, ...]] = {
+    RunStatus.QUEUED: (RunStatus.RUNNING,),
+    RunStatus.RUNNING: (RunStatus.QUEUED,),
+    RunStatus.COMPLETED: (RunStatus.RUNNING,),
+    RunStatus.FAILED: (RunStatus.RUNNING,),
+    RunStatus.CANCELLED: (RunStatus.QUEUED, RunStatus.RUNNING),
+}
+"""Where each status can be reached from; the database refuses every other move (derwin_db/sql/statuses.*.sql)."""
+
+
 class RunStats(JsonModel):
     """What a run found. `by_route` counts signals."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import Field
@@ -39,6 +40,22 @@ class RAGCorpusFields(Fields):
 
 class RAGCorpusCreate(RAGCorpusFields, Input):
     """Input of `repos.rag_corpus.add`."""
+
+
+class RAGCorpusBrief(Fields):
+    """A past fix without its texts and its embedding: what `repos.rag_corpus.list_brief` reads."""
+
+    project_id: UUID
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
+    ticket_id: UUID | None
+    fix_attempt_id: UUID | None
+    classification: str
+    embedding_model: str | None
+    token_count: int
+    use_count: int
+    last_used_at: datetime | None
 
 
 class RAGCorpusUpdate(Input):

@@ -5,7 +5,7 @@ A repository is stateless. It builds its statements once per shape (which filter
 input takes no connection.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, get_args, get_type_hints
@@ -32,7 +32,7 @@ from derwin_db.query.builders import (
 )
 from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, scalars
-from derwin_db.repos.bulk import Report
+from derwin_db.repos.bulk import Report, Write
 from derwin_db.repos.conditions import (
     NEWEST_FIRST,
     Condition,
@@ -350,23 +350,35 @@ class WritableRepository(Repository[M]):
     async def _insert_many(self, session: ProjectSession, rows: Iterable[R]) -> int:
         """Insert rows, 5,000 a statement; all or none within the unit. Returns how many."""
         session = project_session(session)
-        names = tuple(self.create_model.model_fields)
         total = 0
         for batch in self._batches(rows, BATCH):
-            values = {**columnwise(batch, names), "id": [new_id() for _ in batch]}
             with naming_rows(batch, "rows", total):
-                written = await session.execute(self._insert_many_statement, values)
-            if not written:
-                raise ProjectNotFound
-            total += written
+                total += await self._write_batch(session, batch)
         return total
 
-    async def _insert_reporting(self, session: ProjectSession, rows: Iterable[object]) -> BatchReport:
+    async def _write_batch(self, session: ProjectSession, batch: Sequence[Any]) -> int:
+        """Insert rows by one statement."""
+        values = {**columnwise(batch, tuple(self.create_model.model_fields)), "id": [new_id() for _ in batch]}
+        written = await session.execute(self._insert_many_statement, values)
+        if not written:
+            raise ProjectNotFound
+        return written
+
+    async def _insert_reporting(
+        self,
+        session: ProjectSession,
+        rows: Iterable[object],
+        *,
+        field: str = "rows",
+        verb: str = "create_many",
+        write: Write | None = None,
+        batch_size: int | None = None,
+        in_order: Callable[[Any], Any] | None = None,
+    ) -> BatchReport:
         """Insert the rows that can be, and say of each other one why it was not."""
-        source = iterated(rows, "rows")
-        return await Report(project_session(session), self.table, self.create_model, self._insert_many_statement).write(
-            source, BATCH
-        )
+        source, session = iterated(rows, field), project_session(session)
+        report = Report(session, f"{self.name}.{verb}", self.table, self.create_model, write or self._write_batch)
+        return await report.of(source, batch_size or BATCH, in_order)
 
     async def _update(self, session: ProjectSession, id: UUID, data: Input, *, expected_version: int | None = None) -> M:
         """Change the fields that are set in `data` and return the row.

@@ -4,19 +4,19 @@ References are looked up before anything is written, by one statement each. What
 key that is taken, say, is found by halving the batch, each part in a savepoint.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from derwin_db.errors import Conflict, DerwinError, InvalidInput, InvalidReference, ProjectNotFound
-from derwin_db.fields.scalars import new_id
+from derwin_db.errors import Conflict, DerwinError, InvalidInput, InvalidReference
 from derwin_db.fields.table import Input
 from derwin_db.models.batch import BatchReport, RowFailure
-from derwin_db.query.builders import array_param, columnwise, scope_of
+from derwin_db.query.builders import array_param, scope_of
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.repos.validation import check_input, invalid
 from derwin_db.session import ProjectSession
@@ -25,24 +25,46 @@ Numbered = tuple[int, Input]
 """A row, and its place in what was given."""
 
 
-class Report:
-    """Writes batches with one statement, and keeps why rows were not written."""
+Write = Callable[[ProjectSession, Sequence[Any]], Awaitable[int]]
+"""Writes a batch by one statement or a few, all or none, and returns how many rows are new."""
 
-    def __init__(self, session: ProjectSession, table: sa.Table, create_model: type[Input], insert: Statement[None]) -> None:
+
+class RowsRefusedError(Exception):
+    """What a batch is refused for, where its writer knows which rows it is: by their places in the batch."""
+
+    def __init__(self, rows: Iterable[int], error: DerwinError) -> None:
+        super().__init__(error.message)
+        self.rows = frozenset(rows)
+        self.error = error
+
+
+class Report:
+    """Writes batches, and keeps why rows were not written."""
+
+    def __init__(self, session: ProjectSession, verb: str, table: sa.Table, create_model: type[Input], write: Write) -> None:
         self._session = session
+        self._verb = verb
         self._table = table
         self._create_model = create_model
-        self._insert = insert
+        self._write = write
         self._failures: list[RowFailure] = []
 
-    async def write(self, rows: Iterator[object], batch_size: int) -> BatchReport:
-        """Write what can be written."""
-        inserted, numbered = 0, enumerate(rows)
+    async def of(self, rows: Iterator[object], batch_size: int, in_order: Callable[[Any], Any] | None = None) -> BatchReport:
+        """Write what can be written. In an order of the rows, all of them are looked at before the first is written."""
+        given = inserted = 0
+        numbered: Iterator[tuple[int, object]] = enumerate(rows)
+        if in_order is not None:
+            valid = self._valid(numbered)
+            numbered = iter(sorted(valid, key=lambda pair: in_order(pair[1])))
+            given = len(valid) + len(self._failures)
         while batch := list(islice(numbered, batch_size)):
-            valid = [(number, data) for number, row in batch if (data := self._checked(number, row)) is not None]
-            known = await self._with_known_references(valid)
-            inserted += await self._written(known)
-        return BatchReport(inserted, tuple(sorted(self._failures, key=lambda failure: failure.row)))
+            given += len(batch) if in_order is None else 0
+            inserted += await self._written(await self._with_known_references(self._valid(batch)))
+        failures = tuple(sorted(self._failures, key=lambda failure: failure.row))
+        return BatchReport(inserted, failures, given - inserted - len(failures))
+
+    def _valid(self, rows: Iterable[tuple[int, object]]) -> list[Numbered]:
+        return [(number, data) for number, row in rows if (data := self._checked(number, row)) is not None]
 
     def _checked(self, number: int, row: object) -> Input | None:
         try:
@@ -62,7 +84,7 @@ class Report:
         kept = list(rows)
         for column, target in references_of(self._table, self._create_model.model_fields):
             wanted = sorted({id for _, row in kept if (id := getattr(row, column)) is not None})
-            statement = _known_statement(self._insert.name, target)
+            statement = _known_statement(self._verb, target)
             known = {None, *(await self._session.fetch(statement, {"ids": wanted}) if wanted else ())}
             missing = {number for number, row in kept if getattr(row, column) not in known}
             for number in missing:
@@ -73,19 +95,17 @@ class Report:
     async def _written(self, rows: Sequence[Numbered]) -> int:
         if not rows:
             return 0
-        names = tuple(self._create_model.model_fields)
-        values = columnwise([row for _, row in rows], names)
         try:
             async with self._session.savepoint():
-                written = await self._session.execute(self._insert, {**values, "id": [new_id() for _ in rows]})
+                return await self._write(self._session, [row for _, row in rows])
+        except RowsRefusedError as refused:
+            for place in refused.rows:
+                self._note(rows[place][0], refused.error)
+            return await self._written([pair for place, pair in enumerate(rows) if place not in refused.rows])
         except (InvalidInput, Conflict) as error:
             if len(rows) == 1:
                 self._note(rows[0][0], error)
                 return 0
-        else:
-            if not written:
-                raise ProjectNotFound
-            return written
         half = len(rows) // 2
         return await self._written(rows[:half]) + await self._written(rows[half:])
 

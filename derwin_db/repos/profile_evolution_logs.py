@@ -5,7 +5,7 @@ from typing import Literal, Unpack
 
 from derwin_db.fields.scalars import Id
 from derwin_db.filters import Filter, OptionalFilter
-from derwin_db.models.profile_evolution_log import ProfileChange, ProfileEvolutionLog
+from derwin_db.models.profile_evolution_log import ProfileChange, ProfileEvolutionLog, ProfileEvolutionLogBrief
 from derwin_db.paging import Page
 from derwin_db.repos.base import Repository, TimeFilters
 from derwin_db.session import ProjectSession
@@ -46,6 +46,25 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
             Newest first, or by `to_version`, through its index.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
+
+    async def list_brief(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: ProfileEvolutionLogOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[ProfileEvolutionLogFilters],
+    ) -> Page[ProfileEvolutionLogBrief]:
+        """Return a page of entries without their patches: large values are not read at all.
+
+        Order:
+            As `list`, whose cursors it takes.
+        """
+        return await self._page_of(
+            ProfileEvolutionLogBrief, session, limit, cursor, filters, order=order, with_total=with_total
+        )
 
     def stream(
         self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]

@@ -1,8 +1,8 @@
 """rag_corpus: past fixes, and the search among them, by similarity and by words."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,7 +12,8 @@ from derwin_db.errors import InvalidInput, NotFound
 from derwin_db.fields.scalars import Classification, SearchText, new_id
 from derwin_db.fields.vector import Embedding
 from derwin_db.filters import Filter
-from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusCreate, RAGCorpusUpdate
+from derwin_db.models.batch import BatchReport
+from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusBrief, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
 from derwin_db.query.builders import param, scope_of, scoped_update, table_of
 from derwin_db.query.derived import searchable
@@ -20,7 +21,7 @@ from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, entities, hydrator
 from derwin_db.repos.base import Reads, TimeFilters, WritableRepository
 from derwin_db.repos.rules import nearest, words
-from derwin_db.repos.validation import check_flag, check_id, checked, naming_rows
+from derwin_db.repos.validation import check_flag, check_id, check_on_error, checked, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _CORPUS = table_of(RAGCorpus)
@@ -123,6 +124,23 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
             return await self._whole.list(session, limit, cursor, filters, order=order, with_total=with_total)
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
+    async def list_brief(
+        self,
+        session: ProjectSession,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: RAGCorpusOrder = "-created_at",
+        with_total: bool = False,
+        **filters: Unpack[RAGCorpusFilters],
+    ) -> Page[RAGCorpusBrief]:
+        """Return a page of entries without their texts and their embeddings: large values are not read at all.
+
+        Order:
+            As `list`, whose cursors it takes.
+        """
+        return await self._page_of(RAGCorpusBrief, session, limit, cursor, filters, order=order, with_total=with_total)
+
     def stream(
         self, session: ProjectSession, *, with_embedding: bool = False, **filters: Unpack[RAGCorpusFilters]
     ) -> AsyncIterator[RAGCorpus]:
@@ -147,15 +165,55 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
         """
         return await self._insert(session, data)
 
-    async def add_many(self, session: ProjectSession, rows: Iterable[RAGCorpusCreate]) -> int:
-        """Remember many fixes, 500 a batch, in constant memory. Returns how many."""
+    @overload
+    async def add_many(
+        self, session: ProjectSession, rows: Iterable[RAGCorpusCreate], *, on_error: Literal["raise"] = "raise"
+    ) -> int: ...
+    @overload
+    async def add_many(
+        self, session: ProjectSession, rows: Iterable[RAGCorpusCreate | Mapping[str, Any]], *, on_error: Literal["report"]
+    ) -> BatchReport: ...
+    async def add_many(
+        self,
+        session: ProjectSession,
+        rows: Iterable[RAGCorpusCreate | Mapping[str, Any]],
+        *,
+        on_error: Literal["raise", "report"] = "raise",
+    ) -> int | BatchReport:
+        """Remember many fixes, 500 a batch, in constant memory; all or none within the unit. Returns how many.
+
+        `on_error="report"` writes those that can be written, takes plain mappings too, and says of each other one which rule it
+        breaks.
+
+        Cost:
+            With a report, a savepoint for each batch.
+        """
+        if check_on_error(on_error):
+            return await self._insert_reporting(session, rows, verb="add_many", write=self._add_batch, batch_size=_BATCH)
         session = project_session(session)
         total = 0
-        for batch in self._batches(rows, _BATCH):
+        for batch in self._batches(cast("Iterable[RAGCorpusCreate]", rows), _BATCH):
             with naming_rows(batch, "rows", total):
-                await session.execute_many(_add_statement(), [{**row.__dict__, "id": new_id()} for row in batch])
-            total += len(batch)
+                total += await self._add_batch(session, batch)
         return total
+
+    async def _add_batch(self, session: ProjectSession, batch: Sequence[RAGCorpusCreate]) -> int:
+        await session.execute_many(_add_statement(), [{**row.__dict__, "id": new_id()} for row in batch])
+        return len(batch)
+
+    async def update_many(self, session: ProjectSession, data: RAGCorpusUpdate, **filters: Unpack[RAGCorpusFilters]) -> int:
+        """Change the fields that are set, in all entries that the filters select. Returns how many.
+
+        Errors:
+            InvalidInput without a filter.
+
+        Locks:
+            The entries, in the order of their ids.
+
+        Cost:
+            One statement.
+        """
+        return await self._update_many(session, data, filters)
 
     async def update(self, session: ProjectSession, id: UUID, data: RAGCorpusUpdate) -> RAGCorpus:
         """Change the fields that are set.

@@ -1,10 +1,10 @@
 """raw_signals: what discovery emits, in bulk, deduplicated, until triage takes it."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from derwin_db.errors import InvalidReference, NotFound
 from derwin_db.fields.scalars import Fingerprint, Id, Score, Timestamp, new_id
 from derwin_db.filters import Filter, OptionalFilter
+from derwin_db.models.batch import BatchReport
 from derwin_db.models.enums import DiscoveryRoute, Severity
 from derwin_db.models.qa_run import QARun
 from derwin_db.models.qa_ticket import QATicket
@@ -31,7 +32,8 @@ from derwin_db.query.builders import (
 )
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import check_id, check_ids, check_input, check_limit_each, iterated, naming_rows
+from derwin_db.repos.bulk import Write
+from derwin_db.repos.validation import check_id, check_ids, check_input, check_limit_each, check_on_error, iterated, naming_rows
 from derwin_db.session import ProjectSession, project_session
 
 _SIGNALS = table_of(RawSignal)
@@ -139,8 +141,36 @@ class RawSignals(WritableRepository[RawSignal]):
             found[ticket_id] = list(group)
         return found
 
-    async def ingest(self, session: ProjectSession, run_id: UUID, signals: Iterable[RawSignalCreate]) -> IngestResult:
+    @overload
+    async def ingest(
+        self,
+        session: ProjectSession,
+        run_id: UUID,
+        signals: Iterable[RawSignalCreate],
+        *,
+        on_error: Literal["raise"] = "raise",
+    ) -> IngestResult: ...
+    @overload
+    async def ingest(
+        self,
+        session: ProjectSession,
+        run_id: UUID,
+        signals: Iterable[RawSignalCreate | Mapping[str, Any]],
+        *,
+        on_error: Literal["report"],
+    ) -> BatchReport: ...
+    async def ingest(
+        self,
+        session: ProjectSession,
+        run_id: UUID,
+        signals: Iterable[RawSignalCreate | Mapping[str, Any]],
+        *,
+        on_error: Literal["raise", "report"] = "raise",
+    ) -> IngestResult | BatchReport:
         """Write the signals that the run does not have yet, by their fingerprint, and say how many were new.
+
+        `on_error="report"` writes those that can be written, takes plain mappings too, and says of each other one which rule it
+        breaks.
 
         Shape:
             A list of up to 20,000 is one statement; more, and any other iterable, are written 5,000 at a time, so that a
@@ -151,24 +181,45 @@ class RawSignals(WritableRepository[RawSignal]):
 
         Locks:
             Rows are written in the order of their fingerprints, so that two writers of one list never deadlock.
+
+        Cost:
+            With a report, a savepoint for each statement.
         """
-        session = project_session(session)
-        run = check_id(run_id, "run_id")
-        ordered, size = iterated(signals, "signals"), _BATCH
+        is_reported = check_on_error(on_error)
+        session, run = project_session(session), check_id(run_id, "run_id")
+        size = _ONCE if isinstance(signals, Sequence) and len(signals) <= _ONCE else _BATCH
+
+        async def write(session: ProjectSession, batch: Sequence[RawSignalCreate]) -> int:
+            values = columnwise(batch, _NAMES)
+            values.update(run_id=run, id=[new_id() for _ in batch])
+            return await session.execute(_ingest_statement(), values)
+
+        result: IngestResult | BatchReport
+        if is_reported:
+            in_order = _fingerprint_of if isinstance(signals, Sequence) else None
+            result = await self._insert_reporting(
+                session, signals, field="signals", verb="ingest", write=write, batch_size=size, in_order=in_order
+            )
+        else:
+            result = await self._ingest_all(session, cast("Iterable[RawSignalCreate]", signals), size, write)
+        if result.inserted == 0 and not await session.fetch(_run_exists_statement(), {"run_id": run}):
+            raise NotFound("No such run in this project.")
+        return result
+
+    async def _ingest_all(
+        self, session: ProjectSession, signals: Iterable[RawSignalCreate], size: int, write: Write
+    ) -> IngestResult:
+        ordered = iterated(signals, "signals")
         if isinstance(signals, Sequence):
             for number, signal in enumerate(signals):
                 check_input(signal, RawSignalCreate, "signals", number)
-            ordered, size = iter(sorted(signals, key=_fingerprint_of)), _ONCE if len(signals) <= _ONCE else _BATCH
+            ordered = iter(sorted(signals, key=_fingerprint_of))
         given = inserted = 0
         for batch in self._batches(ordered, size, "signals"):
-            values = columnwise(batch, _NAMES)
-            values.update(run_id=run, id=[new_id() for _ in batch])
             given_rows, start = (signals, 0) if isinstance(signals, Sequence) else (batch, given)
             with naming_rows(given_rows, "signals", start):
-                inserted += await session.execute(_ingest_statement(), values)
+                inserted += await write(session, batch)
             given += len(batch)
-        if inserted == 0 and not await session.fetch(_run_exists_statement(), {"run_id": run}):
-            raise NotFound("No such run in this project.")
         return IngestResult(inserted, given - inserted)
 
     async def pending(self, session: ProjectSession, run_id: UUID, *, limit: int = 500) -> Sequence[RawSignal]:

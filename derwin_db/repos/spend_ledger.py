@@ -1,12 +1,12 @@
 """spend_ledger: the books. Entries are appended once, by their idempotency key, and never change."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from itertools import chain
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,13 +17,15 @@ from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotF
 from derwin_db.fields.money import MONEY, Money
 from derwin_db.fields.scalars import Timestamp, new_id, project_id_of
 from derwin_db.filters import Filter
+from derwin_db.models.batch import BatchReport
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
 from derwin_db.paging import Page
 from derwin_db.query.builders import ago, array_param, columnwise, param, scope_of, scoped, table_of, unnested
 from derwin_db.query.statement import Statement, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import checked, naming_rows
+from derwin_db.repos.bulk import RowsRefusedError
+from derwin_db.repos.validation import check_on_error, checked, naming_rows
 from derwin_db.session import AdminSession, ProjectSession, admin_session, project_session
 
 _LEDGER = table_of(SpendLedger)
@@ -129,14 +131,36 @@ class SpendLedgers(WritableRepository[SpendLedger]):
             raise ProjectNotFound
         return _same(known[0], data)
 
-    async def append_many(self, session: ProjectSession, rows: Iterable[SpendLedgerCreate]) -> int:
+    @overload
+    async def append_many(
+        self, session: ProjectSession, rows: Iterable[SpendLedgerCreate], *, on_error: Literal["raise"] = "raise"
+    ) -> int: ...
+    @overload
+    async def append_many(
+        self, session: ProjectSession, rows: Iterable[SpendLedgerCreate | Mapping[str, Any]], *, on_error: Literal["report"]
+    ) -> BatchReport: ...
+    async def append_many(
+        self,
+        session: ProjectSession,
+        rows: Iterable[SpendLedgerCreate | Mapping[str, Any]],
+        *,
+        on_error: Literal["raise", "report"] = "raise",
+    ) -> int | BatchReport:
         """Write entries, 5,000 a statement, in constant memory. Returns how many were new: a repetition is not.
 
+        `on_error="report"` writes those that can be written, takes plain mappings too, and says of each other one which rule it
+        breaks.
+
         Errors:
-            Conflict for a key with other content, in the books or in the batch; nothing is written then.
+            Conflict for a key with other content, in the books or in the batch; nothing is written then, unless it is reported.
+
+        Cost:
+            With a report, a savepoint for each statement.
         """
+        if check_on_error(on_error):
+            return await self._insert_reporting(session, rows, verb="append_many", write=self._append_batch, batch_size=_BATCH)
         session = project_session(session)
-        batches, written = self._batches(rows, _BATCH), 0
+        batches, written = self._batches(cast("Iterable[SpendLedgerCreate]", rows), _BATCH), 0
         first = next(batches, None)  # bad input takes no connection
         if first is None:
             return 0
@@ -144,7 +168,10 @@ class SpendLedgers(WritableRepository[SpendLedger]):
             given = 0
             for batch in chain([first], batches):
                 with naming_rows(batch, "rows", given):
-                    written += await self._append_batch(session, batch)
+                    try:
+                        written += await self._append_batch(session, batch)
+                    except RowsRefusedError:
+                        raise Conflict(_OTHER_CONTENT) from None
                 given += len(batch)
         return written
 
@@ -190,20 +217,27 @@ class SpendLedgers(WritableRepository[SpendLedger]):
 
     async def _append_batch(self, session: ProjectSession, batch: Sequence[SpendLedgerCreate]) -> int:
         distinct: dict[str, SpendLedgerCreate] = {}
-        for row in batch:
-            if not _equal(distinct.setdefault(row.idempotency_key, row), row):
-                raise Conflict(_OTHER_CONTENT)
+        _refuse_others(
+            number for number, row in enumerate(batch) if not _equal(distinct.setdefault(row.idempotency_key, row), row)
+        )
         fresh = sorted(distinct.values(), key=lambda row: row.idempotency_key)
         values = {**columnwise(fresh, _NAMES), "id": [new_id() for _ in fresh]}
         written = set(await session.fetch(_append_many_statement(), values))
-        known = [row for row in fresh if row.idempotency_key not in written]
+        known = [key for key in distinct if key not in written]
         if known:
-            stored = {row.idempotency_key: row for row in await self._by_key(session, [row.idempotency_key for row in known])}
-            for row in known:
-                if row.idempotency_key not in stored:
-                    raise ProjectNotFound
-                _same(stored[row.idempotency_key], row)
+            stored = {row.idempotency_key: row for row in await self._by_key(session, known)}
+            if len(stored) < len(known):
+                raise ProjectNotFound
+            others = {key for key in known if not _equal(stored[key], distinct[key])}
+            _refuse_others(number for number, row in enumerate(batch) if row.idempotency_key in others)
         return len(written)
+
+
+def _refuse_others(rows: Iterable[int]) -> None:
+    """Refuse rows whose key is taken by an entry with other content."""
+    others = frozenset(rows)
+    if others:
+        raise RowsRefusedError(others, Conflict("idempotency_key: an entry with it, and with other content, is there already."))
 
 
 def _same(stored: SpendLedger, data: SpendLedgerCreate) -> SpendLedger:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "a7d20c5e91f4"
+HEAD_REVISION = "b5d27f1ce934"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -64,9 +64,10 @@ CURRENT = {
     "scope_key": "scope_key.v1",
     "scope_sealed": "scope_sealed.v3",
     "search_qa_tickets": "search_qa_tickets.v1",
-    "search_rag_corpus": "search_rag_corpus.v1",
+    "search_rag_corpus": "search_rag_corpus.v2",
     "shared_stores": "shared_stores.v1",
     "stamps": "stamps.v1",
+    "statuses": "statuses.v1",
     "table_policies_plain": "table_policies_plain.v2",
     "table_policies_sealed": "table_policies_sealed.v1",
     "uuid7": "uuid7.v1",

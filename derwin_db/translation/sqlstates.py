@@ -11,6 +11,7 @@ from derwin_db.errors import (
     DatabaseUnavailable,
     DerwinError,
     ExtensionMissing,
+    IllegalTransition,
     InvalidInput,
     InvalidReference,
     InvalidStatement,
@@ -57,6 +58,11 @@ EXACT: dict[str, Meaning] = {
         ConfigurationError,
         "The scope key was rotated or restored",
         "Restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
+    ),
+    SqlState.ILLEGAL_TRANSITION: Meaning(
+        IllegalTransition,
+        "A status does not change this way",
+        "The verbs of its repository know each move that there is.",
     ),
     SqlState.NO_SCOPE: Meaning(
         ScopeError,
@@ -307,8 +313,8 @@ FULL_WAL = Meaning(
 
 LOST_VECTOR = Meaning(
     ExtensionMissing,
-    "The database finds no pgvector: it was dropped, or moved to another schema",
-    "As an administrator, move it back (`ALTER EXTENSION vector SET SCHEMA ...`), or run `CREATE EXTENSION vector`.",
+    "The database finds no pgvector: it was dropped, or moved to another schema after this service started",
+    "Where it moved, start the service again; else, as an administrator, run `CREATE EXTENSION vector`.",
 )
 
 FOREIGN_ROW = Meaning(ScopeError, "The database refused this row: a policy of its table does not allow it in this project")

@@ -121,6 +121,8 @@ class TestRevisions:
             "e4a7c05b91d3": "text_pattern_ops",
             "f3c9a1e07b52": "derwin_alembic_version",
             "a7d20c5e91f4": "start_key_rotation",
+            "a6e0f4b82d15": "derwin_signs",
+            "b5d27f1ce934": "derwin_check_status",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

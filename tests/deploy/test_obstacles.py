@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable
 
+import asyncpg
 import pytest
 
 from derwin_db import Database, repos, sql
+from derwin_db.deploy.fences import remake_fences
 from derwin_db.deploy.migrations import check, downgrade, status, upgrade
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.seed import LIFELINE, seed_lifeline
+from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import past_fix
 
@@ -20,6 +23,14 @@ IN_EXTENSIONS = ("CREATE SCHEMA extensions", "CREATE EXTENSION vector WITH SCHEM
 
 def tables(database: TestDatabase) -> set[str]:
     return {row[0] for row in run_sql(database.owner, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+async def remade(owner: ConnectionInfo) -> list[str]:
+    connection = await asyncpg.connect(**owner.connect_arguments(), statement_cache_size=0)
+    try:
+        return await remake_fences(connection)
+    finally:
+        await connection.close()
 
 
 async def search(database: TestDatabase) -> int:
@@ -67,17 +78,43 @@ class TestUpgrade:
         downgrade(settings, "base")
 
     def test_pgvector_that_moved_later(self, server_of: ServerOf) -> None:
+        """Written to, searched, looked at and migrated as before, as soon as derwin_app may use the new schema."""
         database = server_of("18").migrated()
-        run_sql(
-            database.owner,
-            "CREATE SCHEMA extensions",
-            "ALTER EXTENSION vector SET SCHEMA extensions",
-            "GRANT USAGE ON SCHEMA extensions TO derwin_app, derwin_admin",
-            "SELECT 1",
-        )
-        with pytest.raises(ExtensionMissing, match="move it back"):
+        run_sql(database.owner, "CREATE SCHEMA extensions", "ALTER EXTENSION vector SET SCHEMA extensions", "SELECT 1")
+        with pytest.raises(ExtensionMissing, match="in the schema extensions, which derwin_app may not use"):
             asyncio.run(search(database))
-        run_sql(database.owner, "ALTER EXTENSION vector SET SCHEMA public", "SELECT 1")
+        report = asyncio.run(examine(database.service, owner=database.owner))
+        assert {check.name: check.detail for check in report.checks if not check.ok} == {
+            "grants-missing": "USAGE on the schema extensions, where pgvector is, to derwin_app"
+        }
+        assert asyncio.run(remade(database.owner)) == ["USAGE on the schema extensions"]
+        assert asyncio.run(search(database)) == 1
+        assert asyncio.run(examine(database.service, owner=database.owner)).ok
+        settings = settings_of(database.owner)
+        check(settings)
+        downgrade(settings, "f3c9a1e07b52")  # whose trigger names the schema
+        assert upgrade(settings).pending == []
+        assert asyncio.run(search(database)) == 2
+
+    def test_pgvector_that_moves_while_a_service_runs(self, server_of: ServerOf) -> None:
+        database = server_of("18").migrated()
+
+        async def serve() -> None:
+            async with Database(**database.urls) as db:
+                await seed_lifeline(db)
+                await asyncio.to_thread(
+                    run_sql,
+                    database.owner,
+                    "CREATE SCHEMA extensions",
+                    "GRANT USAGE ON SCHEMA extensions TO derwin_app",
+                    "ALTER EXTENSION vector SET SCHEMA extensions",
+                    "SELECT 1",
+                )
+                with pytest.raises(ExtensionMissing, match="start the service again"):
+                    async with db.project(LIFELINE) as session:
+                        await repos.rag_corpus.search(session, past_fix().embedding)
+
+        asyncio.run(serve())
         assert asyncio.run(search(database)) == 1
 
     @pytest.mark.parametrize("call", [upgrade, downgrade])

@@ -1,6 +1,6 @@
 """A program and a schema of different revisions: everybody who looks says the same of it.
 
-The older program is this code without its newest revision: its head, files and expected functions are the former ones.
+The older program is this code without its newest revisions: its head, files and expected functions are the former ones.
 """
 
 import asyncio
@@ -33,9 +33,12 @@ from derwin_db.testing.filling import create_filled
 from .conftest import run_sql, settings_of
 
 SCRIPTS = ScriptDirectory.from_config(alembic_config(MigrationSettings(None)))  # type: ignore[arg-type]
-NEWEST, FORMER = [script.revision for script in SCRIPTS.walk_revisions()][:2]
+FORMER = "f3c9a1e07b52"
 FORMER_VERSIONS = {"scope_sealed": "scope_sealed.v2"}
-"""What entities were at the former revision, where the newest changed them."""
+"""What entities were at the former revision, where a newer one changed what a program checks at its start."""
+
+NEWEST = SCRIPTS.get_current_head()
+NEWER = {script.revision for script in SCRIPTS.iterate_revisions(NEWEST, FORMER)}
 
 
 @pytest.fixture
@@ -45,9 +48,9 @@ def older(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     def become() -> None:
         folder = tmp_path / "alembic"
         shutil.copytree(revisions.script_folder(), folder)
-        Path(SCRIPTS.get_revision(NEWEST).path)
-        (folder / "versions" / Path(SCRIPTS.get_revision(NEWEST).path).name).unlink()
-        known = revisions.known_revisions() - {NEWEST}
+        for revision in NEWER:
+            (folder / "versions" / Path(SCRIPTS.get_revision(revision).path).name).unlink()
+        known = revisions.known_revisions() - NEWER
         monkeypatch.setattr(revisions, "known_revisions", lambda: known)
         monkeypatch.setattr(migrations, "script_folder", lambda: folder)
         monkeypatch.setattr(sql, "HEAD_REVISION", FORMER)

@@ -12,6 +12,7 @@ from derwin_db.doctor import examine
 from derwin_db.errors import IsolationNotEnforced, ScopeError
 from derwin_db.models import ProjectCreate
 from derwin_db.testing.examples import example
+from derwin_db.testing.factories import create_ticket, past_fix
 from tests.isolation.fences import make_plain
 
 DROPS = ("DROP OWNED BY CURRENT_USER", "DROP OWNED BY derwin_app CASCADE", "DROP OWNED BY SESSION_USER, CURRENT_USER")
@@ -57,8 +58,12 @@ class TestDropOwned:
 
         report = await examine(own_database.service, owner=own_database.owner)
         assert [check for check in report.checks if not check.ok] == []
-        async with Database(**own_database.urls) as database, database.admin(reason="a test") as admin:
-            assert await repos.projects.list(admin)
+        async with Database(**own_database.urls) as database:
+            async with database.admin(reason="a test") as admin:
+                project = await repos.projects.create(admin, example(ProjectCreate, marker="mended"))
+            async with database.project(project.id) as session:  # what search compares is derived by functions
+                await create_ticket(session)
+                await repos.rag_corpus.add(session, past_fix())
 
     async def test_is_mended_where_the_scope_is_plain(self, own_database, owner):
         await make_plain(owner)

@@ -1,11 +1,12 @@
 """Bulk writes: an answer for each row where it is asked for, and changes of all rows that filters select."""
 
+import sys
 from typing import Any
 
 import pytest
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.errors import InvalidInput, InvalidReference
+from derwin_db.errors import InvalidInput, InvalidReference, NotFound
 from derwin_db.fields.scalars import new_id
 from derwin_db.filters import IS_NULL
 from derwin_db.models import (
@@ -15,13 +16,17 @@ from derwin_db.models import (
     Project,
     QATicketCreate,
     QATicketUpdate,
+    RAGCorpusCreate,
+    RAGCorpusUpdate,
+    RawSignalCreate,
     RowFailure,
     Severity,
+    SpendLedgerCreate,
 )
 from derwin_db.repos import base
 from tests.contract.good_values import good_input
 from tests.repos.conftest import AtOnce, Later, Locks, kinds
-from tests.repos.rows import a_doc, a_run, a_ticket
+from tests.repos.rows import a_charge, a_doc, a_fix, a_run, a_signal, a_ticket
 from tests.repos.rules.test_trust import concluded
 
 NO_RUN = "run_id: no such row in this project."
@@ -103,6 +108,82 @@ class TestReport:
         assert report == BatchReport(1)
 
 
+class TestReportOfOtherTables:
+    async def test_signals(self, session: ProjectSession) -> None:
+        run = await repos.qa_runs.enqueue(session, a_run())
+        await repos.raw_signals.ingest(session, run.id, [a_signal("there")])
+        rows: list[Any] = [
+            a_signal("z"),
+            {**good_input(RawSignalCreate), "fingerprint": "a"},
+            a_signal("there"),
+            {**good_input(RawSignalCreate), "confidence": 7},
+            "a row",
+            a_signal("z"),
+        ]
+        report = await repos.raw_signals.ingest(session, run.id, rows, on_error="report")
+        assert (report.inserted, report.duplicates) == (2, 2)
+        assert [(failure.row, failure.message.partition(":")[0]) for failure in report.failures] == [
+            (3, "confidence"),
+            (4, "row"),
+        ]
+        found = (await repos.raw_signals.list(session, run_id=run.id)).items
+        assert {row.fingerprint for row in found} == {"there", "a", "z"}
+
+    async def test_signals_of_a_run_that_is_not_there(self, session: ProjectSession) -> None:
+        with pytest.raises(NotFound, match="run"):
+            await repos.raw_signals.ingest(session, new_id(), [a_signal("a"), {}], on_error="report")
+
+    async def test_a_signal_that_was_changed_past_its_checks(self, session: ProjectSession) -> None:
+        """The database finds it, and the others are written."""
+        run = await repos.qa_runs.enqueue(session, a_run())
+        wrong = a_signal("wrong")
+        wrong.payload["x"] = "\0"
+        report = await repos.raw_signals.ingest(session, run.id, [a_signal("a"), wrong, a_signal("b")], on_error="report")
+        assert (report.inserted, [failure.row for failure in report.failures]) == (2, [1])
+
+    async def test_past_fixes(self, session: ProjectSession, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys.modules["derwin_db.repos.rag_corpus"], "_BATCH", 2)
+        rows: list[Any] = [a_fix(problem="0"), {**good_input(RAGCorpusCreate), "embedding": [1.0]}, a_fix(problem="2"), a_fix()]
+        report = await repos.rag_corpus.add_many(session, rows, on_error="report")
+        assert report.inserted == 3
+        assert [(failure.row, failure.code) for failure in report.failures] == [(1, "invalid_input")]
+        assert "1536 dimensions" in report.failures[0].message
+        assert await repos.rag_corpus.count(session) == 3
+
+    async def test_entries_of_the_ledger(self, session: ProjectSession) -> None:
+        await repos.spend_ledger.append(session, a_charge("there", "1"))
+        rows: list[Any] = [
+            a_charge("new", "1"),
+            a_charge("there", "1"),  # as it is on the books
+            a_charge("there", "2"),  # not as it is
+            a_charge("new", "3"),  # not as the first row says
+            {**good_input(SpendLedgerCreate), "amount_usd": "-1", "kind": "CHARGE"},
+            a_charge("more", "1"),
+        ]
+        report = await repos.spend_ledger.append_many(session, rows, on_error="report")
+        assert (report.inserted, report.duplicates) == (2, 1)
+        assert [(failure.row, failure.code) for failure in report.failures] == [
+            (2, "conflict"),
+            (3, "conflict"),
+            (4, "invalid_input"),
+        ]
+        assert await repos.spend_ledger.total(session) == 3
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda unit: repos.raw_signals.ingest(unit, new_id(), [], on_error="skip"),  # type: ignore[call-overload]
+            lambda unit: repos.rag_corpus.add_many(unit, [], on_error=None),  # type: ignore[call-overload]
+            lambda unit: repos.spend_ledger.append_many(unit, 5, on_error="report"),  # type: ignore[call-overload]
+        ],
+    )
+    async def test_bad_arguments_take_no_connection(self, db: Database, project: Project, call: Any) -> None:
+        async with db.project(project.id) as unit:
+            with pytest.raises(InvalidInput, match=r"^(on_error|rows)"):
+                await call(unit)
+            assert unit._connection is None
+
+
 class TestUpdateMany:
     async def test_changes_what_the_filters_select_and_nothing_else(self, session: ProjectSession) -> None:
         for severity in (Severity.LOW, Severity.HIGH, Severity.LOW):
@@ -154,6 +235,13 @@ class TestUpdateMany:
         await repos.ingested_docs.ingest(session, a_doc("other"))
         assert await repos.ingested_docs.update_many(session, IngestedDocUpdate(title="x"), until=doc.created_at) == 0
         assert await repos.ingested_docs.update_many(session, IngestedDocUpdate(title="x"), since=doc.created_at) == 2
+
+    async def test_past_fixes(self, session: ProjectSession) -> None:
+        await repos.rag_corpus.add_many(session, [a_fix(classification=name) for name in ("ui_bug", "ui_text", "other")])
+        change = RAGCorpusUpdate(classification="ui", problem="the word marker")
+        assert await repos.rag_corpus.update_many(session, change, classification_prefix="ui_") == 2
+        assert await repos.rag_corpus.count(session, classification="ui") == 2
+        assert len(await repos.rag_corpus.search(session, text="marker")) == 2  # what search compares is derived again
 
     async def test_without_a_set_field_nothing_changes(self, session: ProjectSession) -> None:
         await repos.qa_tickets.create(session, a_ticket())

@@ -9,14 +9,26 @@ from derwin_db import AdminSession, Database, ProjectSession, repos
 from derwin_db.errors import InvalidCursor, InvalidInput, ScopeError, TooLarge
 from derwin_db.fields.scalars import new_id
 from derwin_db.filters import not_
-from derwin_db.models import Project, QATicketBrief, RawSignalBrief, TicketStatus
+from derwin_db.models import (
+    ProfileEvolutionLogBrief,
+    Project,
+    QATicketBrief,
+    RAGCorpusBrief,
+    RawSignalBrief,
+    TicketStatus,
+)
 from derwin_db.repos import base
 from tests.repos.conftest import Filled
 from tests.repos.filling import REPOSITORIES
 from tests.repos.rows import a_ticket
 
 ORDERS = [(name, order) for name, repo in REPOSITORIES.items() for order in get_args(repo.orders)]
-BRIEF = {"qa_tickets": QATicketBrief, "raw_signals": RawSignalBrief}
+BRIEF = {
+    "profile_evolution_logs": ProfileEvolutionLogBrief,
+    "qa_tickets": QATicketBrief,
+    "rag_corpus": RAGCorpusBrief,
+    "raw_signals": RawSignalBrief,
+}
 
 
 @pytest.fixture
@@ -200,6 +212,8 @@ class TestBrief:
         assert left_out == {
             "qa_tickets": {"description", "steps_to_reproduce", "expected", "actual"},
             "raw_signals": {"payload"},
+            "rag_corpus": {"problem", "fix_summary", "diff", "embedding"},
+            "profile_evolution_logs": {"patch"},
         }
 
     async def test_takes_filters_order_total_and_the_cursors_of_list(self, session: ProjectSession) -> None:

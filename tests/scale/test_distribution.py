@@ -27,6 +27,12 @@ from tests.scale.cluster import Cluster, stand_in
 from tests.scale.test_pooled_verbs import new_project
 
 TABLES = in_order()
+OWN = """
+CREATE TABLE public.{name} (
+    project_id uuid NOT NULL REFERENCES public.projects ON DELETE CASCADE, id uuid, PRIMARY KEY (project_id, id)
+)
+"""
+REFERS = "ALTER TABLE public.{name} ADD FOREIGN KEY (project_id, refers_to_id) REFERENCES public.{to} (project_id, id)"
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,24 @@ class TestDistribute:
         assert seen == [(table, number, len(TABLES)) for number, table in enumerate(TABLES, 1)]
         assert [text for text in sent if "create_distributed_table" in text] == [distribution(table) for table in TABLES]
         assert distribution("qa_runs").endswith("'project_id', colocate_with => 'public.projects')")
+
+    async def test_the_tables_of_the_service_come_after_ours(self, citus: TestDatabase, owner: asyncpg.Connection):
+        """Those that are fenced already, parents first, with the scope that shards take; doctor finds nothing amiss."""
+        privileges = "SELECT, INSERT, UPDATE, DELETE"
+        for name in ("a_reply", "z_note"):  # by name, the child comes first
+            await owner.execute(OWN.format(name=name))
+            for entity in ("table_policies_sealed", "admin_policies", "no_statistics"):
+                await owner.execute(";".join(sql.read_current(entity, table=name)))
+            await owner.execute(";".join(sql.read_current("own_table", table=name, privileges=privileges)))
+            await owner.execute(f"ALTER TABLE public.{name} ADD COLUMN refers_to_id uuid")
+        await owner.execute(REFERS.format(name="z_note", to="qa_tickets"))
+        await owner.execute(REFERS.format(name="a_reply", to="z_note"))
+        done = await distribute(owner)
+        assert done.distributed == [*TABLES, "z_note", "a_reply"]
+        assert (await probe_topology(owner)).forgotten == []
+        report = await examine(citus.service, owner=citus.owner)
+        assert [check.name for check in report.checks if not check.ok] == ["scope-sealed"]
+        assert (await distribute(owner)).before == done.distributed
 
     async def test_again_changes_nothing(self, owner: asyncpg.Connection):
         await distribute(owner)

@@ -21,12 +21,16 @@ STAMPS = {
 }
 """What stamps and checks rows as they are written. Not on a distributed server: they look at other tables."""
 
+STATE_MACHINES = ("qa_fix_attempts", "qa_runs", "qa_tickets")
+"""Tables whose status changes along a state machine."""
+
 
 def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
-    """Return (table, trigger) of what guards the append-only tables, the evidence and what is written, or derive for search."""
+    """Return (table, trigger) of what guards the append-only tables, statuses, the evidence and what is written, or derives."""
     guards = ("append_only_row", "append_only_statement", "append_only_truncate")
     found = {(table, f"derwin_{guard}") for table in APPEND_ONLY_TABLES for guard in guards}
     found |= {(table, "derwin_search_row") for table in sql.DERIVED_COLUMNS}
+    found |= {(table, "derwin_check_status") for table in STATE_MACHINES}
     found |= {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
     return found if is_distributed else found | STAMPS
 
@@ -66,7 +70,8 @@ async def search_bodies(opened: Any) -> dict[str, str]:
     )
     return {
         **sql.function_bodies("words"),
-        **sql.function_bodies("search_rag_corpus", vector=home or "public"),
+        **sql.function_bodies("search_rag_corpus"),
+        **({"derwin_signs": f"RETURN {home}.binary_quantize(given)"} if home else {}),  # it goes with pgvector
         **sql.function_bodies("search_qa_tickets"),
     }
 
@@ -78,6 +83,7 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
         **sql.function_bodies("append_only", project_is_gone=gone),
         **sql.function_bodies("retention", project_is_gone=gone),
         **sql.function_bodies("history"),
+        **sql.function_bodies("statuses"),
         **sql.function_bodies("keep_fences"),
         **({} if is_distributed else {**sql.function_bodies("stamps"), **sql.function_bodies("profile_log")}),
     }
@@ -91,7 +97,7 @@ async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Map
     hashes = {name: hashlib.sha256(body.encode()).hexdigest() for name, body in expected.items()} | dict(noted or {})
     rows = await opened.fetch(
         """
-        SELECT p.proname, p.prosrc, p.prosecdef, p.proconfig FROM pg_proc p
+        SELECT p.proname, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS prosrc, p.prosecdef, p.proconfig FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[])
         """,
         list(expected),

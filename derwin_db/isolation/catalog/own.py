@@ -54,18 +54,25 @@ async def loose_tables(
     """
     rows = await opened.fetch(_SEEN, TABLES, list(named), list(_GUARDS), look_for_more)
     condition = policy_condition("qa_tickets", is_sealed=is_sealed)
-    return [f"{row['name']}: {what}" for row in rows for what in _missing(row, condition, is_log=row["name"] in logs)]
+    scope = _scope(condition, is_sealed=is_sealed)
+    return [f"{row['name']}: {what}" for row in rows for what in _missing(row, scope, is_log=row["name"] in logs)]
 
 
-def _missing(row: Any, condition: str, *, is_log: bool) -> list[str]:
+def _scope(condition: str, *, is_sealed: bool) -> dict[str, tuple[str, ...]]:
+    """Return the policies for derwin_app: two where the scope is sealed, else one, as of our own tables."""
+    if not is_sealed:
+        return {"derwin_scope": ("true", "*", APP_ROLE, condition, condition)}
+    return {
+        "derwin_app_rows": ("true", "*", APP_ROLE, "true", "true"),
+        "derwin_scope": ("false", "*", APP_ROLE, condition, condition),
+    }
+
+
+def _missing(row: Any, scope: dict[str, tuple[str, ...]], *, is_log: bool) -> list[str]:
     wrong = ["row level security is off"] * (not row["is_on"])
     wrong += ["row level security is not forced"] * (not row["is_forced"])
     policies = {policy[0]: tuple(policy[1:]) for policy in row["policies"]}
-    expected = {
-        "derwin_app_rows": ("true", "*", APP_ROLE, "true", "true"),
-        "derwin_scope": ("false", "*", APP_ROLE, condition, condition),
-        "derwin_admin_reads": ("true", "r", ADMIN_ROLE, "true", ""),
-    }
+    expected = {**scope, "derwin_admin_reads": ("true", "r", ADMIN_ROLE, "true", "")}
     wrong += [f"the policy {name} is missing or changed" for name, form in expected.items() if policies.get(name) != form]
     wrong += [f"the policy {name} is not ours" for name in sorted(set(policies) - set(expected))]
     guards = {guard[0]: guard[1] for guard in row["guards"]}

@@ -1,0 +1,45 @@
+"""Foreign keys of a service's own classes to tables of ours: what to write instead of an id that is no key by itself."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper
+
+from derwin_db.errors import ConfigurationError
+from derwin_db.fields.table import OWN, SCHEMA
+from derwin_db.sql import PROJECT_TABLES
+
+_REFERRED = frozenset({"projects", *PROJECT_TABLES})
+
+
+@event.listens_for(Mapper, "before_mapper_configured")
+def _explain(mapper: Mapper[Any], _: type) -> None:
+    """Look at the foreign keys of each mapped class of the service, where the ORM would fail, or the database would later."""
+    table = mapper.local_table
+    if isinstance(table, sa.Table) and mapper.registry is not OWN:
+        for key in table.foreign_keys:
+            refuse_half_a_key(table, key, is_alone=len(key.constraint.elements) == 1 if key.constraint else True)
+
+
+def refuse_half_a_key(table: sa.Table, key: sa.ForeignKey, *, is_alone: bool) -> None:
+    """Refuse a reference to a row of ours by its id alone, or by a name that its metadata does not resolve.
+
+    Errors:
+        ConfigurationError.
+    """
+    *schema, name = key.target_fullname.split(".")[:-1]
+    if name not in _REFERRED or (schema or [SCHEMA]) != [SCHEMA]:
+        return
+    is_found = key.target_fullname.rpartition(".")[0] in table.metadata.tables
+    if is_found and not (schema and is_alone and name in PROJECT_TABLES):
+        return  # a table of the service's own that has the name of ours, or a key that is whole
+    column = key.parent.name
+    if name == "projects":
+        raise ConfigurationError(f"{table.name}.{column}: write foreign_key='{SCHEMA}.projects.id'.")
+    target = next(found.class_.__name__ for found in OWN.mappers if found.local_table.name == name)  # type: ignore[attr-defined]
+    raise ConfigurationError(
+        f"{table.name}.{column}: the key of derwin-db's {name} is project_id and id. Derive the class from "
+        f"derwin_db.tables.ProjectTable and write `{column}: Id = references({target})`; or give it a ForeignKeyConstraint("
+        f"['project_id', '{column}'], ['{SCHEMA}.{name}.project_id', '{SCHEMA}.{name}.id'])."
+    )
