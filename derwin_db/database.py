@@ -27,6 +27,7 @@ from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
 from derwin_db.session import AdminSession, ImportSession, ProbeSession, ProjectSession, check_reason, parse_project
 from derwin_db.settings import ConnectionInfo, Settings
+from derwin_db.settings.url import PasswordSource  # loaded all the same
 from derwin_db.translation.debug import show_causes
 from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
@@ -51,6 +52,9 @@ class Database:
     Without a URL it takes DATABASE_URL and the other settings from the environment or `.env`; where that is unset too, it
     starts the embedded server. Where URLs are given, none is taken from the environment.
 
+    `password` is a function that gives the password of a login, told as a `ConnectionInfo`. It is called for each new
+    connection, so that passwords and tokens may change; it may be a coroutine function, and one that blocks runs in a thread.
+
     Errors:
         At start: ConfigurationError, SchemaOutOfDate, IsolationNotEnforced, DatabaseUnavailable.
     """
@@ -62,6 +66,7 @@ class Database:
         admin_url: str | None = None,
         direct_url: str | None = None,
         read_url: str | None = None,
+        password: PasswordSource | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.settings: Settings = settings or Settings.load()
@@ -82,7 +87,7 @@ class Database:
         self._to_service = Route(partial(self.app_pool, read_only=False))
         self._to_reader = Route(partial(self.app_pool, read_only=True), self._stand_in)
         self._to_operator = Route(self.admin_pool)
-        self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url)
+        self._urls = Urls.choose(self.settings, url, admin_url, direct_url, read_url, password)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
         self._app: DataSource | None = None

@@ -22,7 +22,7 @@ from derwin_db.translation.driver_errors import is_of_the_driver, raise_translat
 from derwin_db.translation.sqlstates import EXACT
 from derwin_db.unit.alone import Reader
 from derwin_db.unit.backend import Backend, Route
-from derwin_db.unit.transaction import Savepoint, State, Transaction
+from derwin_db.unit.transaction import TAKES_NO_WRITES, Savepoint, State, Transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,9 +31,6 @@ R = TypeVar("R")
 admin_log: logging.Logger = logging.getLogger("derwin_db.admin")
 _STREAM_ROWS = 500
 _READ_ONLY = "25006"
-_UNSUPPORTED = "0A000"
-"""What a standby answers to BEGIN READ WRITE."""
-
 _STANDBY = "This server takes no writes now: it is a standby. After a fail-over, DATABASE_URL has to lead to the new primary."
 
 
@@ -217,7 +214,7 @@ class ProjectSession(UnitOfWork):
             self.is_read_only or self._is_held_to_reading or self._sql is not None
         )  # SQL of a caller may have asked for it
         state = sqlstate_of(error)
-        if (state == _READ_ONLY or (state == _UNSUPPORTED and self._connection is None)) and not is_held:
+        if (state == _READ_ONLY or (state == TAKES_NO_WRITES and self._connection is None)) and not is_held:
             self._move(State.LOST)  # these connections lead to a server that was a primary once
             raise DatabaseUnavailable(_STANDBY) from None
         super()._fail(error)

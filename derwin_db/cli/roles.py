@@ -63,6 +63,16 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
 
 
 @roles.command()
+@click.argument("login")
+@json_option
+@command
+async def drop(login: str, as_json: bool) -> None:
+    """Remove a login that `roles create` made, once no service uses it: the end of replacing it by another one."""
+    await _as_owner(lambda connection: logins.drop_login(connection, login))
+    show({"dropped": login}, f"{login} is gone.", as_json=as_json)
+
+
+@roles.command()
 @click.option("--login", default=logins.BACKUP_LOGIN, show_default=True, help="Login that dumps, past the policies.")
 @json_option
 @command

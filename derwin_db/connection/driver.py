@@ -3,6 +3,7 @@
 Nothing outside of this folder imports asyncpg. Others ask for a `Connection`, and tell errors by their SQLSTATE.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import asyncpg
 
+from derwin_db.connection.hosts import connect_to_one
+from derwin_db.errors import DatabaseUnavailable
+from derwin_db.settings.secrets import password_of
 from derwin_db.settings.url import ConnectionInfo
 
 if TYPE_CHECKING:
@@ -83,14 +87,38 @@ async def connect(
     Errors:
         The driver's own.
     """
-    opened: Connection = await asyncpg.connect(
-        **connection.connect_arguments(),
-        timeout=connection.connect_timeout or timeout or _CONNECT_SECONDS,
-        command_timeout=command_timeout,
-        statement_cache_size=0,
-        server_settings=dict(settings or {}),
-    )
+    arguments = {
+        "timeout": _of_each_host(connection, connection.connect_timeout or timeout or _CONNECT_SECONDS),
+        "command_timeout": command_timeout,
+        "statement_cache_size": 0,
+        "server_settings": dict(settings or {}),
+    }
+    opened: Connection = await connect_to_one(connection, lambda one: _connect_at(one, arguments))
     return opened
+
+
+def _of_each_host(connection: ConnectionInfo, seconds: float) -> float:
+    """Return how long one host may take, so that all of them together take no longer."""
+    return seconds / len(connection.places)
+
+
+async def _connect_at(one: ConnectionInfo, arguments: Mapping[str, Any]) -> Any:
+    """Connect to one host, with the password of now."""
+    place = one.connect_arguments()
+    if one.gets_password:
+        place["password"] = await _fetched_password(one, arguments["timeout"])
+    if one.target_session_attrs is not None:
+        place["target_session_attrs"] = one.target_session_attrs
+    connecting: Any = asyncpg.connect(**place, **arguments)
+    return await connecting
+
+
+async def _fetched_password(one: ConnectionInfo, seconds: float) -> str | None:
+    try:
+        async with asyncio.timeout(seconds):
+            return await password_of(one)
+    except TimeoutError:
+        raise DatabaseUnavailable(f"The password of {one.user} did not come within {seconds:g} s.") from None
 
 
 class ServerProcess(NamedTuple):
@@ -161,14 +189,13 @@ def session_setup(role: str | None) -> str:
 def pooled_arguments(
     connection: ConnectionInfo, settings: "Settings", server_settings: Mapping[str, str], *, keeps_statements: bool
 ) -> dict[str, Any]:
-    """Return what a pool's connections are made with.
+    """Return what a pool's connections are made with, wherever they lead and whatever the password is then.
 
     Where a statement would not be prepared by name, what runs after it was prepared may be another client's behind a
     transaction pooler: so there either all are named, of any size, or each runs in a transaction.
     """
     return {
-        **connection.connect_arguments(),
-        "timeout": connection.connect_timeout or settings.connect_timeout,
+        "timeout": _of_each_host(connection, connection.connect_timeout or settings.connect_timeout),
         "command_timeout": settings.command_timeout,
         "statement_cache_size": _STATEMENT_CACHE if keeps_statements else 0,
         "max_cached_statement_lifetime": 0,
@@ -178,11 +205,9 @@ def pooled_arguments(
     }
 
 
-def connect_pooled(arguments: Mapping[str, Any]) -> Awaitable[PooledConnection]:
+def connect_pooled(connection: ConnectionInfo, arguments: Mapping[str, Any]) -> Awaitable[PooledConnection]:
     """Open a connection of a pool."""
-    connecting: Any = asyncpg.connect(**arguments)
-    opened: Awaitable[PooledConnection] = connecting
-    return opened
+    return connect_to_one(connection, lambda one: _connect_at(one, arguments))
 
 
 def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:

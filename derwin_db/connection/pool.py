@@ -34,6 +34,7 @@ from derwin_db.connection.driver import (
     terminate,
 )
 from derwin_db.connection.facts import ServerFacts
+from derwin_db.connection.hosts import NoHostFits
 from derwin_db.connection.refused import connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.isolation.keys import KeyRing, ServerSeal
@@ -55,6 +56,11 @@ _ENDING_PAUSE = 0.1
 
 _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
+
+_REFUSED_LOGIN = frozenset({"28000", "28P01"})
+"""SQLSTATEs of a password that is not right. One that is fetched at each connect may be changed on one side just now."""
+
+_SHORT_PAUSE, _LOGIN_PAUSE = 0.1, 0.5
 
 
 _IN_USE = "Keep units of work short, open none inside another one, or raise the size."
@@ -178,6 +184,11 @@ class Pool:
     def in_use(self) -> int:
         """Return how many connections are checked out."""
         return len(self._used)
+
+    @property
+    def has_other_hosts(self) -> bool:
+        """Whether a new connection may lead to another server than those that are there."""
+        return self._info.target_session_attrs is not None
 
     def load(self) -> dict[str, int]:
         """Return how many connections are idle, in use and allowed, and how many callers wait for one."""
@@ -357,25 +368,32 @@ class Pool:
         while True:
             is_made = False
             try:
-                connecting = connect_pooled(self._arguments)
+                connecting = connect_pooled(self._info, self._arguments)
                 connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
                 is_made = True
                 await self._set_up(connection)
                 break
             except Exception as error:
                 refusal = _refused(error, self._info)
-                comes_back = sqlstate_of(error) in _COMES_BACK or (is_made and is_connection_lost(error))
+                is_refused_login = sqlstate_of(error) in _REFUSED_LOGIN
+                comes_back = self._comes_back(error) or (is_made and is_connection_lost(error))
                 if not comes_back or not isinstance(refusal, DatabaseUnavailable):
                     raise refusal from None
                 for waiter in self._waiters:
                     waiter.refusal = refusal
-            await asyncio.sleep(random.uniform(0.02, 0.1))  # noqa: S311  # spreads load, guards nothing
+            longest = _LOGIN_PAUSE if is_refused_login else _SHORT_PAUSE
+            await asyncio.sleep(random.uniform(longest / 5, longest))  # noqa: S311  # spreads load, guards nothing
             if not self._waiting():
                 return None
         # ends of life are spread, so that not all connections are made anew at once
         life = self._settings.connection_life * random.uniform(0.8, 1.0)  # noqa: S311
         connection.expires_at = self._loop.time() + life
         return connection
+
+    def _comes_back(self, error: Exception) -> bool:
+        """Tell whether a server that takes no connection now may do so while a caller waits."""
+        is_new_password = self._info.gets_password and sqlstate_of(error) in _REFUSED_LOGIN
+        return is_new_password or sqlstate_of(error) in _COMES_BACK or isinstance(error, NoHostFits)
 
     async def _set_up(self, connection: PooledConnection) -> None:
         try:
@@ -495,5 +513,10 @@ def _literal(name: str, value: str) -> str:
 
 
 def _refused(error: Exception, info: ConnectionInfo) -> DerwinError:
+    if info.gets_password and sqlstate_of(error) in _REFUSED_LOGIN:
+        return DatabaseUnavailable(
+            f"The server refused the password that was fetched for {info.user} ({info.place}): where it comes from has another "
+            "one than the server."
+        )
     translated = connection_error(error, info)
     return translated if isinstance(translated, DerwinError) else translate(translated) or DatabaseUnavailable()

@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 
+from derwin_db.connection.hosts import NoHostFits
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import translate
@@ -21,6 +22,13 @@ def connection_error(error: BaseException, connection: ConnectionInfo, seconds: 
     Units:
         `seconds` is how long it was waited for, where that is known.
     """
+    if isinstance(error, DerwinError):
+        return error
+    if isinstance(error, NoHostFits):
+        return DatabaseUnavailable(
+            f"No server of {connection.place} is what is wanted (target_session_attrs={connection.target_session_attrs}): a "
+            "fail-over is under way, or the hosts are not those of one cluster."
+        )
     translated = translate(error)
     is_silent = isinstance(error, TimeoutError)
     if is_silent or (isinstance(translated, DatabaseUnavailable) and translated.sqlstate is None):

@@ -9,7 +9,7 @@ from derwin_db import sql
 from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts
 from derwin_db.deploy.scram import verifier_of
-from derwin_db.errors import ConfigurationError, InvalidInput
+from derwin_db.errors import ConfigurationError, Conflict, InvalidInput
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
 SERVICE_LOGIN = "derwin_service"
@@ -64,6 +64,34 @@ async def _create_login(connection: Connection, login: str, role: str, other: st
     options = " WITH INHERIT FALSE, SET TRUE, ADMIN FALSE" if has_options else ""
     await connection.execute(f"GRANT {role} TO {login}{options}")
     await connection.execute(f"REVOKE {other} FROM {login}")
+
+
+_USED = """
+SELECT count(s.pid) AS sessions FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_stat_activity s ON s.usesysid = r.oid
+WHERE r.rolname = $1 AND r.oid IN (
+    SELECT m.member FROM pg_catalog.pg_auth_members m WHERE m.roleid IN (to_regrole($2), to_regrole($3))
+) GROUP BY r.oid
+"""
+
+
+async def drop_login(connection: Connection, login: str) -> None:
+    """Remove a login that `create_logins` made, once nobody uses it any more: the last step of replacing it by another one.
+
+    Errors:
+        ConfigurationError for what is no such login; Conflict while it has sessions.
+    """
+    _check_name(login)
+    held = await connection.fetchrow(_HELD, login)
+    used = await connection.fetchrow(_USED, login, APP_ROLE, ADMIN_ROLE)
+    if held is None or held["is_privileged"] or used is None:
+        raise ConfigurationError(
+            f"{login} is no login of derwin-db: it may become neither {APP_ROLE} nor {ADMIN_ROLE}, or more."
+        )
+    if used["sessions"]:
+        raise Conflict(
+            f"The login {login} is in use: it has {used['sessions']} sessions. Deploy the other login everywhere first."
+        )
+    await connection.execute(f"DROP ROLE {login}")
 
 
 async def take_temporary_from_public(connection: Connection) -> None:

@@ -13,6 +13,7 @@ from derwin_db.isolation.preamble import ADMIN_ROLE
 from derwin_db.isolation.seal import Seal
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.secrets import read_secret
+from derwin_db.settings.url import PasswordSource
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
 
@@ -32,24 +33,31 @@ class Urls:
         self.read = read
 
     @classmethod
-    def choose(cls, settings: Settings, url: str | None, admin: str | None, direct: str | None, read: str | None) -> "Urls":
-        """Take the URLs that are given, or else those of the settings.
+    def choose(
+        cls,
+        settings: Settings,
+        url: str | None,
+        admin: str | None,
+        direct: str | None,
+        read: str | None,
+        password: PasswordSource | None = None,
+    ) -> "Urls":
+        """Take the URLs that are given, or else those of the settings; their passwords from the function, if there is one.
 
         Errors:
             ConfigurationError.
         """
         if url is None and admin is None and direct is None and read is None:
-            return cls(
-                settings.connection("database_url"),
-                settings.connection("admin_url"),
-                settings.connection("direct_url"),
-                settings.connection("read_url"),
-            )
-        if url is None:
+            chosen = [settings.connection(name) for name in ("database_url", "admin_url", "direct_url", "read_url")]
+        elif url is None:
             raise ConfigurationError("A Database that is given URLs needs `url`, the service's own, among them.")
-        given = {"ADMIN_URL": admin, "DIRECT_URL": direct, "READ_URL": read}
-        parsed = {name: ConnectionInfo.parse(text, name=name) for name, text in given.items() if text is not None}
-        return cls(ConnectionInfo.parse(url), parsed.get("ADMIN_URL"), parsed.get("DIRECT_URL"), parsed.get("READ_URL"))
+        else:
+            given = {"DATABASE_URL": url, "ADMIN_URL": admin, "DIRECT_URL": direct, "READ_URL": read}
+            chosen = [
+                None if text is None else ConnectionInfo.parse(text, name=name).completed(settings)
+                for name, text in given.items()
+            ]
+        return cls(*(None if one is None else one.with_password_of(password) for one in chosen))
 
     @property
     def service(self) -> ConnectionInfo:

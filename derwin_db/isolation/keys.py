@@ -73,14 +73,14 @@ class ServerSeal:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._known = ring.keys
-        self._current = ring.keys[0]
+        self._current = self._former = ring.keys[0]
 
     @property
     def current(self) -> Seal:
         """The key that tokens are made with now."""
         if self._ring.keys is not self._known:
             self._known = self._ring.keys
-            self._current = self._known[0]
+            self._former, self._current = self._current, self._known[0]
         return self._current
 
     def token(self, kind: Kind, project_id: UUID, made_at: int, backend_pid: int | None = None) -> str:
@@ -95,14 +95,14 @@ class ServerSeal:
     async def changed_after(self, refused: Any) -> bool:
         """Tell whether there is another key to try, once the server refused this one; it is the current one then.
 
-        A replica that is behind takes the former key for a while: so the other of two is tried, whichever it is.
+        A replica that is behind takes the former key for a while, also where the primary takes it no more.
         """
         if self.current is not refused:
             return True
         await self._ring.look_again()
         if self.current is not refused and self.current != refused:
             return True
-        others = [key for key in self._known if key != refused]
+        others = [key for key in (*self._known, self._former) if key != refused]
         if not others:
             return False
         self._current = others[0]

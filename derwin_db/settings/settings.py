@@ -47,6 +47,14 @@ class Settings(BaseSettings):
     scope_key_file: Path | None = None
     """A file with that key instead. It is read again once a minute, and when a server refuses what it held."""
 
+    password_file: Path | None = None
+    """A file with the password of each URL that has none, read at each connect. `{user}` in its path is the login."""
+    sslrootcert: Path | None = None
+    """Certificates of the authority that signed the servers', for each URL that names none."""
+    sslcert: Path | None = None
+    """A client certificate for each URL that names none, and in `sslkey` its key, unless both are in one file."""
+    sslkey: Path | None = None
+
     read_fallback: bool = True
     """Whether read-only units go to the primary while the replica does not answer, or is behind what they wait for."""
 
@@ -121,7 +129,9 @@ class Settings(BaseSettings):
             ConfigurationError.
         """
         secret: SecretStr | None = getattr(self, field_name)
-        return None if secret is None else ConnectionInfo.parse(secret.get_secret_value(), name=field_name.upper())
+        if secret is None:
+            return None
+        return ConnectionInfo.parse(secret.get_secret_value(), name=field_name.upper()).completed(self)
 
 
 _PREFIX = "DERWIN_"

@@ -5,19 +5,23 @@ in the wrong place.
 """
 
 import re
-import ssl
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import unquote
 
 from derwin_db.errors import ConfigurationError
+from derwin_db.settings.tls import SSL_MODES, SYSTEM_ROOTS, SslMode, tls_of
 
-SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_SYSTEM_ROOTS = "system"
+if TYPE_CHECKING:
+    from derwin_db.settings.settings import Settings
+
+TargetServer = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
+_TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+_MOST_HOSTS = 16
 _SCHEMES = frozenset(
     {
         "postgres",
@@ -42,7 +46,10 @@ _HARMLESS = frozenset(
         "workaround",
     }
 )
-_KNOWN = "sslmode, sslrootcert, pgbouncer, connection_limit, pool_timeout, connect_timeout, application_name"
+_KNOWN = (
+    "sslmode, sslrootcert, sslcert, sslkey, password_file, target_session_attrs, pgbouncer, connection_limit, pool_timeout, "
+    "connect_timeout, application_name"
+)
 _UNSUPPORTED = {
     "command_timeout": "set DERWIN_COMMAND_TIMEOUT instead",
     "connect_timeout_seconds": "write connect_timeout",
@@ -51,7 +58,7 @@ _UNSUPPORTED = {
     "max_inactive_connection_lifetime": "set DERWIN_CONNECTION_LIFE instead",
     "max_overflow": "remove it: the pool has one size, DERWIN_POOL_SIZE",
     "options": "remove it: each unit of work sets what it needs",
-    "passfile": "write the password into the URL, or leave it out",
+    "passfile": "write password_file, a file that holds the password alone",
     "pool_pre_ping": "remove it: connections that turn out dead are replaced anyway",
     "pool_recycle": "set DERWIN_CONNECTION_LIFE instead",
     "pool_size": "write connection_limit, or set DERWIN_POOL_SIZE",
@@ -63,21 +70,19 @@ _UNSUPPORTED = {
     "server_settings": "remove it: each unit of work sets what it needs",
     "service": "write host, port, user and database into the URL",
     "socket_timeout": "set DERWIN_COMMAND_TIMEOUT instead",
-    "sslcert": "remove it: logins by client certificates are not supported",
     "sslcrl": "remove it: lists of revoked certificates are not supported",
-    "sslidentity": "remove it: logins by client certificates are not supported",
-    "sslkey": "remove it: logins by client certificates are not supported",
-    "sslpassword": "remove it: logins by client certificates are not supported",
+    "sslidentity": "write sslcert and sslkey",
+    "sslpassword": "remove it: keys with a passphrase are not supported",
     "statement_cache_size": "write pgbouncer=true behind a transaction pooler, else remove it",
     "statement_timeout": "set DERWIN_STATEMENT_TIMEOUT instead",
-    "target_session_attrs": "remove it: DATABASE_URL leads to the primary, READ_URL to a replica",
     "tcp_user_timeout": "remove it: DERWIN_COMMAND_TIMEOUT bounds every answer",
     "timeout": "write connect_timeout",
     "transaction_timeout": "set DERWIN_TRANSACTION_TIMEOUT instead",
 }
 """Options that other programs know, and what to do about each here. No other is named: it may be a piece of a password."""
 _TAKEN = frozenset(
-    {"sslmode", "ssl", "sslrootcert", "channel_binding", "host", "port", "user", "password", "dbname", "schema"}
+    {"sslmode", "ssl", "sslrootcert", "sslcert", "sslkey", "channel_binding", "host", "port", "user", "password", "dbname"}
+    | {"schema", "password_file", "target_session_attrs"}
     | {"client_encoding", "pgbouncer", "connection_limit", "pool_timeout", "connect_timeout", "application_name"}
 )
 _COMMAND = re.compile(r"psql\s+")
@@ -98,8 +103,19 @@ class ConnectionInfo:
     user: str
     database: str
     password: str | None = field(default=None, repr=False)
+    password_file: str | None = None
+    """A file with the password, read at each connect. `{user}` in its path is the login."""
+    password_source: "PasswordSource | None" = field(default=None, repr=False)
+    """A function that gives the password, called at each connect."""
+    others: tuple[tuple[str, int], ...] = ()
+    """Further hosts and ports, tried in turn where the first one does not answer, or is not what is wanted."""
+    target_session_attrs: TargetServer | None = None
+    """What a server has to be, as in libpq. None: whatever answers."""
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
+    sslcert: str | None = None
+    """A client certificate, which takes the place of a password where the server asks for one."""
+    sslkey: str | None = None
     is_pooled: bool = False
     pool_size: int | None = None
     pool_timeout: float | None = None
@@ -115,26 +131,51 @@ class ConnectionInfo:
         """
         return cls(**_parse(_unwrapped(url), name))
 
+    def completed(self, settings: "Settings") -> Self:
+        """Return the same with what the URL leaves out and the settings say for all URLs.
+
+        Errors:
+            ConfigurationError.
+        """
+        changes: dict[str, Any] = {}
+        if self.password is None and self.password_file is None and settings.password_file is not None:
+            changes["password_file"] = str(settings.password_file)
+        for name in ("sslrootcert", "sslcert", "sslkey"):
+            said = getattr(settings, name)
+            if getattr(self, name) is None and said is not None and (name == "sslrootcert" or self.sslcert is None):
+                changes[name] = _file(str(said), f"DERWIN_{name.upper()}", "")
+        return replace(self, **changes) if changes else self
+
+    def with_password_of(self, source: "PasswordSource | None") -> Self:
+        """Return the same with a password that the function gives at each connect."""
+        return self if source is None else replace(self, password=None, password_file=None, password_source=source)
+
+    @property
+    def gets_password(self) -> bool:
+        """Whether the password is fetched at each connect, and so may be another one next time."""
+        return self.password_source is not None or self.password_file is not None
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """All hosts with their ports, in the order in which they are tried."""
+        return ((self.host, self.port), *self.others)
+
+    def at(self, host: str, port: int) -> Self:
+        """Return the same for one of the hosts alone."""
+        return self if not self.others else replace(self, host=host, port=port, others=())
+
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine: a socket folder or the loopback."""
-        if self.host in ("", "localhost") or self.host.startswith("/"):
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return all(_is_local(host) for host, _ in self.places)
 
     @property
     def place(self) -> str:
         """Host, port and database, for messages."""
-        if self.host.startswith("/"):
-            return f"database {self.database!r} on {self.host}"
-        host = self.host or "localhost"
-        return f"database {self.database!r} on {f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"database {self.database!r} on {', '.join(_place_of(host, port) for host, port in self.places)}"
 
     def connect_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `asyncpg.connect` that say where and who.
+        """Return the keyword arguments of `asyncpg.connect` that say where (the first host) and who.
 
         Errors:
             ConfigurationError.
@@ -153,18 +194,27 @@ class ConnectionInfo:
     def _ssl(self) -> Any:
         if self.host.startswith("/"):
             return False
-        mode = self.sslmode or ("prefer" if self.is_local else "verify-full")
-        if mode in ("disable", "allow", "prefer"):
-            return False if mode == "disable" else mode
-        roots = None if self.sslrootcert == _SYSTEM_ROOTS else self.sslrootcert
-        try:
-            context = ssl.create_default_context(cafile=roots)
-        except (OSError, ValueError):
-            raise ConfigurationError("The file of sslrootcert holds no certificates that can be read.") from None
-        context.check_hostname = mode == "verify-full"
-        if mode == "require" and self.sslrootcert is None:
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        mode = self.sslmode or ("prefer" if _is_local(self.host) and self.sslcert is None else "verify-full")
+        return tls_of(mode, sslrootcert=self.sslrootcert, sslcert=self.sslcert, sslkey=self.sslkey)
+
+
+PasswordSource = Callable[[ConnectionInfo], "str | Awaitable[str]"]
+"""Gives the password of a login: it is told host, port, user and database. A function that blocks runs in a thread."""
+
+
+def _is_local(host: str) -> bool:
+    if host in ("", "localhost") or host.startswith("/"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _place_of(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return host
+    return f"{f'[{host}]' if ':' in host else host or 'localhost'}:{port}"
 
 
 def _unwrapped(url: str) -> str:
@@ -200,36 +250,78 @@ def _parse(url: str, name: str) -> dict[str, Any]:
         "database": _decoded(path.removeprefix("/"), name),
     }
     _apply_options(result, query, name)
-    return _complete(result, name)
+    completed = _complete(result, name)
+    if "ports" in completed:
+        raise ConfigurationError(f"{name} names several ports for one host.")
+    return completed
 
 
 def _place(place: str, name: str) -> dict[str, Any]:
-    if "," in place:
-        raise ConfigurationError(f"{name} names several hosts: name one, and put a proxy or DNS in front of the rest.")
-    found = _HOST_AND_PORT.fullmatch(place)
-    if found is None:
-        raise ConfigurationError(f"{name} has a port or host that can't be parsed.")
-    host = _decoded(found["host"].strip("[]"), name)
-    port = found["port"] or "5432"
-    return {"host": host if host.startswith("/") else host.lower(), "port": int(_number(port, "port", name, least=1))}
+    """Return the hosts of the URL, the first one and the others, each with its port."""
+    found = [_HOST_AND_PORT.fullmatch(part) for part in place.split(",")]
+    if len(found) > _MOST_HOSTS:
+        raise ConfigurationError(f"{name} names more than {_MOST_HOSTS} hosts.")
+    places = []
+    for one in found:
+        if one is None or (len(found) > 1 and not one["host"]):
+            raise ConfigurationError(f"{name} has a port or host that can't be parsed.")
+        places.append((_host(_decoded(one["host"].strip("[]"), name)), _port(one["port"] or "5432", name)))
+    return {"host": places[0][0], "port": places[0][1], "others": tuple(places[1:])}
+
+
+def _host(text: str) -> str:
+    return text if text.startswith("/") else text.lower()
+
+
+def _port(text: str, name: str) -> int:
+    return int(_number(text, "port", name, least=1))
 
 
 def _complete(result: dict[str, Any], name: str) -> dict[str, Any]:
     if "," in result["host"]:
-        raise ConfigurationError(f"{name} names several hosts: name one, and put a proxy or DNS in front of the rest.")
+        _take_hosts(result, name)
+    places = [(result["host"], result["port"]), *result["others"]]
     if not result["user"]:
         raise ConfigurationError(f"{name} names no user.")
     if not result["database"] or "/" in result["database"]:
         raise ConfigurationError(f"{name} names no database, or one with a / in it.")
-    if not all(result[part].isprintable() for part in ("host", "user", "database")):
+    if not all(text.isprintable() for text in (*(host for host, _ in places), result["user"], result["database"])):
         raise ConfigurationError(f"{name} has a line end or another control character in its user, host or database.")
-    if result["port"] > 65535:
+    if any(port > 65535 for _, port in places):
         raise ConfigurationError(f"{name} has a port or host that can't be parsed.")
-    if result.get("sslrootcert") == _SYSTEM_ROOTS and result.setdefault("sslmode", "verify-full") != "verify-full":
-        raise ConfigurationError(f"{name}: sslrootcert=system goes with sslmode=verify-full alone.")
+    if len(set(places)) < len(places):
+        raise ConfigurationError(f"{name} names a host twice.")
+    _complete_tls(result, name)
+    if result["password"] is not None and "password_file" in result:
+        raise ConfigurationError(f"{name} has a password and a password_file: leave one out.")
+    if result["others"] and name != "READ_URL":
+        result.setdefault("target_session_attrs", "read-write")
     if result["port"] == POOLER_PORT:
         result.setdefault("is_pooled", True)
     return result
+
+
+def _complete_tls(result: dict[str, Any], name: str) -> None:
+    if result.get("sslrootcert") == SYSTEM_ROOTS and result.setdefault("sslmode", "verify-full") != "verify-full":
+        raise ConfigurationError(f"{name}: sslrootcert=system goes with sslmode=verify-full alone.")
+    if "sslkey" in result and "sslcert" not in result:
+        raise ConfigurationError(f"{name} has an sslkey without its sslcert.")
+    if "sslcert" in result and result.get("sslmode") in ("disable", "allow", "prefer"):
+        raise ConfigurationError(
+            f"{name}: sslcert goes with sslmode=require, verify-ca or verify-full, which never go without TLS."
+        )
+
+
+def _take_hosts(result: dict[str, Any], name: str) -> None:
+    """Take several hosts of the query, as several socket folders are written, with one port for all or one for each."""
+    hosts = [_host(host) for host in result["host"].split(",")]
+    ports = result.pop("ports", [result["port"]])
+    if len(ports) == 1:
+        ports = ports * len(hosts)
+    if result["others"] or not all(hosts) or len(ports) != len(hosts) or len(hosts) > _MOST_HOSTS:
+        raise ConfigurationError(f"{name} names several hosts, and not as many ports, or an empty one.")
+    places = list(zip(hosts, ports, strict=True))
+    result.update(host=places[0][0], port=places[0][1], others=tuple(places[1:]))
 
 
 def _apply_options(result: dict[str, Any], query: str, name: str) -> None:
@@ -247,8 +339,14 @@ def _apply_options(result: dict[str, Any], query: str, name: str) -> None:
 
 
 def _apply_option(result: dict[str, Any], key: str, value: str, name: str) -> None:
-    if key in ("sslmode", "ssl", "sslrootcert", "channel_binding"):
+    if key in ("sslmode", "ssl", "sslrootcert", "sslcert", "sslkey", "channel_binding"):
         _apply_tls(result, key, value, name)
+    elif key == "password_file":
+        result[key] = value if "{user}" in value else _file(value, name, key)
+    elif key == "target_session_attrs":
+        if value not in _TARGETS:
+            raise ConfigurationError(f"{name} has an unknown target_session_attrs. It is one of: {', '.join(_TARGETS)}.")
+        result[key] = value
     elif key in ("host", "port", "user", "password", "dbname"):
         _apply_place(result, key, value, name)
     elif key in ("schema", "client_encoding"):
@@ -280,14 +378,25 @@ def _apply_tls(result: dict[str, Any], key: str, value: str, name: str) -> None:
         if value == "require":
             raise ConfigurationError(f"{name} asks for channel binding, which the driver can't do. Remove channel_binding.")
     elif key == "sslrootcert":
-        if value != _SYSTEM_ROOTS and not Path(value).is_file():
-            raise ConfigurationError(f"{name} names an sslrootcert that is not a file on this machine.")
-        result["sslrootcert"] = value
+        result["sslrootcert"] = value if value == SYSTEM_ROOTS else _file(value, name, key)
+    elif key in ("sslcert", "sslkey"):
+        result[key] = _file(value, name, key)
     else:
         value = {"true": "require", "false": "disable"}.get(value.lower(), value) if key == "ssl" else value
-        if value not in _SSL_MODES or result.get("sslmode", value) != value:
-            raise ConfigurationError(f"{name} has an unknown sslmode, or two. It is one of: {', '.join(_SSL_MODES)}.")
+        if value not in SSL_MODES or result.get("sslmode", value) != value:
+            raise ConfigurationError(f"{name} has an unknown sslmode, or two. It is one of: {', '.join(SSL_MODES)}.")
         result["sslmode"] = value
+
+
+def _file(value: str, name: str, option: str) -> str:
+    """Return the path of a file that is there.
+
+    Errors:
+        ConfigurationError.
+    """
+    if not Path(value).is_file():
+        raise ConfigurationError(f"{name} names {f'a file as {option}' if option else 'a file'} that is not on this machine.")
+    return value
 
 
 def _apply_fixed(key: str, value: str, name: str) -> None:
@@ -301,6 +410,9 @@ def _apply_fixed(key: str, value: str, name: str) -> None:
 def _apply_place(result: dict[str, Any], key: str, value: str, name: str) -> None:
     """Take a part of the place from the query, as a socket folder is written. What is said twice must agree."""
     field_name = "database" if key == "dbname" else key
+    if key == "port" and "," in value:
+        result["ports"] = [_port(port, name) for port in value.split(",")]
+        return
     wanted = int(_number(value, key, name, least=1)) if key == "port" else value
     present = result[field_name]
     if present and present != wanted and not (key == "port" and present == 5432):

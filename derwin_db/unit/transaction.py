@@ -56,6 +56,8 @@ _TAKEN = (
     "SQL in this unit of work ended its transaction, so nobody can tell what of it was stored, and nothing further runs in it."
 )
 _BEGIN_ATTEMPTS = 3
+TAKES_NO_WRITES = "0A000"
+"""What a standby answers to BEGIN READ WRITE."""
 
 
 class State(Enum):
@@ -296,6 +298,12 @@ class Transaction(ABC):
                 await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 if await keys.has_another(error):
                     continue
+                if sqlstate_of(error) == TAKES_NO_WRITES:
+                    pool.forget_idle()  # they lead to a server that was the primary: new ones find who is it now
+                    if pool.has_other_hosts and attempt < _BEGIN_ATTEMPTS:
+                        attempt += 1
+                        continue
+                    raise
                 is_dead = isinstance(translate(error), DatabaseUnavailable)
                 if not is_dead or attempt == _BEGIN_ATTEMPTS:
                     raise

@@ -42,6 +42,16 @@ class Authority:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         return self._context(self._sign(name, key, [host], days=days), key)
 
+    def issue_to(self, name: str) -> tuple[Path, Path]:
+        """Return the files of a certificate and its key, by which a client shows that it is this login."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        pem = serialization.Encoding.PEM
+        certificate, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        certificate.write_bytes(self._sign(subject, key, [], days=1).public_bytes(pem))
+        private.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        return certificate, private
+
     def self_signed(self) -> ssl.SSLContext:
         """Return what a server is with a certificate that nobody but itself has signed."""
         stranger = Authority.__new__(Authority)

@@ -5,6 +5,7 @@ The server listens on the loopback; its name, which is none of this machine, is 
 
 import asyncio
 import contextlib
+import os
 import random
 import ssl
 import struct
@@ -14,7 +15,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ProjectNotFound
-from derwin_db.settings import ConnectionInfo
+from derwin_db.settings import ConnectionInfo, Settings
 from tests.faults.certificates import HOST, Authority
 from tests.faults.load import raised
 from tests.faults.victim import Victim
@@ -27,6 +28,8 @@ class Door:
         self._target = target
         self.context: ssl.SSLContext | None = None
         self.encrypted = self.plain = 0
+        self.seen: set[str] = set()
+        """The names on the certificates that clients have shown."""
         self._open: set[asyncio.StreamWriter] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,6 +43,8 @@ class Door:
                 writer.transport.abort()
                 return
             self.encrypted += 1
+            shown = writer.get_extra_info("peercert") or {}
+            self.seen |= {value for part in shown.get("subject", ()) for name, value in part if name == "commonName"}
             first = b""
         else:
             self.plain += 1
@@ -131,6 +136,67 @@ class TestTheRightServer:
 async def count(db: Database) -> int:
     async with db.project("nobody") as session:
         return await repos.qa_tickets.count(session)
+
+
+class TestClientCertificate:
+    """The server asks who is there, as PostgreSQL does with the method `cert`."""
+
+    @pytest.fixture
+    def asking(self, door: Door, authority: Authority) -> Door:
+        context = authority.issue()
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority.file)
+        door.context = context
+        return door
+
+    async def test_is_shown_by_the_url(self, connect, asking: Door, authority: Authority):
+        certificate, key = authority.issue_to("derwin_service")
+        db = connect(f"sslrootcert={authority.file}&sslcert={certificate}&sslkey={key}")
+        assert await is_encrypted(db, asking)
+        assert asking.seen == {"derwin_service"}
+        assert type(await raised(count(db))) is ProjectNotFound
+
+    async def test_is_shown_by_the_settings_key_and_certificate_in_one_file(
+        self, connect, asking: Door, authority: Authority, monkeypatch, tmp_path
+    ):
+        both = tmp_path / "both.pem"
+        both.write_bytes(b"".join(path.read_bytes() for path in authority.issue_to("both")))
+        info = ConnectionInfo.parse(f"postgresql://u@{HOST}/d").completed(Settings(sslrootcert=authority.file, sslcert=both))
+        assert (info.sslcert, info.sslkey, info.sslrootcert) == (str(both), None, str(authority.file))
+        assert await is_encrypted(connect(f"sslrootcert={authority.file}&sslcert={both}"), asking)
+        assert asking.seen == {"both"}
+
+    async def test_that_was_renewed_is_read_again(self, connect, asking: Door, authority: Authority):
+        certificate, key = authority.issue_to("first")
+        db = connect(f"sslrootcert={authority.file}&sslcert={certificate}&sslkey={key}")
+        await db.start()
+        for path, renewed in zip((certificate, key), authority.issue_to("second"), strict=True):
+            path.write_bytes(renewed.read_bytes())
+            os.utime(path, (1, 1))  # another time than before, whatever the clock's grain
+        assert await is_encrypted(db, asking)
+        assert asking.seen == {"first", "second"}
+
+    async def test_missing_or_unreadable_is_one_sentence(self, connect, asking: Door, authority: Authority):
+        certificate, key = authority.issue_to("derwin_service")
+        error = await raised(connect(f"sslrootcert={authority.file}").start())
+        assert isinstance(error, DatabaseUnavailable | ConfigurationError)
+        other = authority.issue_to("other")[1]
+        said = await refusal(connect(f"sslrootcert={authority.file}&sslcert={certificate}&sslkey={other}"))
+        assert "belong together" in said
+        key.write_text("canary-7f3a9c")
+        assert "canary" not in await refusal(connect(f"sslrootcert={authority.file}&sslcert={certificate}&sslkey={key}"))
+
+    @pytest.mark.parametrize(
+        ("query", "said"),
+        [
+            ("sslkey={0}", "an sslkey without its sslcert"),
+            ("sslcert={0}&sslmode=prefer", "sslcert goes with sslmode=require"),
+            ("sslcert={0}.none", "a file as sslcert that is not on this machine"),
+        ],
+    )
+    def test_what_can_not_be_is_refused(self, authority: Authority, query, said):
+        with pytest.raises(ConfigurationError, match=said):
+            ConnectionInfo.parse(f"postgresql://u@h/d?{query.format(authority.file)}")
 
 
 class TestTheWrongServer:

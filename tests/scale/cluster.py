@@ -18,12 +18,14 @@ LAG_SECONDS = 20
 class Cluster:
     """Both servers, and one migrated database on them."""
 
-    def __init__(self) -> None:
-        base, database = make_base()
+    def __init__(self, base: tuple[Victim, TestDatabase] | None = None) -> None:
+        """Copy a stopped cluster with a migrated database, one of somebody else or one that is made for it."""
+        victim, database = base or make_base()
         try:
-            self.primary, self.replica = base.copy(), base.copy()
+            self.primary, self.replica = victim.copy(), victim.copy()
         finally:
-            base.remove()
+            if base is None:
+                victim.remove()
         self.replica.configure(
             f"primary_conninfo = 'host={self.primary.folder} port={self.primary.port} user={self.primary.owner.user}'",
             "hot_standby_feedback = on",

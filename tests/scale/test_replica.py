@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.deploy import rotation
 from derwin_db.errors import (
     DatabaseUnavailable,
     DerwinError,
@@ -156,6 +157,25 @@ class TestLag:
         ):
             assert await repos.qa_tickets.get(session, row.id)
             assert await is_replica(session)
+
+    async def test_a_replica_that_is_behind_takes_the_former_key_of_the_scope(self, pair: Cluster, replicated: Database):
+        project = (await new_project(replicated)).id
+        await pair.abreast()
+        assert await ticket_ids(replicated, project) == (True, [])
+        await pair.pause()
+        owner = await pair.primary.connect(pair.database.owner.database)
+        try:
+            await rotation.start_rotation(owner)
+            await rotation.finish_rotation(owner)
+        finally:
+            await owner.close()
+        async with replicated.project(project) as session:
+            row = await make_ticket(session)  # with the new key
+        assert await ticket_ids(replicated, project) == (True, [])  # with the former one
+        async with pair.open() as later:  # it knows the new key alone
+            assert await ticket_ids(later, project) == (False, [row.id])
+        await pair.abreast()
+        assert await ticket_ids(replicated, project) == (True, [row.id])
 
     async def test_without_a_stand_in_the_error_says_it(self, pair: Cluster):
         async with pair.open(read_fallback=False, read_wait=0.1) as db:

@@ -149,9 +149,14 @@ class TestPlaces:
             "postgresql://app@db.example:5432:1/qa",
             "postgresql://app@[::1/qa",
             "postgresql://app@::1/qa",
-            "postgresql://app@a,b/qa",
-            "postgresql://app@a:1,b:2/qa",
-            "postgresql://app@/qa?host=a,b",
+            "postgresql://app@a,/qa",
+            "postgresql://app@a,a/qa",
+            "postgresql://app@a:1,b:x/qa",
+            "postgresql://app@a:1,b:70000/qa",
+            "postgresql://app@/qa?host=a,b&port=1,2,3",
+            "postgresql://app@/qa?host=a,&port=1",
+            "postgresql://app@a/qa?port=1,2",
+            "postgresql://app@" + ",".join(f"h{number}" for number in range(17)) + "/qa",
             "postgresql://app@a/qa?host=b",
             "postgresql://app@a/qa?user=other",
             "postgresql://app@a/qa?dbname=other",
@@ -240,13 +245,43 @@ class TestOptions:
             "channel_binding=require",
             "client_encoding=latin1",
             "options=-c%20search_path%3Dx",
-            "target_session_attrs=standby",
+            "target_session_attrs=master",
+            "sslkey=/does/not/exist",
+            "password_file=/does/not/exist",
             "statement_cache_size=0",
             "application_name=%00",
         ],
     )
     def test_refused(self, query):
         refusal(f"postgresql://app:{SECRET}@db.example/qa?{query}")
+
+
+class TestSeveralHosts:
+    @pytest.mark.parametrize(
+        ("url", "places"),
+        [
+            ("postgresql://app@A.example,b.example:6000/qa", (("a.example", 5432), ("b.example", 6000))),
+            ("postgresql://app@[::1]:1,b/qa", (("::1", 1), ("b", 5432))),
+            ("postgresql://app@/qa?host=/one,/two&port=5433", (("/one", 5433), ("/two", 5433))),
+            ("postgresql://app@/qa?port=1,2&host=/one,/two", (("/one", 1), ("/two", 2))),
+        ],
+    )
+    def test_are_all_taken(self, url, places):
+        info = parse(url)
+        assert info.places == places
+        assert info.target_session_attrs == "read-write"
+        assert info.at(*places[1]).places == (places[1],)
+        assert all(str(port) in info.place or host.startswith("/") for host, port in places)
+
+    def test_of_a_replica_may_be_any(self):
+        assert ConnectionInfo.parse("postgresql://app@a,b/qa", name="READ_URL").target_session_attrs is None
+        asked = ConnectionInfo.parse("postgresql://app@a,b/qa?target_session_attrs=prefer-standby", name="READ_URL")
+        assert asked.target_session_attrs == "prefer-standby"
+        assert parse("postgresql://app@a/qa").target_session_attrs is None
+
+    @pytest.mark.parametrize(("place", "is_local"), [("localhost,127.0.0.1:1", True), ("localhost,b", False)])
+    def test_are_local_together(self, place, is_local):
+        assert parse(f"postgresql://app@{place}/qa").is_local is is_local
 
 
 class TestSecrecy:
@@ -329,7 +364,7 @@ class TestOptionsThatAreNotTaken:
         [
             ("options=-c%20search_path%3Dapp", "has the option options, .* remove it"),
             ("statement_timeout=5000", "has the option statement_timeout, .* DERWIN_STATEMENT_TIMEOUT"),
-            ("target_session_attrs=read-write", "has the option target_session_attrs, .* READ_URL"),
+            ("passfile=x", "has the option passfile, .* password_file"),
             ("sslmod=require", "at place 1 behind the question mark. Is sslmode meant?"),
             ("pgbouncer=true&canary=1", "at place 2 behind the question mark. Known ones"),
             ("pgbouncer=true&pgbouncer=false", "gives the option pgbouncer twice"),
