@@ -6,12 +6,16 @@ Exit codes: 0 done; 1 refused, or a check failed; 2 wrong usage; 3 configuration
 
 from importlib import import_module
 from keyword import iskeyword
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from derwin_db.cli.streams import end_unwritable, prepare_streams
 from derwin_db.translation.debug import show_causes
 
 COMMANDS = {
+    "completion": "Print the script that completes these commands in a shell.",
     "distribute": "Distribute the tables over a Citus cluster, by project.",
     "doctor": "Look at server, schema, logins and fences, and say what to mend.",
     "erase": "Delete one project with all its rows but the ledger, and report.",
@@ -20,14 +24,19 @@ COMMANDS = {
     "import": "Read an export back, whole or not at all.",
     "erd": "Print the entity-relationship diagram, in Mermaid.",
     "embedded": "Start, stop or look at the embedded server.",
+    "hold": "Put evidence of a project under legal hold.",
     "init": "Write a .env and an example service into a folder.",
     "migrate": "Bring the database to the newest revision.",
+    "projects": "List, make, change, archive and erase projects.",
     "prune": "Remove evidence whose retention has ended, in all projects.",
     "psql": "Open psql as the owner; further arguments are handed on.",
+    "release": "End the legal hold of evidence.",
     "reset": "Remove all tables and data, then migrate and seed.",
     "roles": "Make the logins of a deployment; print or rotate the scope key.",
     "rollback": "Take the database back by a revision.",
+    "runs": "List the runs of a project; requeue what stalled.",
     "seed": "Write the project Lifeline; --demo adds a history.",
+    "spend": "Sum up what was spent, by project, model, source or day.",
     "status": "Say which revision the database has, and what is pending.",
     "studio": "Show projects, tables, tickets and spending in the browser.",
     "trust": "Recompute trust scores.",
@@ -36,6 +45,20 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name, and imports one when it is called."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, on streams as they may come. Whatever fails before or behind a command is a sentence too."""
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        prepare_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            end_unwritable(error)
+        except Exception as error:
+            from derwin_db.cli.output import fail
+
+            fail(error, as_json=False)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names."""
@@ -48,6 +71,11 @@ class LazyGroup(click.Group):
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(import_module(f"derwin_db.cli.{name}"), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands without importing them."""
+        named = [CompletionItem(name, help=text) for name, text in sorted(COMMANDS.items()) if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -16,6 +16,7 @@ from typing import IO, Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from derwin_db.cli.streams import end_unread, end_unwritable
 from derwin_db.deploy.blocking import run as run_to_end
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, StorageFull
 from derwin_db.settings import ConnectionInfo
@@ -73,14 +74,14 @@ def command(function: Callable[P, Any]) -> Callable[P, None]:
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
-            _end_quietly()
+            end_unread(REFUSED)
         except Exception as error:
-            _fail(error, as_json=as_json)
+            fail(error, as_json=as_json)
 
     return run
 
 
-def _fail(error: Exception, *, as_json: bool) -> NoReturn:
+def fail(error: Exception, *, as_json: bool) -> NoReturn:
     """Say what failed in a sentence, and end with its exit code. With --debug its traceback is shown before."""
     if shows_causes():
         traceback.print_exception(error)
@@ -106,19 +107,15 @@ def _told(error: Exception) -> DerwinError:
     )
 
 
-def _end_quietly() -> NoReturn:
-    """End when nobody reads the output any more, as after `| head`: what is left in the buffer has no reader either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(REFUSED)
-
-
 def show(value: Any, text: str, *, as_json: bool) -> None:
     """Print the result: the value as JSON, or the text."""
-    click.echo(
-        json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, default=str)
-        if as_json
-        else text
-    )
+    value = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    try:
+        click.echo(json.dumps(value, default=str) if as_json else text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        end_unwritable(error)
 
 
 def confirm(action: str, connection: ConnectionInfo, *, yes: bool) -> None:

@@ -1,0 +1,11 @@
+"""`derwin-db hold`."""
+
+from derwin_db import repos
+from derwin_db.cli.holding import holding_command
+
+hold = holding_command(
+    "hold",
+    repos.audit_artifacts.hold,
+    is_held=True,
+    text="Put evidence of one project (slug or id) under legal hold: nothing removes it, not even the erasure of the project.",
+)
