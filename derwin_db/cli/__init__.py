@@ -30,6 +30,7 @@ COMMANDS = {
     "seed": "Write the project Lifeline; --demo adds a history.",
     "status": "Say which revision the database has, and what is pending.",
     "studio": "Show projects, tables, tickets and spending in the browser.",
+    "sweep": "Queue stalled runs again, prune evidence, compute trust scores, in all projects.",
     "trust": "Recompute trust scores.",
 }
 

@@ -109,6 +109,7 @@ class TestRevisions:
             "c1a7e94f3b60": "derwin_check_profile_log",
             "e4a7c05b91d3": "text_pattern_ops",
             "f3c9a1e07b52": "derwin_alembic_version",
+            "a6d18e52c0f7": "CREATE TABLE derwin.open_runs",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

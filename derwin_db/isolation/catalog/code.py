@@ -20,6 +20,9 @@ STAMPS = {
 }
 """What stamps and checks rows as they are written. Not on a distributed server: they look at other tables."""
 
+QUEUE = {("qa_runs", "derwin_note_open_run")}
+"""What keeps the queue over all projects. Not on a distributed server: it writes to a table of one node."""
+
 
 def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
     """Return (table, trigger) of what guards the append-only tables, the evidence and what is written, or derive for search."""
@@ -27,7 +30,7 @@ def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
     found = {(table, f"derwin_{guard}") for table in APPEND_ONLY_TABLES for guard in guards}
     found |= {(table, "derwin_search_row") for table in sql.DERIVED_COLUMNS}
     found |= {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
-    return found if is_distributed else found | STAMPS
+    return found if is_distributed else found | STAMPS | QUEUE
 
 
 async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
@@ -78,8 +81,12 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
         **sql.function_bodies("retention", project_is_gone=gone),
         **sql.function_bodies("history"),
         **sql.function_bodies("keep_fences"),
-        **({} if is_distributed else {**sql.function_bodies("stamps"), **sql.function_bodies("profile_log")}),
+        **({} if is_distributed else _bodies_of_one_node()),
     }
+
+
+def _bodies_of_one_node() -> dict[str, str]:
+    return {name: body for entity in ("stamps", "profile_log", "queue") for name, body in sql.function_bodies(entity).items()}
 
 
 async def changed_functions(opened: Any, expected: Mapping[str, str]) -> list[str]:
