@@ -8,14 +8,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 from uuid import UUID
 
 from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import DataSource, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
-from derwin_db.deploy.sweep import sweep
 from derwin_db.deploy.targets import Urls, find_keys
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.isolation.keys import KeyRing  # noqa: TC001  # loaded all the same
@@ -25,12 +25,23 @@ from derwin_db.observe.events import Observer  # noqa: TC001  # loaded all the s
 from derwin_db.observe.progress import Progress
 from derwin_db.observe.slow_log import observers_of
 from derwin_db.repos.audit_artifacts import DeleteBlob
-from derwin_db.session import AdminSession, ImportSession, ProbeSession, ProjectSession, check_reason, parse_project
+from derwin_db.session import (
+    AdminSession,
+    ImportSession,
+    ProbeSession,
+    ProjectSession,
+    QueueSession,
+    check_reason,
+    parse_project,
+)
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.url import PasswordSource  # loaded all the same
 from derwin_db.translation.debug import show_causes
 from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
+from derwin_db.workers import sweep
+from derwin_db.workers.sweep import STALLED_AFTER, SweepResult, What
+from derwin_db.workers.worker import Work, Worker
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 
@@ -98,6 +109,7 @@ class Database:
         self._operator: ConnectionInfo | None = None
         self._owner: DataSource | None = None
         self._owner_login: ConnectionInfo | None = None
+        self._service_login: ConnectionInfo | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     # --- start and close ----------------------------------------------------------------------------------------------
@@ -185,6 +197,7 @@ class Database:
             await self._replica.choose()
         self._operator = urls.admin or urls.direct or urls.service
         self._owner_login = urls.direct or urls.service
+        self._service_login = urls.service
         await self._start_admin(server if self._operator is urls.service else None)
         self._app = open_pool(urls.service, self.settings, server, keys, self.observers, role=APP_ROLE)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
@@ -249,6 +262,56 @@ class Database:
         """
         return ImportSession(self.backend, Route(self._owner_pool), project_id, check_reason(reason))
 
+    def worker(
+        self,
+        name: str,
+        work: Work,
+        *,
+        at_once: int = 10,
+        at_once_per_project: int | None = None,
+        poll_seconds: float = 5.0,
+        stalled_seconds: float = STALLED_AFTER.total_seconds(),
+        grace_seconds: float = 30.0,
+    ) -> Worker:
+        """Return a worker that takes queued runs of all projects, and has `work(job)` do each in its project's own scope.
+
+        `await worker.run()` serves until SIGTERM; `async with worker:` for as long as the block runs. Up to `at_once` runs at a
+        time here, and `at_once_per_project` of one project in all workers that give the same number. What `work` returns, a
+        RunStats, is stored with the run; what it raises ends the run as FAILED, but for DatabaseUnavailable, which puts it back
+        into the queue. So does the want of a heartbeat for `stalled_seconds`, which is to be the same in all workers.
+
+        Order:
+            In turn from one project with queued runs to the next, a run a turn; of one project the oldest first.
+
+        Errors:
+            InvalidInput.
+
+        Cost:
+            A look over all projects is three round trips, whatever their number; a claim is a unit of work.
+        """
+        return Worker(
+            self,
+            name,
+            work,
+            at_once=at_once,
+            at_once_per_project=at_once_per_project,
+            poll_seconds=poll_seconds,
+            stalled_seconds=stalled_seconds,
+            grace_seconds=grace_seconds,
+        )
+
+    def queue(self) -> QueueSession:
+        """Return a unit of work without a project, which is told the ids of projects that have something to do. For workers."""
+        return QueueSession(self.backend, self._to_service)
+
+    async def listening_login(self) -> ConnectionInfo | None:
+        """Return the login over which the server's notifications arrive: no pooler in transaction mode may stand between."""
+        source = await self.app_pool(read_only=False)
+        if not source.preamble.is_pooled:
+            return self._service_login
+        direct = self._owner_login
+        return None if direct is None or direct.is_pooled or direct == self._service_login else direct
+
     def probe(self) -> ProbeSession:
         """Return a unit of work without a project, which only reads and sees no row of any. For health checks."""
         return ProbeSession(self.backend, self._to_service)
@@ -290,9 +353,38 @@ class Database:
         With `dry_run` nothing is removed: `remaining` says how many would be.
 
         Errors:
-            ConfigurationError where the admin door can't be opened.
+            ConfigurationError where the admin door can't be opened; what a project failed with, when all others had their turn.
         """
-        return await sweep(self, limit_per_unit=limit_per_unit, delete_blob=delete_blob, dry_run=dry_run, progress=progress)
+        result, errors = await sweep.prune(
+            self, limit_per_unit=limit_per_unit, delete_blob=delete_blob, dry_run=dry_run, progress=progress
+        )
+        if errors:
+            raise errors[0]
+        return result
+
+    async def sweep(
+        self,
+        *what: What,
+        stalled_after: timedelta = STALLED_AFTER,
+        limit_per_unit: int = 500,
+        delete_blob: DeleteBlob | None = None,
+        progress: Progress | None = None,
+    ) -> SweepResult:
+        """Sweep over all projects: `stalled` runs, expired `evidence`, `trust` scores; all of them where none is named.
+
+        Each project is visited in its own scope. One that fails keeps no other from its turn: it is logged, and counted.
+
+        Errors:
+            InvalidInput; ConfigurationError where `evidence` or `trust` need the admin door, and it can't be opened.
+        """
+        return await sweep.sweep(
+            self,
+            what or get_args(What),
+            stalled_after=stalled_after,
+            limit_per_unit=limit_per_unit,
+            delete_blob=delete_blob,
+            progress=progress,
+        )
 
     # --- where units of work take their connections -------------------------------------------------------------------
 

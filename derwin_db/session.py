@@ -12,7 +12,7 @@ from uuid import UUID
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.pool import DataSource
 from derwin_db.connection.replica import wait_for
-from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, ScopeError, SqlState
 from derwin_db.fields.scalars import NIL, SHORT_TEXT_LENGTH, is_slug, project_id_of
 from derwin_db.isolation.preamble import Preamble, TransactionMode
 from derwin_db.observe.events import Watch
@@ -373,6 +373,33 @@ class ProbeSession(UnitOfWork):
 
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         await preamble.for_nobody(connection)
+
+
+@final
+class QueueSession(UnitOfWork):
+    """One transaction without a project, which is told which projects have something to do: their ids, and nothing else.
+
+    What it asks takes a token of the seal's key, which is made here and travels as a parameter. For workers.
+    """
+
+    _expects_scope = False
+    __token = ""
+
+    async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
+        if preamble.seal is None:
+            raise ConfigurationError("Where the scope is plain the queue is asked through the admin door.")
+        self.__token = preamble.token_to_ask(connection)
+        await preamble.for_nobody(connection)
+
+    async def ask(self, statement: Statement[UUID], values: Mapping[str, Any]) -> list[UUID]:
+        """Run one of the statements that take a token, and return the ids."""
+        await self._connected()
+        return await self.fetch(statement, {**values, "token": self.__token})
+
+    def _fail(self, error: BaseException) -> NoReturn:
+        if sqlstate_of(error) == SqlState.SCOPE_ENDED:
+            self._move(State.LOST)  # the server's clock was set: what was seen of it is wrong
+        super()._fail(error)
 
 
 def _unreadable(statement: Statement[Any]) -> DerwinError:

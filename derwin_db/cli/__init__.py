@@ -39,6 +39,7 @@ COMMANDS = {
     "spend": "Sum up what was spent, by project, model, source or day.",
     "status": "Say which revision the database has, and what is pending.",
     "studio": "Show projects, tables, tickets and spending in the browser.",
+    "sweep": "Queue stalled runs again, prune evidence, compute trust scores, in all projects.",
     "trust": "Recompute trust scores.",
 }
 

@@ -110,7 +110,10 @@ def statements(own: Sequence[str] = (), *, is_sealed: bool) -> list[str]:
     """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms."""
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
-    prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in sorted(code.STAMPS)]
+    dropped = sorted(code.STAMPS | code.QUEUE)
+    prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in dropped]
+    prepared += ["DROP FUNCTION IF EXISTS public.derwin_waiting(text, uuid, integer, integer)"]
+    prepared += ["DROP FUNCTION IF EXISTS public.derwin_stalled(text, interval)", "DROP TABLE IF EXISTS derwin.open_runs"]
     prepared.append("ALTER TABLE derwin.restoring DROP CONSTRAINT IF EXISTS restoring_id_fkey")  # no local table may refer
     prepared += sql.read_current("plain_scope", table="projects", column="id")
     for table in (*sql.PROJECT_TABLES, *own):

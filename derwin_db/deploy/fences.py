@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from derwin_db import sql
 from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts, read_revision
-from derwin_db.isolation.catalog.grants import DEFINERS, grants
+from derwin_db.isolation.catalog.grants import CALLED, grants
 from derwin_db.isolation.catalog.policies import policies
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
@@ -52,7 +52,7 @@ async def remake_fences(connection: Connection) -> list[str]:
         home = await connection.fetchval(_VECTOR_SCHEMA)
         for statement in _grants(home):
             await connection.execute(statement)
-        for row in await connection.fetch(_CALLED, DEFINERS):
+        for row in await connection.fetch(_CALLED, CALLED):
             await connection.execute(f"GRANT EXECUTE ON FUNCTION {row['name']} TO {APP_ROLE}")
     return [*wrong, *missing]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from derwin_db.errors import ConfigurationError, ProjectNotFound
+from derwin_db.fields.scalars import NIL
 from derwin_db.isolation.keys import ServerSeal
 from derwin_db.isolation.seal import Kind
 
@@ -80,6 +81,12 @@ class Preamble:
         assert self.seal is not None
         pid, kind = (None, Kind.SCOPES_ANYWHERE) if self.is_pooled else (connection.get_server_pid(), Kind.SCOPES)
         return self.seal.token(kind, project_id, _server_time(connection), pid)
+
+    def token_to_ask(self, connection: "PooledConnection") -> str:
+        """Return the token by which this connection may ask over all projects which of them wait."""
+        assert self.seal is not None
+        pid, kind = (None, Kind.ASKS_ANYWHERE) if self.is_pooled else (connection.get_server_pid(), Kind.ASKS)
+        return self.seal.token(kind, NIL, _server_time(connection), pid)
 
     async def for_project(self, connection: "PooledConnection", project_id: UUID, begin: TransactionMode) -> None:
         """Open the transaction of one project. One round trip.

@@ -16,12 +16,17 @@ _MAC_DIGITS = 48
 
 
 class Kind(Enum):
-    """What a token is good for: to open a transaction, or as the scope of one statement; on one backend, or on any."""
+    """What a token is good for: to open a transaction, as the scope of one statement, or to ask over all projects which wait.
+
+    Each on one backend, or on any.
+    """
 
     OPENS = "1"
     OPENS_ANYWHERE = "2"
     SCOPES = "3"
     SCOPES_ANYWHERE = "4"
+    ASKS = "6"
+    ASKS_ANYWHERE = "7"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Seal:
             `made_at` in microseconds since 1970, by the server's clock.
 
         Shape:
-            As in `sql/scope_sealed`; its backend is named by the kinds that are good on one backend alone.
+            As in `sql/scope_sealed` and `sql/queue`; its backend is named by the kinds that are good on one backend alone.
         """
         body = f"{project_id}.{kind.value}{made_at:015x}"
         inner, outer = self._started

@@ -35,7 +35,7 @@ class RunTrigger(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """QUEUED -> RUNNING -> COMPLETED | FAILED; QUEUED | RUNNING -> CANCELLED; RUNNING -> QUEUED when it stalled."""
+    """QUEUED -> RUNNING -> COMPLETED | FAILED; QUEUED | RUNNING -> CANCELLED; RUNNING -> QUEUED: stalled, or given back."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"

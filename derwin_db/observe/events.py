@@ -52,6 +52,33 @@ class StatementEvent:
     sqlstate: str | None
 
 
+RunStep = Literal["claimed", "completed", "failed", "given back", "lost", "requeued"]
+"""What became of a run: `lost` is a claim that its worker could not keep, `requeued` what stalled runs of others are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something that a worker did with a run; `requeued` is about `count` runs of the project, whoever had claimed them."""
+
+    step: RunStep
+    worker: str | None
+    project_id: UUID
+    run_id: UUID | None
+    seconds: float | None
+    """How long it had waited when it was claimed; how long it was being done when it ended."""
+    count: int = 1
+
+    def as_extra(self) -> dict[str, Any]:
+        """Return the attributes of a log record."""
+        return {
+            "step": self.step,
+            "worker": self.worker,
+            "project_id": str(self.project_id),
+            "run_id": None if self.run_id is None else str(self.run_id),
+            "seconds": self.seconds,
+        }
+
+
 class UnitObserver:
     """Is told what happens in one unit of work. The methods of this base do nothing."""
 
@@ -74,6 +101,15 @@ class Observer:
 
     def timed_out(self, server: Endpoint) -> None:
         """A pool had no connection in time."""
+
+    def worked(self, event: RunEvent) -> None:
+        """A worker has claimed, ended or lost a run, or a sweep has put stalled ones back."""
+
+
+def tell(observers: Sequence[Observer], event: RunEvent) -> None:
+    """Tell all of them."""
+    for observer in observers:
+        _tell(observer.worked, event)
 
 
 class Watch:

@@ -26,7 +26,7 @@ from opentelemetry.trace import TracerProvider
 
 from derwin_db import __version__
 from derwin_db.database import Database
-from derwin_db.observe.events import Endpoint, Observer, PoolTime, UnitObserver
+from derwin_db.observe.events import Endpoint, Observer, PoolTime, RunEvent, UnitObserver
 from derwin_db.otel.attributes import SCHEMA, SCOPE
 from derwin_db.otel.instruments import instruments_of
 from derwin_db.otel.spans import UnitSpans
@@ -71,3 +71,6 @@ class _Telemetry(Observer):
 
     def timed_out(self, server: Endpoint) -> None:
         self.instruments.timed_out(server)
+
+    def worked(self, event: RunEvent) -> None:
+        self.instruments.worked(event)

@@ -1,4 +1,4 @@
-"""Metrics: durations of statements, and what goes on in the connection pools."""
+"""Metrics: durations of statements, what goes on in the connection pools, and what workers do."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
 
 from derwin_db import __version__
-from derwin_db.observe.events import Endpoint, PoolTime
+from derwin_db.observe.events import Endpoint, PoolTime, RunEvent
 from derwin_db.otel.attributes import SCHEMA, SCOPE, of_pool
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Seconds. Source: the conventions' advice for db.client.operation.duration."""
+
+_RUN_BUCKETS = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+"""Seconds that runs wait, and take."""
 
 
 class Instruments:
@@ -38,6 +41,11 @@ class Instruments:
         self._timeouts = meter.create_counter(
             "db.client.connection.timeouts", "{timeout}", "Times that no connection was to be had in time."
         )
+        of_runs = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_RUN_BUCKETS)
+        self._waits = of_runs("derwin.run.queue_time", description="The time between enqueuing a run and its claim.")
+        self._runs = of_runs("derwin.run.duration", description="The time that a worker took over a run, by how it ended.")
+        self._requeued = meter.create_counter("derwin.run.requeued", "{run}", "Stalled runs that were put back into the queue.")
+        self._running = meter.create_up_down_counter("derwin.run.running", "{run}", "Runs that workers are doing now.")
         level = meter.create_observable_up_down_counter
         level("db.client.connection.count", [self._counts], "{connection}", "Connections, by their state.")
         level("db.client.connection.max", [self._most], "{connection}", "Connections that the pool may have.")
@@ -50,6 +58,20 @@ class Instruments:
     def timed_out(self, server: Endpoint) -> None:
         """Count a caller that got no connection."""
         self._timeouts.add(1, of_pool(server))
+
+    def worked(self, event: RunEvent) -> None:
+        """Record what a worker did."""
+        if event.step == "requeued":
+            self._requeued.add(event.count)
+            return
+        worker = {"derwin.worker.name": event.worker or ""}
+        self._running.add(1 if event.step == "claimed" else -1, worker)
+        if event.seconds is None:
+            return
+        if event.step == "claimed":
+            self._waits.record(event.seconds, worker)
+        else:
+            self._runs.record(event.seconds, {**worker, "derwin.run.outcome": event.step})
 
     def _counts(self, _: CallbackOptions) -> Iterable[Observation]:
         for state in ("idle", "used"):

@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import cache
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, ProjectNotFound, RetentionLocked
-from derwin_db.fields.scalars import LongText, ShortText, Timestamp, Window, new_id
+from derwin_db.fields.scalars import Count, LongText, ShortText, Timestamp, Window, new_id
 from derwin_db.filters import Filter
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import ProjectMode
@@ -35,6 +35,9 @@ _ID = param("id", _RUNS.c.id)
 _SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
 _LONG: TypeAdapter[str] = TypeAdapter(LongText)
 _WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
+_LIMIT: TypeAdapter[int] = TypeAdapter(Annotated[Count, Field(ge=1)])
+
+_UNCLAIMED = {"claimed_by": None, "heartbeat_at": None, "started_at": None}
 
 
 class QARunFilters(TimeFilters, total=False):
@@ -54,7 +57,10 @@ QARunOrder = Literal["-created_at", "created_at"]
 
 
 class QARuns(WritableRepository[QARun]):
-    """The queue: QUEUED -> RUNNING -> COMPLETED | FAILED, CANCELLED from either of the first two."""
+    """The queue: QUEUED -> RUNNING -> COMPLETED | FAILED, CANCELLED from either of the first two.
+
+    RUNNING -> QUEUED where it stalls, or its worker gives it back. Workers over all projects: `Database.worker`.
+    """
 
     model = QARun
     create_model: ClassVar[type[QARunCreate]] = QARunCreate
@@ -101,16 +107,25 @@ class QARuns(WritableRepository[QARun]):
             raise ProjectNotFound
         return rows[0]
 
-    async def claim(self, session: ProjectSession, worker: str) -> QARun | None:
+    async def claim(self, session: ProjectSession, worker: str, *, at_most: int | None = None) -> QARun | None:
         """Take the oldest queued run, in the project's present mode, or return None. A run has one owner.
 
+        With `at_most`, None too where so many runs of the project are running already, or where another is about to claim one:
+        all who give the same number share one limit.
+
         Locks:
-            The run's row; runs that others are claiming are skipped.
+            The run's row; runs that others are claiming are skipped. With `at_most` the project's row first, if it is
+            free.
 
         Cost:
-            One statement, through the status index.
+            One statement, through the status index; with `at_most` two.
         """
-        rows = await project_session(session).fetch(_claim_statement(), {"worker": checked(_SHORT, worker, "worker")})
+        session, values = project_session(session), {"worker": checked(_SHORT, worker, "worker")}
+        if at_most is not None:
+            values["at_most"] = checked(_LIMIT, at_most, "at_most")
+            if not await session.fetch(_turn_statement(), {}):
+                return None
+        rows = await session.fetch(_claim_statement(is_limited=at_most is not None), values)
         return rows[0] if rows else None
 
     async def heartbeat(self, session: ProjectSession, id: UUID, *, worker: str) -> QARun:
@@ -138,6 +153,14 @@ class QARuns(WritableRepository[QARun]):
             NotFound, Conflict for another's claim, IllegalTransition.
         """
         return await self._of_worker(session, "fail", id, worker, {"error": checked(_LONG, error, "error")})
+
+    async def give_back(self, session: ProjectSession, id: UUID, *, worker: str) -> QARun:
+        """Put the run back into the queue, in its old place: its worker ends before the run does.
+
+        Errors:
+            NotFound, Conflict for another's claim, IllegalTransition.
+        """
+        return await self._of_worker(session, "give_back", id, worker, {})
 
     async def cancel(self, session: ProjectSession, id: UUID) -> QARun:
         """End a run that is queued or running.
@@ -217,7 +240,14 @@ def _enqueue_statement() -> Statement[QARun]:
 
 
 @cache
-def _claim_statement() -> Statement[QARun]:
+def _turn_statement() -> Statement[UUID]:
+    """Lock the project's row, for one claim at a time. Who has it keeps nobody waiting."""
+    query = scoped(Project, _PROJECTS.c.id).with_for_update(key_share=True, skip_locked=True)
+    return scalars("qa_runs.claim", query)
+
+
+@cache
+def _claim_statement(*, is_limited: bool) -> Statement[QARun]:
     oldest = (
         scoped(QARun, _RUNS.c.id)
         .where(_RUNS.c.status == RunStatus.QUEUED)
@@ -227,9 +257,13 @@ def _claim_statement() -> Statement[QARun]:
         .correlate(None)
         .scalar_subquery()
     )
+    conditions = [_RUNS.c.id == oldest, scope_of(_PROJECTS)]
+    if is_limited:
+        running = scoped(QARun, sa.func.count()).where(_RUNS.c.status == RunStatus.RUNNING).correlate(None).scalar_subquery()
+        conditions.append(running < sa.bindparam("at_most", type_=sa.Integer()))
     query = (
         scoped_update(QARun)
-        .where(_RUNS.c.id == oldest, scope_of(_PROJECTS))
+        .where(*conditions)
         .values(
             status=RunStatus.RUNNING,
             mode=_PROJECTS.c.mode,
@@ -250,6 +284,7 @@ def _of_worker_statement(verb: str) -> Statement[QARun]:
             "finished_at": sa.func.now(),
             "stats": sa.bindparam("stats", type_=_RUNS.c.stats.type),
         },
+        "give_back": {"status": RunStatus.QUEUED, **_UNCLAIMED},
         "fail": {"status": RunStatus.FAILED, "finished_at": sa.func.now(), "error": param("error", _RUNS.c.error)},
     }
     is_owned = sa.and_(_RUNS.c.status == RunStatus.RUNNING, _RUNS.c.claimed_by == param("worker", _RUNS.c.claimed_by))
@@ -269,7 +304,7 @@ def _cancel_statement() -> Statement[QARun]:
 def _requeue_statement() -> Statement[None]:
     is_stalled = _RUNS.c.heartbeat_at < ago(sa.bindparam("older_than", type_=sa.Interval()))
     query = scoped_update(QARun).where(_RUNS.c.status == RunStatus.RUNNING, is_stalled)
-    query = query.values(status=RunStatus.QUEUED, claimed_by=None, heartbeat_at=None, started_at=None)
+    query = query.values(status=RunStatus.QUEUED, **_UNCLAIMED)
     return command("qa_runs.requeue_stalled", query)
 
 

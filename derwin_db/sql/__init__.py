@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "b5d27f1ce934"
+HEAD_REVISION = "a6d18e52c0f7"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -57,6 +57,7 @@ CURRENT = {
     "profile_log": "profile_log.v1",
     "projects_policies_plain": "projects_policies_plain.v2",
     "projects_policies_sealed": "projects_policies_sealed.v1",
+    "queue": "queue.v1",
     "retention": "retention.v1",
     "revoke_public": "revoke_public.v1",
     "revoke_temporary": "revoke_temporary.v1",

@@ -14,7 +14,8 @@ import derwin_db
 from derwin_db import repos
 
 LISTED = ("derwin_db", "derwin_db.models", "derwin_db.fastapi", "derwin_db.testing", "derwin_db.otel", "derwin_db.settings",
-          "derwin_db.migrations", "derwin_db.embedded", "derwin_db.filters", "derwin_db.tables")  # fmt: skip
+          "derwin_db.migrations", "derwin_db.embedded", "derwin_db.filters", "derwin_db.tables",
+          "derwin_db.workers")  # fmt: skip
 """Modules whose `__all__` says what is public."""
 
 DEFINING = ("derwin_db.database", "derwin_db.session", "derwin_db.paging", "derwin_db.errors")

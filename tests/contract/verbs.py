@@ -218,6 +218,8 @@ PROJECT_CALLS = (
     Call("qa_runs.enqueue", 1, lambda s, _: repos.qa_runs.enqueue(s, a_run())),
     Call("qa_runs.claim", 1, lambda s, _: repos.qa_runs.claim(s, "w"), run_of),
     Call("qa_runs.claim", 1, lambda s, _: repos.qa_runs.claim(s, "w"), case="empty"),
+    Call("qa_runs.claim", 2, lambda s, _: repos.qa_runs.claim(s, "w", at_most=2), run_of, case="limited"),
+    Call("qa_runs.give_back", 1, lambda s, run: repos.qa_runs.give_back(s, run.id, worker="w"), claimed),
     Call("qa_runs.heartbeat", 1, lambda s, run: repos.qa_runs.heartbeat(s, run.id, worker="w"), claimed),
     Call("qa_runs.complete", 1, lambda s, run: repos.qa_runs.complete(s, run.id, RunStats(), worker="w"), claimed),
     Call("qa_runs.fail", 1, lambda s, run: repos.qa_runs.fail(s, run.id, "no", worker="w"), claimed),

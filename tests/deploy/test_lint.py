@@ -123,6 +123,7 @@ class TestRevisions:
             "a7d20c5e91f4": "start_key_rotation",
             "a6e0f4b82d15": "derwin_signs",
             "b5d27f1ce934": "derwin_check_status",
+            "a6d18e52c0f7": "CREATE TABLE derwin.open_runs",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

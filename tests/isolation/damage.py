@@ -173,7 +173,13 @@ def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
         yield Damage(f"{whom} may create schemas", (f"GRANT CREATE ON DATABASE {{database}} TO {whom}",), "outer-grants")
         yield Damage(f"{whom} may use the schema of the key", (f"GRANT USAGE ON SCHEMA derwin TO {whom}",), "outer-grants")
         yield Damage(f"{whom} may read the key", (f"GRANT SELECT ON derwin.scope_key TO {whom}",), "seal-grants")
+        yield Damage(f"{whom} may read the queue", (f"GRANT SELECT ON derwin.open_runs TO {whom}",), "seal-grants")
     for whom in ("PUBLIC", "derwin_admin", "{service}"):
+        yield Damage(
+            f"{whom} may ask which projects wait",
+            (f"GRANT EXECUTE ON FUNCTION public.derwin_waiting(text, uuid, integer, integer) TO {whom}",),
+            "seal-grants",
+        )
         yield Damage(
             f"{whom} may open scopes", (f"GRANT EXECUTE ON FUNCTION public.derwin_open(text) TO {whom}",), "seal-grants"
         )
@@ -200,6 +206,7 @@ def code_damage() -> Iterator[Damage]:
         "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp",
     )
     trigger = "LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN OLD; END $$"
+    noting = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN NULL; END $$"
     told = (
         f"{replace}.derwin_scope() RETURNS uuid {seal} AS "
         "$$ BEGIN RETURN left(current_setting('derwin.project_id'), 36); END $$"
@@ -220,6 +227,15 @@ def code_damage() -> Iterator[Damage]:
               "check_profile_log")  # fmt: skip
     for name in (f"derwin_{guard}" for guard in guards):
         yield Damage(f"{name}() lets everything pass", (f"{replace}.{name}() RETURNS trigger {trigger}",), "functions")
+    told = f"{replace}.derwin_check_asker(token text) RETURNS void LANGUAGE plpgsql STABLE PARALLEL RESTRICTED"
+    lets = f"{told} SET search_path = pg_catalog, pg_temp AS $$ BEGIN END $$"
+    yield Damage("derwin_check_asker() lets everybody ask", (lets,), "functions")
+    for name in ("derwin_waiting(text, uuid, integer, integer)", "derwin_stalled(text, interval)", "derwin_note_open_run()"):
+        reset = f"ALTER FUNCTION public.{name} SET search_path = public"
+        yield Damage(f"{name} looks names up in public", (reset,), "functions")
+    yield Damage(
+        "derwin_note_open_run() notes nothing", (f"{replace}.derwin_note_open_run() RETURNS trigger {noting}",), "functions"
+    )
     definer = (
         "CREATE FUNCTION public.spy() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.qa_tickets'"
     )

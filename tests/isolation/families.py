@@ -31,5 +31,6 @@ FAMILIES = {
     28: "evidence, logs and ledger by hand",
     29: "values at and beyond the ends of their types",
     30: "stores and signals that the whole server shares",
+    31: "the queue over all projects",
 }
 """The attacks of docs/isolation.md. The catalog (23) and fences that fall (24) are checks of `doctor`, tried in mutations."""

@@ -27,6 +27,7 @@ from derwin_db.repos.conditions import Condition
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
 from derwin_db.unit import lent, sqlalchemy_session, transaction
+from derwin_db.workers import Job
 from tests.isolation.admin_door import admin_scripts
 from tests.isolation.arena import Arena, Ground, open_arena
 from tests.isolation.callers import inputs
@@ -153,6 +154,21 @@ def _lenient_inputs() -> Any:
     return stack
 
 
+async def _showing_ask(self: Any, statement: Any, values: Any) -> Any:
+    """Ask with the token in the statement's text, where pg_stat_activity shows it."""
+    await self._connected()
+    sql = statement.sql.replace("$1", f"'{self._QueueSession__token}'", 1)
+    numbers = {f"${number}": f"${number - 1}" for number in range(2, 9)}
+    for old, new in numbers.items():
+        sql = sql.replace(old, new)
+    arguments = statement.arguments({**values, "token": ""})[1:]
+    return [row[0] for row in await self._driver("fetch", sql, *arguments)]
+
+
+def _named_by_its_row() -> Any:
+    return patched(Job, project_id=property(lambda job: job.run.project_id))
+
+
 UNIT, LENT = transaction.Transaction, lent.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
@@ -187,6 +203,10 @@ MUTATIONS = (
     Mutation("sessions roll back by hand", lambda: patched(SQL, rollback=Session.rollback), ("2. ",)),
     Mutation("errors repeat what was asked for", lambda: patched(base.Repository, get=_telling_get), ("3. ",)),
     Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _: None), ("24. the guard",)),
+    Mutation(
+        "a worker shows its token", lambda: patched(session.QueueSession, ask=_showing_ask), ("31. the token of a worker",)
+    ),
+    Mutation("a job believes its row", _named_by_its_row, ("31. a job whose row",)),
     Mutation("the admin door is not logged", lambda: patched(session, admin_log=SILENT), ("10. admin door",)),
 )
 

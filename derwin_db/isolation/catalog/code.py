@@ -23,6 +23,8 @@ STAMPS = {
 
 STATE_MACHINES = ("qa_fix_attempts", "qa_runs", "qa_tickets")
 """Tables whose status changes along a state machine."""
+QUEUE = {("qa_runs", "derwin_note_open_run")}
+"""What keeps the queue over all projects. Not on a distributed server: it writes to a table of one node."""
 
 
 def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
@@ -32,7 +34,7 @@ def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
     found |= {(table, "derwin_search_row") for table in sql.DERIVED_COLUMNS}
     found |= {(table, "derwin_check_status") for table in STATE_MACHINES}
     found |= {("audit_artifacts", "derwin_keep_evidence_row"), ("audit_artifacts", "derwin_keep_evidence_truncate")}
-    return found if is_distributed else found | STAMPS
+    return found if is_distributed else found | STAMPS | QUEUE
 
 
 async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
@@ -85,8 +87,12 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
         **sql.function_bodies("history"),
         **sql.function_bodies("statuses"),
         **sql.function_bodies("keep_fences"),
-        **({} if is_distributed else {**sql.function_bodies("stamps"), **sql.function_bodies("profile_log")}),
+        **({} if is_distributed else _bodies_of_one_node()),
     }
+
+
+def _bodies_of_one_node() -> dict[str, str]:
+    return {name: body for entity in ("stamps", "profile_log", "queue") for name, body in sql.function_bodies(entity).items()}
 
 
 async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Mapping[str, str] | None = None) -> list[str]:

@@ -11,8 +11,14 @@ from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 SEAL = ("derwin_open", "derwin_scope")
 """The functions of the seal: SECURITY DEFINER, because they read the key."""
 
-DEFINERS = (*SEAL, "derwin_is_restoring")
-"""All functions of this package that run as their owner: they read what is closed to sessions."""
+CALLED = (*SEAL, "derwin_is_restoring", "derwin_stalled", "derwin_waiting")
+"""Functions of this package that run as their owner, and that units of work call."""
+
+DEFINERS = (*CALLED, "derwin_note_open_run")
+"""All functions of this package that run as their owner: they read or write what is closed to sessions."""
+
+_CLOSED = ("derwin_check_asker",)
+"""What only these functions call."""
 
 Grant = tuple[str, str, str, str]
 """Table, column (empty for the whole table), role, privilege."""
@@ -90,7 +96,7 @@ async def outer_grants(opened: Any, login: str) -> list[str]:
 
 
 async def function_grants(opened: Any) -> list[str]:
-    """Return who, beside derwin_app and the owner, may call the functions of the seal, and who may read its key."""
+    """Return who, beside derwin_app and the owner, may call functions that run as the owner, and read the key or the queue."""
     rows = await opened.fetch(
         """
         SELECT coalesce(r.rolname, 'PUBLIC') AS grantee, p.proname || '()' AS what FROM pg_proc p
@@ -101,9 +107,9 @@ async def function_grants(opened: Any) -> list[str]:
         LEFT JOIN pg_roles r ON r.oid = a.grantee
         WHERE t.relnamespace = to_regnamespace('derwin') AND a.grantee <> t.relowner
         """,
-        DEFINERS,
+        (*DEFINERS, *_CLOSED),
     )
-    allowed = {(APP_ROLE, f"{name}()") for name in DEFINERS}
+    allowed = {(APP_ROLE, f"{name}()") for name in CALLED}
     allowed |= {(ADMIN_ROLE, "derwin.scope_key"), (ADMIN_ROLE, "derwin.restoring")}
     present = {(row["grantee"], row["what"]) for row in rows}
     return [f"{what} to {grantee}" for grantee, what in sorted(present - allowed)]

@@ -1,0 +1,409 @@
+"""A worker over all projects: whose runs it takes and when, and how each of them ends."""
+
+import asyncio
+import os
+import signal
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.errors import DatabaseUnavailable, InvalidInput, NotFound, OutcomeUnknown, ScopeError
+from derwin_db.models import RunStats, RunStatus
+from derwin_db.repos.qa_runs import QARuns
+from derwin_db.workers import Job
+from tests.repos.rows import a_ticket
+from tests.workers.conftest import DONE, Done, Projects, enqueue, run_of, statuses, until
+
+NEVER: dict[str, Any] = {"poll_seconds": 1000.0}
+"""What is taken is taken because a commit said so, or because a run ended."""
+
+
+class TestTakes:
+    async def test_what_is_queued_in_all_projects(self, db: Database, projects: Projects, done: Done) -> None:
+        ids = await projects(3)
+        for project in ids:
+            await enqueue(db, project, 2)
+        async with db.worker("w", done):
+            await done.until(6)
+        assert [await statuses(db, project) for project in ids] == [[RunStatus.COMPLETED] * 2] * 3
+        assert [(await run_of(db, job.project_id, job.run.id)).stats for job in done.jobs] == [DONE] * 6
+
+    async def test_at_once_what_is_committed_elsewhere(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        async with db.worker("w", done, **NEVER):
+            for number in range(1, 4):
+                await enqueue(db, project)
+                await done.until(number)
+
+    async def test_a_run_a_turn_from_one_project_to_the_next(self, db: Database, projects: Projects, done: Done) -> None:
+        ids = await projects(4)
+        for project, number in zip(ids, (9, 1, 2, 3), strict=True):
+            await enqueue(db, project, number)
+        async with db.worker("w", done, at_once=1):
+            await done.until(15)
+        first = ids.index(done.projects[0])
+        circle = ids[first:] + ids[:first]
+        assert done.projects[:4] == circle, "each project that waits has its turn before one has a second"
+        assert [project for project in done.projects[4:] if project != ids[0]] != []
+        rest = {project: done.projects[4:].count(project) for project in ids}
+        assert rest == dict(zip(ids, (8, 0, 1, 2), strict=True))
+        assert set(done.projects[4:7]) == {ids[0], ids[2], ids[3]}
+
+    async def test_the_oldest_of_a_project_first(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        ids = await enqueue(db, project, 5)
+        async with db.worker("w", done, at_once=1):
+            await done.until(5)
+        assert [job.run.id for job in done.jobs] == ids
+
+    async def test_no_more_at_once_than_it_may(self, db: Database, projects: Projects, done: Done) -> None:
+        done.may_end.clear()
+        for project in await projects(2):
+            await enqueue(db, project, 4)
+        async with db.worker("w", done, at_once=3, **NEVER) as worker:
+            await done.until(3)
+            assert worker.running == 3
+            await enqueue(db, done.projects[0])
+            assert len(done.jobs) == 3
+            done.may_end.set()
+            await done.until(9)
+
+    async def test_no_more_of_a_project_than_all_workers_may(self, db: Database, projects: Projects, done: Done) -> None:
+        one, other = await projects(2)
+        await enqueue(db, one, 6)
+        await enqueue(db, other, 1)
+        done.may_end.clear()
+        limits: dict[str, Any] = {"at_once_per_project": 2, "poll_seconds": 0.1}
+        async with db.worker("a", done, **limits), db.worker("b", done, **limits), db.worker("c", done, **limits):
+            await done.until(3)
+            for _ in range(20):  # looks, that find no more
+                await asyncio.sleep(0.01)
+            assert sorted(done.projects) == sorted([one, one, other])
+            done.may_end.set()
+            await done.until(7)
+
+    async def test_nothing_of_a_project_whose_row_somebody_has_locked_and_all_of_others(
+        self, db: Database, projects: Projects, done: Done
+    ) -> None:
+        one, other = await projects(2)
+        await enqueue(db, one)
+        await enqueue(db, other, 3)
+        async with db.project(one) as session:
+            await session.sql.execute(sa.text("SELECT FROM public.projects FOR NO KEY UPDATE"))
+            async with db.worker("w", done, at_once_per_project=5, **NEVER):
+                await done.until(3)
+        assert set(done.projects) == {other}
+        assert await statuses(db, one) == [RunStatus.QUEUED]
+
+    async def test_a_run_that_was_cancelled_never(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        first, second = await enqueue(db, project, 2)
+        async with db.project(project) as session:
+            await repos.qa_runs.cancel(session, first)
+        async with db.worker("w", done):
+            await done.until(1)
+        assert [job.run.id for job in done.jobs] == [second]
+
+
+class TestScope:
+    async def test_a_job_sees_its_own_project_alone(self, db: Database, projects: Projects) -> None:
+        ids = await projects(2)
+        tickets = {}
+        for project in ids:
+            async with db.project(project) as session:
+                tickets[project] = (await repos.qa_tickets.create(session, a_ticket())).id
+            await enqueue(db, project)
+        seen: dict[UUID, Any] = {}
+
+        async def look(job: Job) -> None:
+            async with job.project(read_only=True) as session:
+                rows = (await session.sql.execute(sa.text("SELECT project_id, id FROM public.qa_tickets"))).all()
+                foreign = next(id for project, id in tickets.items() if project != job.project_id)
+                with pytest.raises(NotFound):
+                    await repos.qa_tickets.get(session, foreign)
+            seen[job.project_id] = [tuple(row) for row in rows]
+
+        async with db.worker("w", look):
+            await until(lambda: _has(seen, 2))
+        assert seen == {project: [(project, id)] for project, id in tickets.items()}
+
+    async def test_what_it_asks_over_all_projects_is_told_ids_alone(self, db: Database, projects: Projects) -> None:
+        one, other, _idle = await projects(3)
+        await enqueue(db, one, 3)
+        await enqueue(db, other)
+        async with db.queue() as session:
+            from derwin_db.workers.queue import _waiting_statement
+
+            rows = await session.ask(_waiting_statement(), {"last": UUID(int=0), "most": 10, "at_once": None})
+            assert rows == [one, other]
+            with pytest.raises(ScopeError):
+                await repos.qa_runs.list(session)  # type: ignore[arg-type]
+
+
+async def _has(seen: dict[UUID, Any], number: int) -> bool:
+    return len(seen) >= number
+
+
+class TestEnds:
+    async def test_completed_with_what_is_stored_of_it(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+
+        async def work(job: Job) -> None:
+            async with job.project() as session:
+                await repos.qa_tickets.create(session, a_ticket(run_id=job.run.id))
+
+        async with db.worker("w", work):
+            await until(lambda: _ended(db, project, run))
+        row = await run_of(db, project, run)
+        assert (row.status, row.stats) == (RunStatus.COMPLETED, RunStats(tickets=1))
+
+    async def test_completed_in_the_transaction_of_its_results(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+
+        async def work(job: Job) -> None:
+            async with job.project() as session:
+                await repos.qa_tickets.create(session, a_ticket(run_id=job.run.id))
+                await job.complete(session, DONE)
+
+        async with db.worker("w", work):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).stats == DONE
+
+    async def test_failed_with_what_was_raised(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+
+        async def work(_job: Job) -> None:
+            raise LookupError("no browser\0 \ud800")
+
+        async with db.worker("w", work):
+            await until(lambda: _ended(db, project, run))
+        row = await run_of(db, project, run)
+        assert (row.status, row.error) == (RunStatus.FAILED, "LookupError: no browser\\0 \\ud800")
+
+    async def test_failed_where_it_returns_something_else(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+
+        async def work(_job: Job) -> Any:
+            return {"signals": 1}
+
+        async with db.worker("w", work):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.FAILED
+
+    async def test_queued_again_where_the_database_was_away(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        attempts = []
+
+        async def work(job: Job) -> RunStats:
+            attempts.append(job.claim)
+            if len(attempts) < 3:
+                raise DatabaseUnavailable
+            return DONE
+
+        async with db.worker("w", work, **NEVER):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert len(set(attempts)) == 3, "each claim has a name of its own"
+
+    async def test_an_end_whose_answer_was_lost_is_found_out(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        complete, calls = QARuns.complete, []
+
+        async def unsure(self: Any, session: Any, id: Any, stats: Any, *, worker: str) -> Any:
+            row = await complete(self, session, id, stats, worker=worker)
+            calls.append(id)
+            if len(calls) == 1:
+                session.after_commit(_lose_the_answer)
+            return row
+
+        monkeypatch.setattr(QARuns, "complete", unsure)
+        async with db.worker("w", done):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+
+    async def test_its_job_ends_when_the_run_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        async with db.worker("w", done, stalled_seconds=1.2) as worker:
+            await done.until(1)
+            async with db.project(project) as session:
+                await repos.qa_runs.cancel(session, run)
+            await until(lambda: _is_idle(worker))
+        assert (await run_of(db, project, run)).status is RunStatus.CANCELLED
+
+
+def _lose_the_answer() -> None:
+    raise OutcomeUnknown
+
+
+async def _is_idle(worker: Any) -> bool:
+    return worker.running == 0
+
+
+async def _ended(db: Database, project: UUID, run: UUID) -> bool:
+    return (await run_of(db, project, run)).finished_at is not None
+
+
+class TestClaims:
+    async def test_are_kept_while_they_are_being_done(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        async with db.worker("w", done, stalled_seconds=0.6, poll_seconds=0.1):
+            await done.until(1)
+            first = (await run_of(db, project, run)).heartbeat_at
+
+            async def has_beaten_for_long() -> bool:
+                now = (await run_of(db, project, run)).heartbeat_at
+                assert now is not None
+                assert first is not None
+                return now - first > timedelta(seconds=1.2)  # twice what a run without heartbeats has
+
+            await until(has_beaten_for_long)
+            assert len(done.jobs) == 1
+            done.may_end.set()
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+
+    async def test_of_workers_that_are_gone_are_taken_by_others(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        async with db.project(project) as session:
+            assert await repos.qa_runs.claim(session, "gone") is not None
+            await session.sql.execute(sa.text("UPDATE public.qa_runs SET heartbeat_at = now() - interval '2 minutes'"))
+        async with db.worker("w", done, **NEVER):
+            await done.until(1)
+        row = await run_of(db, project, run)
+        assert (row.status, str(row.claimed_by).partition("/")[0]) == (RunStatus.COMPLETED, "w")
+
+    async def test_that_are_lost_end_their_job_and_change_nothing(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        async with db.worker("w", done, stalled_seconds=1.2) as worker:
+            await done.until(1)
+            async with db.project(project) as session:  # as if it had been away for long, and another had the run
+                await session.sql.execute(sa.text("UPDATE public.qa_runs SET claimed_by = 'other'"))
+            await until(lambda: _is_idle(worker))
+        row = await run_of(db, project, run)
+        assert (row.status, row.claimed_by) == (RunStatus.RUNNING, "other")
+
+    async def test_end_before_another_can_have_the_run(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No heartbeat gets through: the job is over before the run counts as stalled."""
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+
+        async def away(*_: Any, **__: Any) -> Any:
+            raise DatabaseUnavailable
+
+        monkeypatch.setattr(QARuns, "heartbeat", away)
+        loop = asyncio.get_running_loop()
+        async with db.worker("w", done, stalled_seconds=3.0) as worker:
+            await done.until(1)
+            begun = loop.time()
+            await until(lambda: _is_idle(worker))
+            assert loop.time() - begun < 3.0
+            assert await statuses(db, project) == [RunStatus.RUNNING]
+
+
+class TestStops:
+    async def test_at_a_signal_and_lets_its_runs_end(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        worker = db.worker("w", done)
+        serving = asyncio.create_task(worker.run())
+        await done.until(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await done.jobs[0].stopping.wait()
+        await enqueue(db, project)
+        done.may_end.set()
+        await serving
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert await statuses(db, project) == [RunStatus.COMPLETED, RunStatus.QUEUED]
+
+    async def test_and_gives_back_what_does_not_end_in_time(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        async with db.worker("w", done, grace_seconds=0.05):
+            await done.until(1)
+        row = await run_of(db, project, run)
+        assert (row.status, row.claimed_by, row.started_at, row.heartbeat_at) == (RunStatus.QUEUED, None, None, None)
+
+    async def test_at_once_when_it_is_told_again(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+        worker = db.worker("w", done, grace_seconds=1000)
+        serving = asyncio.create_task(worker.run())
+        await done.until(1)
+        worker.stop()
+        worker.stop()
+        async with asyncio.timeout(10):
+            await serving
+        assert await statuses(db, project) == [RunStatus.QUEUED]
+
+    async def test_when_its_task_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+        serving = asyncio.create_task(db.worker("w", done).run())
+        await done.until(1)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert await statuses(db, project) == [RunStatus.QUEUED]
+
+    async def test_and_leaves_no_connection_behind(self, db: Database, projects: Projects, done: Done) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        async with db.worker("w", done):
+            await done.until(1)
+        assert db.connections_in_use() == 0
+        listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+
+        async def is_gone() -> bool:
+            async with db.admin(reason="a look") as admin:
+                return (await admin.sql.execute(sa.text(listening))).scalar_one() == 0
+
+        await until(is_gone)
+
+    async def test_is_used_once(self, db: Database, done: Done) -> None:
+        worker = db.worker("w", done)
+        async with worker:
+            pass
+        with pytest.raises(ScopeError):
+            await worker.run()
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        "given",
+        [{"at_once": 0}, {"at_once": True}, {"at_once": 1.5}, {"at_once_per_project": 0}, {"poll_seconds": 0},
+         {"stalled_seconds": -1}, {"grace_seconds": float("nan")}, {"grace_seconds": "5"}],
+    )  # fmt: skip
+    def test_that_can_not_be_are_refused(self, done: Done, given: dict[str, Any]) -> None:
+        with pytest.raises(InvalidInput, match=next(iter(given))):
+            Database("postgresql://nobody@localhost/nothing").worker("w", done, **given)
+
+    @pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 401, None])
+    def test_a_name_says_whose_claims_they_are(self, done: Done, name: Any) -> None:
+        with pytest.raises(InvalidInput, match="name"):
+            Database("postgresql://nobody@localhost/nothing").worker(name, done)
