@@ -14,7 +14,7 @@ from derwin_db.isolation.catalog.logins import Login, probe_login
 from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.catalog.statistics import value_statistics
-from derwin_db.isolation.catalog.stores import large_objects, open_stores
+from derwin_db.isolation.catalog.stores import SIGNALS, STORES, is_closable, large_objects, open_functions
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
@@ -54,6 +54,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         *(await _check_statistics(opened) if not facts.is_distributed else ()),
         await _check_dropping(opened),
         await _check_stores(opened, login),
+        await _check_signals(opened, login, facts),
     ]
 
 
@@ -71,19 +72,31 @@ async def _check_statistics(opened: Any) -> list[Check]:
 
 async def _check_dropping(opened: Any) -> Check:
     state = await opened.fetchval("SELECT evtenabled::text FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'")
-    wrong = [] if state in (None, "A") else ["the event trigger derwin_keep_fences is not ALWAYS on"]
+    is_expected = state is not None or await is_closable(opened)
+    wrong = ["the event trigger derwin_keep_fences is not ALWAYS on"] if is_expected and state != "A" else []
     well = "refused" if state == "A" else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
-    fix = "ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS"
-    return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=fix)
+    return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=REMAKE)
 
 
 async def _check_stores(opened: Any, login: str) -> Check:
     stored = await large_objects(opened)
+    may_call = await open_functions(opened, login, STORES)
+    can_close = await is_closable(opened)
     wrong = [f"{stored} large objects, which units of work of all projects can read and write"] * bool(stored)
-    is_open = bool(await open_stores(opened, login))
-    well = "are open to all projects, since only a superuser can take their functions from PUBLIC" if is_open else "are closed"
-    fix = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata, as a superuser, who can also REVOKE EXECUTE ... FROM PUBLIC"
+    wrong += [f"units of work may call {name}" for name in may_call if can_close]
+    well = "are open to all projects, since only a superuser can take their functions from PUBLIC" if may_call else "are closed"
+    fix = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata, as a superuser; `derwin-db roles create` closes the functions"
     return verdict("shared-stores", wrong, well=f"no large objects are stored; they {well}", fix=fix)
+
+
+async def _check_signals(opened: Any, login: str, facts: Facts) -> Check:
+    may_call = await open_functions(opened, login, SIGNALS)
+    is_closed = facts.is_sealed and await is_closable(opened)
+    wrong = [f"units of work may call {name}" for name in may_call if is_closed]
+    well = "open to units of all projects, since only a superuser can take them from PUBLIC" if may_call else "closed"
+    well = well if facts.is_sealed else "open to units of all projects, as the scope is plain"
+    fix = f"{REMAKE}, and closes them; REVOKE what the login itself was granted"
+    return verdict("shared-signals", wrong, well=f"signals and advisory locks are {well}", fix=fix)
 
 
 def _check_logins(login: Login | None) -> list[Check]:
@@ -199,7 +212,7 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
     expected = {
         **code.guard_bodies(is_distributed=facts.is_distributed),
-        **(code.seal_bodies() if facts.is_sealed else {}),
+        **({**code.seal_bodies(), **code.ending_bodies()} if facts.is_sealed else {}),
         **await code.search_bodies(opened),
     }
     changed = await code.changed_functions(opened, expected)

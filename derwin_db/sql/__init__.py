@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "a7d20c5e91f4"
+HEAD_REVISION = "d7b3f1a96c24"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -47,6 +47,7 @@ CURRENT = {
     "append_only": "append_only.v2",
     "append_only_table": "append_only_table.v1",
     "distribute_table": "distribute_table.v1",
+    "end_process": "end_process.v1",
     "grants": "grants.v1",
     "history": "history.v1",
     "keep_fences": "keep_fences.v1",
@@ -66,6 +67,7 @@ CURRENT = {
     "search_qa_tickets": "search_qa_tickets.v1",
     "search_rag_corpus": "search_rag_corpus.v1",
     "shared_stores": "shared_stores.v1",
+    "signals": "signals.v1",
     "stamps": "stamps.v1",
     "table_policies_plain": "table_policies_plain.v2",
     "table_policies_sealed": "table_policies_sealed.v1",

@@ -121,6 +121,7 @@ class TestRevisions:
             "e4a7c05b91d3": "text_pattern_ops",
             "f3c9a1e07b52": "derwin_alembic_version",
             "a7d20c5e91f4": "start_key_rotation",
+            "d7b3f1a96c24": "derwin_end_process",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

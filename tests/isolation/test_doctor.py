@@ -47,6 +47,7 @@ PLANTS = {
     ),
     "statistics": ("ALTER TABLE public.qa_tickets ALTER COLUMN title SET STATISTICS 100",),
     "shared-stores": ("SELECT lo_create(0)",),
+    "shared-signals": ("GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(int, bigint) TO PUBLIC",),
     "drop-owned": ("ALTER EVENT TRIGGER derwin_keep_fences DISABLE",),
     "triggers": ("ALTER TABLE public.spend_ledger DISABLE TRIGGER derwin_append_only_row",),
     "indexes": (

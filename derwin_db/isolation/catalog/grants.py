@@ -11,8 +11,11 @@ from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 SEAL = ("derwin_open", "derwin_scope")
 """The functions of the seal: SECURITY DEFINER, because they read the key."""
 
-DEFINERS = (*SEAL, "derwin_is_restoring")
+DEFINERS = (*SEAL, "derwin_is_restoring", "derwin_end_process")
 """All functions of this package that run as their owner: they read what is closed to sessions."""
+
+CALLED = {APP_ROLE: DEFINERS, ADMIN_ROLE: ("derwin_end_process",)}
+"""Which of them each role may call."""
 
 Grant = tuple[str, str, str, str]
 """Table, column (empty for the whole table), role, privilege."""
@@ -90,7 +93,7 @@ async def outer_grants(opened: Any, login: str) -> list[str]:
 
 
 async def function_grants(opened: Any) -> list[str]:
-    """Return who, beside derwin_app and the owner, may call the functions of the seal, and who may read its key."""
+    """Return who, beside those that have to and the owner, may call these functions, and who may read the key of the seal."""
     rows = await opened.fetch(
         """
         SELECT coalesce(r.rolname, 'PUBLIC') AS grantee, p.proname || '()' AS what FROM pg_proc p
@@ -103,7 +106,7 @@ async def function_grants(opened: Any) -> list[str]:
         """,
         DEFINERS,
     )
-    allowed = {(APP_ROLE, f"{name}()") for name in DEFINERS}
+    allowed = {(role, f"{name}()") for role, names in CALLED.items() for name in names}
     allowed |= {(ADMIN_ROLE, "derwin.scope_key"), (ADMIN_ROLE, "derwin.restoring")}
     present = {(row["grantee"], row["what"]) for row in rows}
     return [f"{what} to {grantee}" for grantee, what in sorted(present - allowed)]
