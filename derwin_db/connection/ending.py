@@ -50,8 +50,8 @@ WHERE owner = session_user AND database = current_database() AND prepared < now(
 AND NOT pg_has_role(session_user, 'derwin_admin', 'MEMBER')
 AND NOT (gid LIKE 'citus%' AND EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'))
 """
-"""Transactions that a script prepared, where the server allows that: they keep their locks, and nobody is there to end them. Those
-of Citus are its own."""
+"""Transactions that a script prepared, where the server allows that: they keep their locks, and nobody is there to end them.
+Those of Citus are its own."""
 
 
 class Ender:

@@ -10,7 +10,7 @@ from derwin_db.connection.facts import Facts, read_facts
 from derwin_db.connection.schema import Schema, Standing
 from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
-from derwin_db.isolation.catalog.logins import Login, probe_login
+from derwin_db.isolation.catalog.logins import Login, has_own_password, probe_login
 from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.catalog.statistics import value_statistics
@@ -44,6 +44,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         ]
     return [
         *_check_logins(await probe_login(opened, login)),
+        await _check_password(opened, login),
         await _check_roles(opened),
         *await _check_policies(opened, is_sealed=facts.is_sealed),
         *await _check_grants(opened, login),
@@ -124,6 +125,14 @@ def _check_logins(login: Login | None) -> list[Check]:
     return [
         verdict(name, wrong, well=f"{login.name} {well}", fix=fixes.get(name, _LOGINS)) for name, (well, wrong) in named.items()
     ]
+
+
+async def _check_password(opened: Any, login: str) -> Check:
+    is_own = await has_own_password(opened, login)
+    wrong = [f"{login} has another one than it was given: SQL in a session may have changed it"] * (is_own is False)
+    well = "as it was made" if is_own else "not looked at: it was made elsewhere, or DIRECT_URL is no superuser's"
+    fix = "`derwin-db roles create` makes new ones; `ALTER ROLE ... PASSWORD` by hand is noticed, too"
+    return verdict("login-password", wrong, well=well, fix=fix)
 
 
 async def _check_roles(opened: Any) -> Check:

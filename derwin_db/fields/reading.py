@@ -36,7 +36,7 @@ def _or_plain(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     try:
         return validate(value)
     except ValidationError:
-        if isinstance(value, dict | list | str | int | float):
+        if value is None or isinstance(value, dict | list | str | int | float):
             return value
         raise
 

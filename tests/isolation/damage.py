@@ -279,6 +279,10 @@ def login_damage(*, has_options: bool) -> Iterator[Damage]:
                 "roles",
                 at_start=role == "derwin_app" and name in ("SUPERUSER", "BYPASSRLS"),
             )
+    for password in ("'chosen'", "NULL"):
+        changed = f"ALTER ROLE {{service}} PASSWORD {password}"
+        noted = "COMMENT ON ROLE {service} IS 'derwin-db: password 0123456789abcdef'"
+        yield Damage(f"the service's login has another password: {password}", (noted, changed), "login-password")
     yield Damage("the service's login may become derwin_admin", ("GRANT derwin_admin TO {service}",), "login-admin")
     yield Damage(
         "the service's login may become the owner",

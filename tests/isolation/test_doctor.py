@@ -58,6 +58,7 @@ PLANTS = {
     "login-owner": ("ALTER TABLE public.qa_tickets OWNER TO {login}",),
     "login-member": ("GRANT pg_read_all_data TO {login}",),
     "login-admin": ("GRANT derwin_admin TO {login}",),
+    "login-password": ("ALTER ROLE {login} PASSWORD 'chosen'",),
     "login-attributes": ("ALTER ROLE {login} CREATEROLE",),
     "login-settings": ("ALTER ROLE {login} SET synchronous_commit = off",),
     "login-role": ("REVOKE derwin_app FROM {login}",),
@@ -134,7 +135,7 @@ class TestPlanted:
         for statement in PLANTS[name]:
             await owner.execute(statement.format(login=login.user, database=own_database.owner.database))
         try:
-            through_service = await examine(login) if name != "login-role" else None
+            through_service = await examine(login) if name not in ("login-role", "login-password") else None
             report = await examine(login, owner=own_database.owner)
         finally:
             await owner.execute(f"ALTER ROLE {login.user} NOSUPERUSER NOBYPASSRLS NOCREATEROLE")
