@@ -5,6 +5,7 @@ force, and how a transaction is opened for a project.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 from uuid import UUID
 
+from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import DataSource, Pool, open_pool
 from derwin_db.connection.replica import Replica, check_position, current_position
@@ -37,6 +39,7 @@ from derwin_db.session import (
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.url import PasswordSource  # loaded all the same
 from derwin_db.translation.debug import show_causes
+from derwin_db.translation.driver_errors import raise_translated
 from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 from derwin_db.workers import sweep
@@ -189,7 +192,7 @@ class Database:
 
     async def _start(self) -> None:
         urls = await self._urls.resolved(self.settings)
-        server = await probe_server(urls.service, self.settings, APP_ROLE)
+        server = await self._probe(urls)
         server.require_fences()
         keys = self._keys = await find_keys(urls, self.settings) if server.is_sealed else None
         if urls.read is not None:
@@ -204,6 +207,22 @@ class Database:
         for warning in server.warnings():
             logger.warning("%s", warning)
 
+    async def _probe(self, urls: Urls) -> ServerFacts:
+        """Look at the server; where that waits for a lock, end what holds it for longer than any unit may, and look again."""
+        try:
+            return await probe_server(urls.service, self.settings, APP_ROLE)
+        except DatabaseTimeout:
+            keys = None
+            with contextlib.suppress(ConfigurationError):
+                keys = await find_keys(urls, self.settings)
+            try:
+                ended = await Ender(urls.service, self.settings, keys, APP_ROLE).look()
+            except Exception as error:
+                raise_translated(error)
+            if not ended:
+                raise
+        return await probe_server(urls.service, self.settings, APP_ROLE)
+
     async def _start_admin(self, seen: ServerFacts | None) -> None:
         """The admin door has a login and a pool of its own; a service without one has no door."""
         assert self._operator is not None
@@ -216,7 +235,7 @@ class Database:
             self._admin_refusal = ConfigurationError(f"The admin door can't be opened: {error.message}")
         else:
             if admin.may_become_admin:
-                self._admin = open_pool(self._operator, self.settings, admin, None, self.observers)
+                self._admin = open_pool(self._operator, self.settings, admin, None, self.observers, ending_keys=self._keys)
             else:
                 self._admin_refusal = ConfigurationError(
                     "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."

@@ -9,7 +9,7 @@ of the open runs of one project at a time while those that are there are noted. 
 Back: drops trigger, functions and table; nothing is lost, all of it is derived.
 
 Revision ID: a6d18e52c0f7
-Revises: b5d27f1ce934
+Revises: d7b3f1a96c24
 Create Date: 2026-11-29 09:00:00
 """
 
@@ -21,7 +21,7 @@ from alembic import op
 from derwin_db import sql
 
 revision = "a6d18e52c0f7"
-down_revision = "b5d27f1ce934"
+down_revision = "d7b3f1a96c24"
 branch_labels = None
 depends_on = None
 step = "expand"

@@ -20,7 +20,7 @@ async def export(project: str, output: Path | None, as_json: bool) -> None:
 
     A file that --output names is replaced when the new one is whole; its owner alone may read it.
 
-    derwin-db export acme > acme.jsonl.zst
+    derwin-db export acme --output acme.jsonl.zst
     """
     from derwin_db.database import Database
     from derwin_db.transfer import export_project

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import sys
 import tempfile
 import traceback
@@ -135,19 +136,20 @@ def confirm(action: str, connection: ConnectionInfo, *, yes: bool) -> None:
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file that takes the place of the one at this path when the block ends well: whole, and its owner's alone.
 
-    A device or a pipe is written to as it is.
+    A device or a pipe is written to as it is. A link or a pipe that somebody else put into a shared folder is refused.
 
     Errors:
-        ConfigurationError for a place that can't be written; StorageFull.
+        ConfigurationError for a place that can't be written, or is another user's; StorageFull.
     """
-    target = path.resolve()
     aside: Path | None = None
     try:
+        _check_links(path)
+        target = path.resolve()
         if target.exists() and not target.is_file():
-            with target.open("wb") as device:
+            with _open_device(target) as device:
                 yield device
             return
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # mode 0600
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)  # mode 0600
         aside = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -161,6 +163,34 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
+
+
+def _check_links(path: Path) -> None:
+    """Refuse a link of somebody else in a folder where everybody may write, by the kernel's own rule for links that it follows.
+
+    Errors:
+        ConfigurationError.
+    """
+    for place in (path, *path.parents):
+        if not place.is_symlink():
+            continue
+        owner, folder = place.lstat().st_uid, place.parent.stat()
+        is_shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if is_shared and owner not in (os.geteuid(), folder.st_uid):
+            raise ConfigurationError(f"{place} is a link that another user put there. Nothing was written.")
+
+
+def _open_device(target: Path) -> IO[bytes]:
+    """Open a device or a pipe of this user or of the system.
+
+    Errors:
+        ConfigurationError for another user's, who would read what is written.
+    """
+    device = target.open("wb")
+    if os.fstat(device.fileno()).st_uid in (os.geteuid(), 0):
+        return device
+    device.close()
+    raise ConfigurationError(f"{target} is another user's, who would read what is written. Nothing was written.")
 
 
 @contextmanager

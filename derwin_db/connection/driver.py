@@ -126,6 +126,7 @@ class ServerProcess(NamedTuple):
 
     pid: int
     started_at: datetime
+    """When it began, or the transaction in which it was seen."""
 
 
 class PooledConnection(asyncpg.Connection):
@@ -165,19 +166,9 @@ async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> No
 
 
 async def serving_process(connection: Connection) -> ServerProcess:
-    """Return who runs this transaction."""
-    seen = await connection.fetchrow(_SEEN)
+    """Return who runs this transaction. The role of a unit may not see when its process began; it sees when this began."""
+    seen = await connection.fetchrow("SELECT pg_backend_pid() AS pid, now() AS started_at")
     return ServerProcess(seen["pid"], seen["started_at"])
-
-
-async def terminate(opened: Connection, process: ServerProcess) -> bool:
-    """Have the server end one of its processes, of the same login. Returns whether it is gone.
-
-    A cancelled statement may go on, if SQL catches the cancel; this can't be caught.
-    """
-    there = f"pid = {process.pid} AND backend_start = '{process.started_at.isoformat()}'"
-    tag = await opened.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {there}")
-    return tag == "SELECT 0"
 
 
 def session_setup(role: str | None) -> str:

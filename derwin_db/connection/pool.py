@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from derwin_db.connection.driver import (
     PooledConnection,
-    ServerProcess,
     clean,
-    connect,
     connect_pooled,
     end,
     forget,
@@ -31,14 +29,14 @@ from derwin_db.connection.driver import (
     refuse_what_was_kept,
     session_settings,
     session_setup,
-    terminate,
 )
+from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import ServerFacts
 from derwin_db.connection.hosts import NoHostFits
 from derwin_db.connection.refused import connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.isolation.keys import KeyRing, ServerSeal
-from derwin_db.isolation.preamble import Preamble
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Preamble
 from derwin_db.observe.events import Endpoint, Observer, PoolWatch
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.translation.driver_errors import is_connection_lost, sqlstate_of, translate
@@ -49,11 +47,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("derwin_db")
 
 _APPLICATION = "derwin-db"
-_ENDING_SECONDS = 20.0
-_ENDING_TIMEOUT = 5.0
-_ENDING_PAUSE = 0.1
-"""Of ending what was given up: how long it is tried, how long one attempt may take, and what lies between two."""
-
 _COMES_BACK = frozenset({"53300", "57P03"})
 """SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
 
@@ -86,6 +79,7 @@ class Pool:
         defaults: Mapping[str, str] | None = None,
         role: str | None = None,
         keeps_statements: bool = True,
+        ender: Ender | None = None,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -104,8 +98,7 @@ class Pool:
         self._is_closed = False
         self._drained = asyncio.Event()
         self._setup = session_setup(role)
-        self._given_up: set[ServerProcess] = set()
-        self._ending: asyncio.Task[None] | None = None
+        self._ender = ender or Ender(connection, settings)
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(defaults or {}, **session_settings(settings, server_version), jit="off")
@@ -132,6 +125,7 @@ class Pool:
 
     def _held_here(self, connection: PooledConnection) -> PooledConnection:
         """Remember which task has the connection, and what it starts: whoever waits in there waits for itself."""
+        self._ender.look_now_and_then()
         ticket = self._tickets[connection] = object()
         _held.set((*(held for held in _held.get() if held in self._tickets.values()), ticket))
         return connection
@@ -167,9 +161,7 @@ class Pool:
         process = connection.process
         self.drop(connection)
         if process is not None and not self._loop.is_closed():
-            self._given_up.add(process)
-            if self._ending is None or self._ending.done():
-                self._ending = self._loop.create_task(self._end_given_up())
+            self._ender.end(process)
 
     def drop_all_like(self, connection: PooledConnection) -> None:
         """Give up a connection that is not to be used again, and end the idle ones, which are likely no better."""
@@ -221,16 +213,8 @@ class Pool:
                 self.give_up(connection)
         finally:
             self.abandon()
-        await self._wait_for_the_end()
+        await self._ender.close()
         await asyncio.sleep(0)  # lets the transports finish closing
-
-    async def _wait_for_the_end(self) -> None:
-        """Let the server end what was given up, for as long as a clean-up may take."""
-        ending = self._ending
-        if ending is not None and not ending.done():
-            await asyncio.wait({ending}, timeout=self._settings.cleanup_timeout)
-            ending.cancel()
-            await asyncio.wait({ending})
 
     def abandon(self) -> None:
         """End all connections at once, also those of an event loop that is gone."""
@@ -404,27 +388,6 @@ class Pool:
             end(connection)
             raise
 
-    async def _end_given_up(self) -> None:
-        """Have the server end what was given up, and look again until it is gone."""
-        deadline = self._loop.time() + _ENDING_SECONDS
-        while self._given_up and self._loop.time() < deadline:
-            try:
-                opened = await connect(self._info, timeout=_ENDING_TIMEOUT, command_timeout=_ENDING_TIMEOUT)
-            except Exception:  # the server is away, or full: it is asked again
-                await asyncio.sleep(_ENDING_PAUSE)
-                continue
-            try:
-                self._given_up -= {process for process in list(self._given_up) if await terminate(opened, process)}
-            except Exception:
-                logger.debug("a statement that was given up could not be ended yet", exc_info=True)
-            finally:
-                opened.terminate()
-            if self._given_up:
-                await asyncio.sleep(_ENDING_PAUSE)
-        if self._given_up:
-            logger.warning("%d statements that were given up may run on: the server could not be asked", len(self._given_up))
-            self._given_up.clear()
-
     def _refuse(self, error: DerwinError, begin: float) -> None:
         """Tell the first who waits what came of an attempt that began after it came; whoever came later has another one."""
         while self._waiters and self._waiters[0].since <= begin:
@@ -459,12 +422,14 @@ def open_pool(
     observers: Sequence[Observer] = (),
     *,
     role: str | None = None,
+    ending_keys: KeyRing | None = None,
 ) -> DataSource:
     """Return the pool of a login, and what was seen of its server. Nothing is connected yet.
 
     With a `role`, connections are under it between units of work too, so that a statement may run alone: from the start, or
     behind a pooler that keeps prepared statements, from the first transaction on that runs on a server connection. A login that
     is more than this role is left alone: there it would be asked for what it can itself.
+    `ending_keys` are the keys where units of the pool have no scope, and so no `keys`: what is given up ends by them.
     """
     if server.is_behind_pooler and not connection.is_pooled:
         logger.info("a pooler answers for %s: taking the profile of pgbouncer=true", connection.place)
@@ -476,6 +441,7 @@ def open_pool(
         defaults["search_path"] = search_path
     local = [f"{name} = {_literal(name, defaults[name])}" for name in _local_names(server, search_path)]
     is_kept = connection.is_pooled and server.keeps_statements and role is not None and not server.is_privileged
+    ender = Ender(connection, settings, ending_keys or keys, role or ADMIN_ROLE, looks_for_strays=role == APP_ROLE)
     pool = Pool(
         connection,
         settings,
@@ -484,6 +450,7 @@ def open_pool(
         defaults=defaults,
         role=role,
         keeps_statements=is_kept or not connection.is_pooled,
+        ender=ender,
     )
     preamble = Preamble(
         seal=None if keys is None else ServerSeal(keys),

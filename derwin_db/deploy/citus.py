@@ -120,6 +120,9 @@ def statements(own: Sequence[str] = (), *, is_sealed: bool) -> list[str]:
         prepared += sql.read_current("plain_scope", table=table, column="project_id")
     if is_sealed:
         prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
+        prepared.append("DROP FUNCTION public.derwin_end_process(integer, timestamptz, text)")
+        signals = "REVOKE EXECUTE ON FUNCTION %s FROM pg_signal_backend"  # without a seal nobody else can end what is given up
+        prepared += sql.read_current("signals", public="GRANT EXECUTE ON FUNCTION %s TO PUBLIC", signals=signals)
         for entity in ("append_only", "retention"):
             function = sql.read_current(entity, project_is_gone="true")[0]
             prepared.append(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))

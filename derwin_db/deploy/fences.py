@@ -1,4 +1,4 @@
-"""Policies and grants made again, where somebody took them down: `derwin-db roles create` does it.
+"""Policies, grants and what is closed made again, where somebody took them down: `derwin-db roles create` does it.
 
 `DROP OWNED BY derwin_app` takes all of them at once, and `migrate` has nothing to do then: the revision is the newest.
 """
@@ -11,6 +11,7 @@ from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.isolation.catalog.grants import CALLED, grants
 from derwin_db.isolation.catalog.policies import policies
+from derwin_db.isolation.catalog.stores import CLOSED, STORES, is_closable, open_functions
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
 _POLICY = re.compile(r"CREATE POLICY ([a-z_]+) ON public\.([a-z_]+)")
@@ -31,6 +32,8 @@ SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid =
 async def remake_fences(connection: Connection) -> list[str]:
     """Make missing and changed policies and missing grants again, as the owner. Returns what was made. Idempotent.
 
+    As a superuser it closes again, too, what units of all projects would share.
+
     Not before the newest revision: a migration comes first.
 
     Locks:
@@ -41,6 +44,7 @@ async def remake_fences(connection: Connection) -> list[str]:
     facts = await read_facts(connection)
     async with connection.transaction():
         await connection.execute("SET LOCAL search_path = pg_catalog")
+        closed = await _close(connection, is_sealed=facts.is_sealed) if await is_closable(connection) else []
         wrong, _ = await policies(connection, is_sealed=facts.is_sealed)
         for name, table, statement in _policies(is_sealed=facts.is_sealed):
             if f"{name} of {table}" in wrong:
@@ -52,9 +56,37 @@ async def remake_fences(connection: Connection) -> list[str]:
         home = await connection.fetchval(_VECTOR_SCHEMA)
         for statement in _grants(home):
             await connection.execute(statement)
-        for row in await connection.fetch(_CALLED, CALLED):
-            await connection.execute(f"GRANT EXECUTE ON FUNCTION {row['name']} TO {APP_ROLE}")
-    return [*wrong, *missing]
+        for role, names in CALLED.items():
+            for row in await connection.fetch(_CALLED, names):
+                await connection.execute(f"GRANT EXECUTE ON FUNCTION {row['name']} TO {role}")
+    return [*wrong, *missing, *closed]
+
+
+_IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+_TO_SIGNAL = "GRANT EXECUTE ON FUNCTION %s TO pg_signal_backend"
+_KEPT = "SELECT evtenabled = 'A' FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'"
+
+
+async def _close(connection: Connection, *, is_sealed: bool) -> list[str]:
+    """Take from the roles of units what only a superuser can take. Returns what had to be taken again."""
+    if not await connection.fetchval(_IS_SUPERUSER):
+        return []
+    again = await open_functions(connection, APP_ROLE, CLOSED if is_sealed else STORES)
+    for role in ("PUBLIC", APP_ROLE):
+        revoke = f"REVOKE EXECUTE ON FUNCTION %s FROM {role}"
+        statements = sql.read_current("shared_stores", change=revoke)
+        if is_sealed:
+            statements += sql.read_current(
+                "signals", public=revoke, signals="GRANT EXECUTE ON FUNCTION %s TO pg_signal_backend"
+            )
+        for statement in statements:
+            await connection.execute(statement)
+    is_kept = await connection.fetchval(_KEPT)
+    if is_kept is None:
+        await connection.execute(sql.read_current("keep_fences")[-1])
+    elif not is_kept:
+        await connection.execute("ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS")
+    return [f"{name} (closed)" for name in again] + ["derwin_keep_fences"] * (not is_kept)
 
 
 def _policies(*, is_sealed: bool) -> Iterator[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from derwin_db.connection.driver import Connection
 from derwin_db.connection.facts import read_facts
 from derwin_db.deploy.scram import verifier_of
 from derwin_db.errors import ConfigurationError, Conflict, InvalidInput
+from derwin_db.isolation.catalog.logins import password_note
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
 SERVICE_LOGIN = "derwin_service"
@@ -36,6 +37,7 @@ async def create_logins(
 ) -> None:
     """Make both logins, or bring those that exist into shape. Runs as the owner or an administrator. Idempotent.
 
+    A comment on each login tells its password from another one, which SQL in a session can give it; `doctor` compares.
     Settings that are stored for them go: SQL in a session can store some for its own login. Passwords are sent as verifiers.
 
     Errors:
@@ -56,9 +58,12 @@ async def _create_login(connection: Connection, login: str, role: str, other: st
     held = await connection.fetchrow(_HELD, login)
     if held is not None and held["is_privileged"]:
         raise ConfigurationError(f"The login {login} is privileged: it could leave its role. Choose another name.")
+    verifier = None if password is None else verifier_of(password)
     await connection.execute(
-        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE{_password(password)}"
+        f"{'CREATE' if held is None else 'ALTER'} ROLE {login} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE{_password(verifier)}"
     )
+    if verifier is not None or held is None:
+        await connection.execute(f"COMMENT ON ROLE {login} IS '{password_note(verifier)}'")
     await _reset_settings(connection, login)
     has_options = (await read_facts(connection)).version >= 160000
     options = " WITH INHERIT FALSE, SET TRUE, ADMIN FALSE" if has_options else ""
@@ -110,7 +115,8 @@ async def create_backup_login(connection: Connection, *, login: str = BACKUP_LOG
     """
     _check_name(login)
     exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
-    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{_password(password)}")
+    set_to = _password(None if password is None else verifier_of(password))
+    await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{set_to}")
     await connection.execute(f"GRANT pg_read_all_data TO {login}")
 
 
@@ -119,9 +125,9 @@ def _check_name(login: str) -> None:
         raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
 
 
-def _password(password: str | None) -> str:
+def _password(verifier: str | None) -> str:
     """Return the clause that sets the password. The statement holds a verifier: servers log statements."""
-    return "" if password is None else f" PASSWORD '{verifier_of(password)}'"
+    return "" if verifier is None else f" PASSWORD '{verifier}'"
 
 
 async def _reset_settings(connection: Connection, login: str) -> None:

@@ -10,11 +10,11 @@ from derwin_db.connection.facts import Facts, read_facts
 from derwin_db.connection.schema import Schema, Standing
 from derwin_db.doctor.report import REMAKE, RESTORE, Check, verdict
 from derwin_db.isolation.catalog import code, grants, keys, policies
-from derwin_db.isolation.catalog.logins import Login, probe_login
+from derwin_db.isolation.catalog.logins import Login, has_own_password, probe_login
 from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.catalog.statistics import value_statistics
-from derwin_db.isolation.catalog.stores import large_objects, open_stores
+from derwin_db.isolation.catalog.stores import SIGNALS, STORES, is_closable, large_objects, open_functions
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
@@ -44,6 +44,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         ]
     return [
         *_check_logins(await probe_login(opened, login)),
+        await _check_password(opened, login),
         await _check_roles(opened),
         *await _check_policies(opened, is_sealed=facts.is_sealed),
         *await _check_grants(opened, login, facts),
@@ -54,6 +55,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         *(await _check_statistics(opened) if not facts.is_distributed else ()),
         await _check_dropping(opened),
         await _check_stores(opened, login),
+        await _check_signals(opened, login, facts),
     ]
 
 
@@ -71,19 +73,31 @@ async def _check_statistics(opened: Any) -> list[Check]:
 
 async def _check_dropping(opened: Any) -> Check:
     state = await opened.fetchval("SELECT evtenabled::text FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'")
-    wrong = [] if state in (None, "A") else ["the event trigger derwin_keep_fences is not ALWAYS on"]
+    is_expected = state is not None or await is_closable(opened)
+    wrong = ["the event trigger derwin_keep_fences is not ALWAYS on"] if is_expected and state != "A" else []
     well = "refused" if state == "A" else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
-    fix = "ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS"
-    return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=fix)
+    return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=REMAKE)
 
 
 async def _check_stores(opened: Any, login: str) -> Check:
     stored = await large_objects(opened)
+    may_call = await open_functions(opened, login, STORES)
+    can_close = await is_closable(opened)
     wrong = [f"{stored} large objects, which units of work of all projects can read and write"] * bool(stored)
-    is_open = bool(await open_stores(opened, login))
-    well = "are open to all projects, since only a superuser can take their functions from PUBLIC" if is_open else "are closed"
-    fix = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata, as a superuser, who can also REVOKE EXECUTE ... FROM PUBLIC"
+    wrong += [f"units of work may call {name}" for name in may_call if can_close]
+    well = "are open to all projects, since only a superuser can take their functions from PUBLIC" if may_call else "are closed"
+    fix = "SELECT lo_unlink(oid) FROM pg_largeobject_metadata, as a superuser; `derwin-db roles create` closes the functions"
     return verdict("shared-stores", wrong, well=f"no large objects are stored; they {well}", fix=fix)
+
+
+async def _check_signals(opened: Any, login: str, facts: Facts) -> Check:
+    may_call = await open_functions(opened, login, SIGNALS)
+    is_closed = facts.is_sealed and await is_closable(opened)
+    wrong = [f"units of work may call {name}" for name in may_call if is_closed]
+    well = "open to units of all projects, since only a superuser can take them from PUBLIC" if may_call else "closed"
+    well = well if facts.is_sealed else "open to units of all projects, as the scope is plain"
+    fix = f"{REMAKE}, and closes them; REVOKE what the login itself was granted"
+    return verdict("shared-signals", wrong, well=f"signals and advisory locks are {well}", fix=fix)
 
 
 def _check_logins(login: Login | None) -> list[Check]:
@@ -111,6 +125,14 @@ def _check_logins(login: Login | None) -> list[Check]:
     return [
         verdict(name, wrong, well=f"{login.name} {well}", fix=fixes.get(name, _LOGINS)) for name, (well, wrong) in named.items()
     ]
+
+
+async def _check_password(opened: Any, login: str) -> Check:
+    is_own = await has_own_password(opened, login)
+    wrong = [f"{login} has another one than it was given: SQL in a session may have changed it"] * (is_own is False)
+    well = "as it was made" if is_own else "not looked at: it was made elsewhere, or DIRECT_URL is no superuser's"
+    fix = "`derwin-db roles create` makes new ones; `ALTER ROLE ... PASSWORD` by hand is noticed, too"
+    return verdict("login-password", wrong, well=well, fix=fix)
 
 
 async def _check_roles(opened: Any) -> Check:
@@ -201,7 +223,7 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
     expected = {
         **code.guard_bodies(is_distributed=facts.is_distributed),
-        **(code.seal_bodies() if facts.is_sealed else {}),
+        **({**code.seal_bodies(), **code.ending_bodies()} if facts.is_sealed else {}),
         **await code.search_bodies(opened),
     }
     changed = await code.changed_functions(opened, expected)

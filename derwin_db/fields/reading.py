@@ -7,7 +7,7 @@ queue, and what a response that says more, or less, is derived from.
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, create_model
 from sqlmodel import SQLModel
 
 
@@ -20,10 +20,25 @@ class Read(BaseModel):
 @cache
 def read_model(table: type[SQLModel]) -> type[Read]:
     """Return the read model of a table class: all its columns, each required, for a row has them all."""
-    fields: dict[str, Any] = {
-        name: (_annotation(field.annotation, field.metadata), ...) for name, field in table.model_fields.items()
-    }
+    from derwin_db.fields.table import PydanticJson  # it imports this module
+
+    columns = table.__table__.columns  # type: ignore[attr-defined]  # of every table class
+    fields: dict[str, Any] = {}
+    for name, field in table.model_fields.items():
+        kind = _annotation(field.annotation, field.metadata)
+        is_json = isinstance(columns[name].type, PydanticJson)
+        fields[name] = (Annotated[kind, WrapValidator(_or_plain)] if is_json else kind, ...)
     return create_model(f"{table.__name__}Read", __base__=Read, __module__=table.__module__, __doc__=table.__doc__, **fields)
+
+
+def _or_plain(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Take JSON of another shape as the plain JSON that it is, as rows are read: SQL of a caller may have written it."""
+    try:
+        return validate(value)
+    except ValidationError:
+        if value is None or isinstance(value, dict | list | str | int | float):
+            return value
+        raise
 
 
 def _annotation(kind: Any, metadata: list[Any]) -> Any:

@@ -3,7 +3,9 @@
 import base64
 import binascii
 import hashlib
+import struct
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -13,6 +15,8 @@ from derwin_db.errors import ConfigurationError
 
 _PAD_BYTES = 64
 _MAC_DIGITS = 48
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Kind(Enum):
@@ -65,12 +69,23 @@ class Seal:
             As in `sql/scope_sealed` and `sql/queue`; its backend is named by the kinds that are good on one backend alone.
         """
         body = f"{project_id}.{kind.value}{made_at:015x}"
+        return body + self._mac(body.encode() if backend_pid is None else body.encode() + backend_pid.to_bytes(4, "big"))
+
+    def end_of_process(self, pid: int, started_at: datetime) -> str:
+        """Return what `derwin_end_process` takes for this process of the server, and for no other.
+
+        Shape:
+            As in `sql/end_process`: its number, and when it or its transaction began, as the server sends them.
+        """
+        return self._mac(b"end " + struct.pack(">iq", pid, (started_at - _POSTGRES_EPOCH) // _MICROSECOND))
+
+    def _mac(self, message: bytes) -> str:
         inner, outer = self._started
         inner, outer = inner.copy(), outer.copy()
-        inner.update(body.encode() if backend_pid is None else body.encode() + backend_pid.to_bytes(4, "big"))
+        inner.update(message)
         outer.update(inner.digest())
         mac: str = outer.hexdigest()
-        return body + mac[:_MAC_DIGITS]
+        return mac[:_MAC_DIGITS]
 
     @cached_property
     def _started(self) -> tuple[Any, Any]:

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     """How long the server lets a unit of work think between two statements; at most twice command_timeout."""
     transaction_timeout: float = _seconds(60.0)
     """Longest unit of work; only where the server is 17 or newer."""
+    stray_timeout: float = _seconds(300.0)
+    """From what age on a transaction, or a statement, of the service's login is ended by whichever service of that login sees
+    it: SQL by hand turned its limits off, and its process may be gone. Never before transaction_timeout."""
     delete_timeout: float = _seconds(600.0)
     """Longest deletion of a whole project."""
     cleanup_timeout: float = _seconds(2.0)

@@ -21,6 +21,7 @@ _NOT_BARE = re.compile(
     re.DOTALL,
 )
 _WORD = re.compile(rf"\b{_NAME}\b")
+_GIVEN = re.compile(r"[^\W\d][\w$ ]*")
 
 
 _LONGEST_NAME = 63
@@ -84,9 +85,9 @@ def _written(message: str, statement: str) -> tuple[str, ...]:
 
 
 def _name(error: BaseException, field: str) -> str | None:
-    """Return a name that the error gives. SQL by hand may RAISE any text as one: line ends would forge lines of a log."""
+    """Return a name that the error gives. SQL by hand may RAISE any text as one: what needs quotes is none here."""
     value = _field(error, field)
-    return value if value is not None and len(value) <= _LONGEST_NAME and value.isprintable() else None
+    return value if value is not None and len(value) <= _LONGEST_NAME and _GIVEN.fullmatch(value) else None
 
 
 def _field(error: BaseException, name: str) -> str | None:

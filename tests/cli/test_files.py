@@ -19,6 +19,19 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder where everybody may write, as /tmp is."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
 class TestReplacing:
     def test_a_new_file_is_private(self, tmp_path: Path) -> None:
         with replacing(tmp_path / "new") as file:
@@ -56,6 +69,36 @@ class TestReplacing:
                 file.write(b"through")
             assert reader.communicate(timeout=10)[0] == b"through"
         assert pipe.is_fifo()
+
+    def test_the_longest_name_that_a_file_can_have(self, tmp_path: Path) -> None:
+        with replacing(tmp_path / ("\u00e9" * 127)) as file:
+            file.write(b"x")
+        assert names(tmp_path) == ["\u00e9" * 127]
+
+    @needs_root
+    def test_a_link_of_another_user_in_a_shared_folder_is_refused(self, shared: Path, tmp_path: Path) -> None:
+        """As the kernel refuses to follow it, where it is asked."""
+        kept = tmp_path / "kept"
+        kept.write_bytes(b"kept")
+        (shared / "link").symlink_to(kept)
+        (shared / "folder").symlink_to(tmp_path)
+        for link in ("link", "folder"):
+            os.chown(shared / link, NOBODY, NOBODY, follow_symlinks=False)
+        for place in (shared / "link", shared / "folder" / "kept"):
+            with pytest.raises(ConfigurationError, match="another user"), replacing(place):
+                pass
+        assert kept.read_bytes() == b"kept"
+
+    @needs_root
+    def test_a_pipe_of_another_user_is_refused(self, shared: Path) -> None:
+        """Who made it reads it."""
+        os.mkfifo(shared / "pipe")
+        os.chown(shared / "pipe", NOBODY, NOBODY)
+        with subprocess.Popen(["cat", str(shared / "pipe")], stdout=subprocess.PIPE) as reader:
+            with pytest.raises(ConfigurationError), replacing(shared / "pipe") as file:
+                file.write(b"all of it")
+            reader.terminate()
+            assert reader.communicate(timeout=10)[0] == b""
 
     def test_a_place_that_can_not_be_written(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="can't be written"), replacing(tmp_path / "nowhere" / "file"):

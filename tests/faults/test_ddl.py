@@ -136,6 +136,7 @@ class TestBehindALongReader:
         async with db.project(project) as session:
             await make_ticket(session)
         gate = await victim.connect(database.owner.database)
+        await gate.execute("GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_xact_lock_shared(bigint) TO derwin_app")
         await gate.execute("SELECT pg_advisory_lock(1)")
         await owner.execute("SET lock_timeout = '1s'")
         async with Users(db, project, callers=4) as users:

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
+from derwin_db.connection.ending import Ender
 from derwin_db.errors import DatabaseTimeout, DerwinError
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.faults.load import new_project, raised
 
@@ -39,6 +41,22 @@ async def until(owner: Any, number: int, seconds: float = 30) -> None:
             f"after {seconds} s the lock is still held" if number == 0 else "nobody got the lock"
         )
         await asyncio.sleep(0.02)
+
+
+PROGRAM = """
+import asyncio, sys, sqlalchemy as sa
+from derwin_db import Database
+async def main():
+    async with Database(sys.argv[1], direct_url=sys.argv[2]) as db, db.project(sys.argv[3]) as session:
+        await session.sql.execute(sa.text(sys.argv[4]))
+asyncio.run(main())
+"""
+
+
+async def started(database: TestDatabase, project: Any, statement: str) -> asyncio.subprocess.Process:
+    """Start a client of its own that runs the statement in a unit of work."""
+    arguments = (database.urls["url"], database.urls["direct_url"], str(project), statement)
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, *arguments)
 
 
 async def hold(db: Database, project: Any) -> None:
@@ -74,22 +92,54 @@ class TestGivenUp:
         assert isinstance(await raised(asyncio.wait_for(task, 10)), DerwinError)
 
     async def test_by_a_client_that_is_gone(self, database, project, owner, db):
-        program = (
-            "import asyncio, sys, sqlalchemy as sa\n"
-            "from derwin_db import Database\n"
-            "async def main():\n"
-            "    async with Database(sys.argv[1], direct_url=sys.argv[2]) as db, db.project(sys.argv[3]) as session:\n"
-            "        await session.sql.execute(sa.text(sys.argv[4]))\n"
-            "asyncio.run(main())\n"
-        )
-        arguments = (database.urls["url"], database.urls["direct_url"], str(project), STUBBORN)
-        client = await asyncio.create_subprocess_exec(sys.executable, "-c", program, *arguments)
+        client = await started(database, project, STUBBORN)
         try:
             await until(owner, 1)
         finally:
             client.kill()
             await client.wait()
         await until(owner, 0)
+
+    async def test_by_a_client_that_is_gone_when_sql_stopped_the_look_at_it(self, database, project, owner, make_db):
+        """Another process of the service ends what has outlived any unit's limits; what is younger goes on."""
+        unbounded = STUBBORN.replace(
+            "'transaction_timeout', '0', true)",
+            "'transaction_timeout', '0', true), set_config('client_connection_check_interval', '0', true)",
+        )
+        client = await started(database, project, unbounded)
+        try:
+            await until(owner, 1)
+        finally:
+            client.kill()
+            await client.wait()
+        db = make_db(stray_timeout=0.001, transaction_timeout=0.5, cleanup_timeout=0.1, command_timeout=1)
+        async with db.project(project) as session:  # the look at the fences, at the start, waits for the lock
+            assert await repos.qa_tickets.count(session) == 0
+        await until(owner, 0)
+
+    async def test_by_nobody_while_a_service_runs(self, make_db, project, owner):
+        """SQL by hand turned all limits off, in another unit of a process that goes on: who runs beside it ends it."""
+        stubborn = make_db(command_timeout=30, transaction_timeout=60)
+        db = make_db(stray_timeout=0.001, transaction_timeout=0.5, cleanup_timeout=0.1)
+        await db.start()
+        task = asyncio.create_task(raised(hold(stubborn, project)))
+        await until(owner, 1)
+        deadline = time.monotonic() + 30
+        while await owner.fetchval(HELD):
+            assert time.monotonic() < deadline, "the lock is still held"
+            async with db.project(project, read_only=True) as session:
+                await repos.projects.current(session)  # whatever takes a connection now and then
+            await asyncio.sleep(0.05)
+        assert isinstance(await task, DerwinError)
+
+    async def test_no_session_of_a_privileged_login(self, database, project, owner):
+        """Those of an owner may be anybody's, whatever their age."""
+        settings = Settings(stray_timeout=0.001, transaction_timeout=0.001, cleanup_timeout=0.001)
+        await owner.execute("BEGIN")
+        for login, ended in ((database.owner, 0), (database.operator, 0)):
+            assert await Ender(login, settings, looks_for_strays=True).look() == ended
+        assert await owner.fetchval("SELECT 1") == 1
+        await owner.execute("ROLLBACK")
 
     async def test_nobody_else_is_ended(self, make_db, owner):
         """The number of a process may be another's by then."""
@@ -100,7 +150,8 @@ class TestGivenUp:
             process = connection.process
             pool = session._pool
             connection.process = process._replace(started_at=process.started_at.replace(year=2001))
-            pool._given_up.add(connection.process)
-            await pool._end_given_up()
-            assert not pool._given_up
+            ender = pool._ender
+            ender._given_up.add(connection.process)
+            await ender._end_given_up()
+            assert not ender._given_up
             assert await repos.qa_tickets.count(session) == 0

@@ -11,11 +11,13 @@ from derwin_db.deploy import migrations
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, NotFound
 from derwin_db.models import QATicketUpdate
 from tests.docs.blocks import ROOT, blocks
-from tests.faults.load import Traffic, entry, make_ticket, new_project, spend, titles_of
+from tests.faults.load import Traffic, entry, make_ticket, new_project, raised, spend, titles_of
+from tests.faults.test_given_up import hold, until
 from tests.faults.victim import Victim
 from tests.pgbouncer import Pooler
 
 POOLED = "pgbouncer=true"
+LOCK = "EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint)"
 
 
 @pytest.fixture
@@ -142,6 +144,7 @@ class TestSessionState:
         self, make_db, victim: Victim, database, narrow: Pooler, project, end
     ):
         one, two = [make_db(narrow.before_all(database), parameters=POOLED) for _ in range(2)]
+        await victim.fetch(f"GRANT {LOCK} TO derwin_app", database=database.owner.database)  # as where no superuser migrated
 
         async def leave() -> None:
             async with one.project(project) as session:
@@ -156,6 +159,7 @@ class TestSessionState:
                 await leave()
         else:
             await leave()
+        await victim.fetch(f"REVOKE {LOCK} FROM derwin_app", database=database.owner.database)
         assert (await victim.fetch("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"))[0]["count"] == 0
         async with two.project(project) as session:
             seen = (
@@ -180,6 +184,18 @@ class TestSessionState:
         )
         await stranger.close()
         assert {row["name"] for row in changed} <= {"application_name"}  # PgBouncer itself keeps that one by client
+
+
+class TestGivenUp:
+    async def test_a_statement_that_catches_its_cancel_ends_on_the_server(
+        self, make_db, victim: Victim, database, pooler: Pooler, project
+    ):
+        """Nobody knows beforehand whose process it is: it is looked at in the transaction, under a role that sees little."""
+        db = make_db(pooler.before_all(database), parameters=POOLED, command_timeout=1, cleanup_timeout=0.5)
+        assert isinstance(await raised(hold(db, project)), DatabaseTimeout)
+        owner = await asyncpg.connect(**database.owner.connect_arguments())
+        await until(owner, 0)
+        await owner.close()
 
 
 class TestDocumented:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
@@ -95,3 +96,15 @@ class TestRows:
         assert TicketWithAge.model_validate(ticket).title == ticket.title
         assert QATicketRead.model_validate_json(QATicketRead.model_validate(ticket).model_dump_json()).id == ticket.id
         assert ticket.model_validate(ticket, update={"title": "changed"}).title == "changed"
+
+    async def test_of_another_shape_are_read_as_they_are(self, db: Database, project: Project, ticket: QATicket) -> None:
+        """JSON that SQL by hand wrote is no reason to show nothing of the row."""
+        async with db.project(project.id) as session:
+            await session.sql.execute(sa.text('UPDATE qa_tickets SET steps_to_reproduce = \'{"not": ["a list"]}\''))
+            row = await repos.qa_tickets.get(session, ticket.id)
+        shown = QATicketRead.model_validate(row)
+        assert shown.steps_to_reproduce == {"not": ["a list"]}
+        with pytest.raises(ValidationError):
+            QATicketRead.model_validate({**row.model_dump(warnings=False), "steps_to_reproduce": object()})
+        with pytest.raises(ValidationError):
+            QATicketRead.model_validate({**row.model_dump(warnings=False), "confidence": 7.5})

@@ -183,6 +183,9 @@ def grant_damage(*, has_maintain: bool) -> Iterator[Damage]:
         yield Damage(
             f"{whom} may open scopes", (f"GRANT EXECUTE ON FUNCTION public.derwin_open(text) TO {whom}",), "seal-grants"
         )
+    ends = "GRANT EXECUTE ON FUNCTION public.derwin_end_process(integer, timestamptz, text) TO"
+    for whom in ("PUBLIC", "{service}"):
+        yield Damage(f"{whom} may end processes", (f"{ends} {whom}",), "seal-grants")
 
 
 def trigger_damage() -> Iterator[Damage]:
@@ -243,6 +246,14 @@ def code_damage() -> Iterator[Damage]:
     yield Damage("a session may drop its own fences", ("DROP EVENT TRIGGER derwin_keep_fences",
         "CREATE EVENT TRIGGER derwin_keep_fences ON ddl_command_start EXECUTE FUNCTION public.derwin_keep_fences()"),
         "drop-owned")  # fmt: skip
+    yield Damage("nobody keeps the fences", ("DROP EVENT TRIGGER derwin_keep_fences",), "drop-owned")
+    for whom in ("PUBLIC", "derwin_app", "{service}"):
+        for call, check in {"lo_create(oid)": "shared-stores", "pg_terminate_backend(int, bigint)": "shared-signals",
+                            "pg_try_advisory_lock(bigint)": "shared-signals"}.items():  # fmt: skip
+            yield Damage(f"{whom} may call {call}", (f"GRANT EXECUTE ON FUNCTION pg_catalog.{call} TO {whom}",), check)
+    ends = "derwin_end_process(process integer, started timestamptz, mac text) RETURNS boolean"
+    yield Damage("derwin_end_process() asks for no key", (
+        f"{replace}.{ends} {seal} AS $$ BEGIN RETURN pg_terminate_backend(process); END $$",), "functions")  # fmt: skip
     yield Damage("a large object is stored", ("SELECT lo_create(0)",), "shared-stores")
     for table in TABLES:
         gathered = f"ALTER TABLE public.{table} ALTER COLUMN id SET STATISTICS 10"
@@ -284,6 +295,10 @@ def login_damage(*, has_options: bool) -> Iterator[Damage]:
                 "roles",
                 at_start=role == "derwin_app" and name in ("SUPERUSER", "BYPASSRLS"),
             )
+    for password in ("'chosen'", "NULL"):
+        changed = f"ALTER ROLE {{service}} PASSWORD {password}"
+        noted = "COMMENT ON ROLE {service} IS 'derwin-db: password 0123456789abcdef'"
+        yield Damage(f"the service's login has another password: {password}", (noted, changed), "login-password")
     yield Damage("the service's login may become derwin_admin", ("GRANT derwin_admin TO {service}",), "login-admin")
     yield Damage(
         "the service's login may become the owner",

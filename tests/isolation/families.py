@@ -31,6 +31,11 @@ FAMILIES = {
     28: "evidence, logs and ledger by hand",
     29: "values at and beyond the ends of their types",
     30: "stores and signals that the whole server shares",
-    31: "the queue over all projects",
+    31: "files that an import is given",
+    32: "work and lines of a log without a bound",
+    33: "the embedded server on a machine of many",
+    34: "files that commands write",
+    35: "settings of several sources",
+    36: "the queue over all projects",
 }
 """The attacks of docs/isolation.md. The catalog (23) and fences that fall (24) are checks of `doctor`, tried in mutations."""

@@ -16,6 +16,7 @@ from tests.isolation.estimating import estimate_scripts
 from tests.isolation.keys import key_scripts
 from tests.isolation.methods import method_cases
 from tests.isolation.objects import login_cases, object_cases
+from tests.isolation.outside import outside_scripts
 from tests.isolation.published import outcome_of
 from tests.isolation.queueing import queue_scripts
 from tests.isolation.sealing import sealing_scripts
@@ -43,6 +44,7 @@ async def all_attacks(arena: Arena) -> list[Attack]:
         *estimate_scripts(),
         *sharing_scripts(),
         *queue_scripts(),
+        *outside_scripts(),
     ]
 
 

@@ -14,18 +14,24 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from pydantic_settings import BaseSettings
 from sqlalchemy.orm import Session
 
 from derwin_db import session
+from derwin_db.cli import output
 from derwin_db.connection import pool
 from derwin_db.deploy import rotation
+from derwin_db.deploy.embedded import folder, postmaster
 from derwin_db.errors import DerwinError, InvalidInput, NotFound
 from derwin_db.isolation import preamble
 from derwin_db.isolation.seal import Kind
 from derwin_db.repos import base
 from derwin_db.repos.conditions import Condition
+from derwin_db.repos.rules import patching
+from derwin_db.settings import Settings
 from derwin_db.testing import TestServer
 from derwin_db.testing.unfiltered import without_filters
+from derwin_db.transfer import lines
 from derwin_db.unit import lent, sqlalchemy_session, transaction
 from derwin_db.workers import Job
 from tests.isolation.admin_door import admin_scripts
@@ -50,6 +56,7 @@ class Mutation:
     name: str
     patch: Patch
     attacks: tuple[str, ...]
+    needs_a_database: bool = True
 
 
 def everywhere(name: str, value: Any) -> Any:
@@ -169,6 +176,29 @@ def _named_by_its_row() -> Any:
     return patched(Job, project_id=property(lambda job: job.run.project_id))
 
 
+def _believing_lines() -> Any:
+    def believe(self: Any, end: Any) -> None:
+        self._end_rows = end.get("rows")
+
+    return patched(lines.Lines, _check_end=believe, check_counts=lambda *_: None)
+
+
+def _any_postmaster() -> Any:
+    """Whoever has the number is the server; `end` waits for no server's farewell."""
+    return patched(postmaster, _is_postmaster=lambda *_: True)
+
+
+@contextlib.contextmanager
+def _in_place(path: Any) -> Any:
+    with path.open("wb") as file:
+        yield file
+
+
+def _mixed_settings() -> Any:
+    """Each URL comes from the first source that has it, as pydantic-settings has it."""
+    return patched(Settings, settings_customise_sources=BaseSettings.__dict__["settings_customise_sources"])
+
+
 UNIT, LENT = transaction.Transaction, lent.Borrowed
 SQL = sqlalchemy_session.UnitSession
 
@@ -204,9 +234,16 @@ MUTATIONS = (
     Mutation("errors repeat what was asked for", lambda: patched(base.Repository, get=_telling_get), ("3. ",)),
     Mutation("the guard passes everything", lambda: everywhere("check_scope", lambda _: None), ("24. the guard",)),
     Mutation(
-        "a worker shows its token", lambda: patched(session.QueueSession, ask=_showing_ask), ("31. the token of a worker",)
+        "a worker shows its token", lambda: patched(session.QueueSession, ask=_showing_ask), ("36. the token of a worker",)
     ),
-    Mutation("a job believes its row", _named_by_its_row, ("31. a job whose row",)),
+    Mutation("a job believes its row", _named_by_its_row, ("36. a job whose row",)),
+    Mutation("an import proves nothing of its file", _believing_lines, ("31. a file altered", "31. a file of fewer")),
+    Mutation("patches grow without a bound", lambda: patched(patching, _measure=lambda *_: 0), ("32. a patch",), False),
+    Mutation("reasons take line ends", lambda: everywhere("check_reason", lambda given: given), ("32. a reason",), False),
+    Mutation("a number is taken for the server", _any_postmaster, ("33. a pid",), False),
+    Mutation("a link is taken for a folder", lambda: patched(folder, _is_ours=lambda *_: True), ("33. a socket",), False),
+    Mutation("files are written in place", lambda: patched(output, replacing=_in_place), ("34. a file",), False),
+    Mutation("settings are mixed", _mixed_settings, ("35. ",), False),
     Mutation("the admin door is not logged", lambda: patched(session, admin_log=SILENT), ("10. admin door",)),
 )
 
@@ -218,6 +255,10 @@ async def every_attack(arena: Arena) -> list[Attack]:
 
 async def caught(server: TestServer, ground: Ground, mutation: Mutation, attacks: Sequence[Attack]) -> str | None:
     """Return the first attack that notices the mutation, or None."""
+    if not mutation.needs_a_database:
+        with mutation.patch():
+            nowhere: Any = None
+            return await first_failure(nowhere, [one for one in attacks if one.title.startswith(mutation.attacks)])
     with paused(), mutation.patch():
         async with own_arena(server, ground) as arena:
             if mutation.attacks != ("own calls",):

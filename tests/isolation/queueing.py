@@ -1,4 +1,4 @@
-"""Attacks on the queue over all projects, and through what workers are told of it (family 31).
+"""Attacks on the queue over all projects, and through what workers are told of it (family 36).
 
 The door that workers have is a token of the seal's key: SQL in a session has none, whoever it says it is.
 """
@@ -203,9 +203,9 @@ async def a_job_whose_row_names_another_project(arena: Arena) -> None:
 
 def queue_scripts() -> Iterator[Script]:
     for name, statement in BY_HAND.items():
-        yield Script(31, name, by_hand(statement))
+        yield Script(36, name, by_hand(statement))
     for function in (
         tokens_of_other_kinds, the_token_of_a_worker, a_worker_is_told_ids_alone, a_message_of_a_commit,
         a_run_that_says_it_is_of_another_project, a_job_whose_row_names_another_project,
     ):  # fmt: skip
-        yield Script(31, function.__name__.replace("_", " "), function)
+        yield Script(36, function.__name__.replace("_", " "), function)

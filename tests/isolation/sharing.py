@@ -124,6 +124,10 @@ KEPT_BY_THE_SERVER = {
     "a file": "COPY public.qa_tickets TO '/tmp/spied'",
     "a program": "COPY public.qa_tickets TO PROGRAM 'cat'",
     "a file that is read": "SELECT pg_read_file('PG_VERSION')",
+    "a lock by number": "SELECT pg_advisory_lock_shared(7654321)",
+    "a lock by number, for the transaction": "SELECT pg_advisory_xact_lock(7654321)",
+    "a lock by number, if it is free": "SELECT pg_try_advisory_lock(7654321)",
+    "all places of the table of locks": "SELECT count(pg_advisory_xact_lock_shared(i)) FROM generate_series(1, 1000000) AS i",
     "a slot": "SELECT pg_create_logical_replication_slot('spy', 'test_decoding')",
 }
 
@@ -143,14 +147,37 @@ def keeping(statement: str) -> Any:
 
 
 def signalling(function: str) -> Any:
-    """Another login's session goes on: here it is the owner's."""
+    """The session of another login goes on, and a unit of B, whose login is A's: here both are open."""
 
     async def run(arena: Arena) -> None:
         pid = await arena.shared.owner.fetchval("SELECT pg_backend_pid()")
         await keeping(f"SELECT {function}({pid})")(arena)
         assert await arena.shared.owner.fetchval("SELECT pg_backend_pid()") == pid
+        async with arena.shared.wide.project(arena.b.project_id) as other:
+            connection = await raw_connection(other)
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await keeping(f"SELECT {function}({pid})")(arena)
+            await keeping(f"SELECT {function}(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")(arena)
+            assert await connection.fetchval("SELECT pg_backend_pid()") == pid
 
     return run
+
+
+STARTED = "SELECT pg_backend_pid(), now()"
+
+
+async def ending_by_a_guess(arena: Arena) -> None:
+    """The function that ends what was given up takes no word but that of who has the key, and none for another process."""
+    async with arena.shared.wide.project(arena.b.project_id) as other:
+        connection = await raw_connection(other)
+        pid, started = await connection.fetchrow(STARTED)
+        async with arena.shared.wide.project(arena.a.project_id) as own:
+            own_pid, own_start = await (await raw_connection(own)).fetchrow(STARTED)
+        seal = (await arena.shared.wide.app_pool(read_only=False)).preamble.seal
+        assert seal is not None
+        for mac in ("", "0" * 48, seal.end_of_process(own_pid, own_start), seal.end_of_process(pid, own_start)):
+            await keeping(f"SELECT public.derwin_end_process({pid}, '{started.isoformat()}', '{mac}')")(arena)
+        assert await connection.fetchval("SELECT pg_backend_pid()") == pid
 
 
 async def a_snapshot_of_another_unit(arena: Arena) -> None:
@@ -172,15 +199,6 @@ async def a_snapshot_of_another_unit(arena: Arena) -> None:
             await connection.close()
 
 
-async def a_lock_with_the_number_of_another_unit(arena: Arena) -> None:
-    """An advisory lock of B is no row of B: A may wait for it, and reads and writes its own rows meanwhile."""
-    async with arena.shared.wide.project(arena.b.project_id) as other:
-        await (await raw_connection(other)).execute("SELECT pg_advisory_xact_lock(7654321)")
-        async with arena.shared.wide.project(arena.a.project_id) as session:
-            assert not await (await raw_connection(session)).fetchval("SELECT pg_try_advisory_xact_lock(7654321)")
-            await only(session, repos.qa_tickets, arena.a)
-
-
 def sharing_scripts() -> Iterator[Script]:
     for name, statement in TAKING_DOWN.items():
         yield Script(27, name, taking_down(statement))
@@ -189,6 +207,6 @@ def sharing_scripts() -> Iterator[Script]:
     for name, statement in KEPT_BY_THE_SERVER.items():
         yield Script(30, name, keeping(statement))
     for function in ("pg_terminate_backend", "pg_cancel_backend"):
-        yield Script(30, f"{function} of another login", signalling(function))
-    for run in (a_snapshot_of_another_unit, a_lock_with_the_number_of_another_unit):
+        yield Script(30, f"{function} of other sessions", signalling(function))
+    for run in (a_snapshot_of_another_unit, ending_by_a_guess):
         yield Script(30, run.__name__.replace("_", " "), run)

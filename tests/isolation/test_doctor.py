@@ -47,6 +47,7 @@ PLANTS = {
     ),
     "statistics": ("ALTER TABLE public.qa_tickets ALTER COLUMN title SET STATISTICS 100",),
     "shared-stores": ("SELECT lo_create(0)",),
+    "shared-signals": ("GRANT EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend(int, bigint) TO PUBLIC",),
     "drop-owned": ("ALTER EVENT TRIGGER derwin_keep_fences DISABLE",),
     "triggers": ("ALTER TABLE public.spend_ledger DISABLE TRIGGER derwin_append_only_row",),
     "indexes": (
@@ -57,6 +58,7 @@ PLANTS = {
     "login-owner": ("ALTER TABLE public.qa_tickets OWNER TO {login}",),
     "login-member": ("GRANT pg_read_all_data TO {login}",),
     "login-admin": ("GRANT derwin_admin TO {login}",),
+    "login-password": ("ALTER ROLE {login} PASSWORD 'chosen'",),
     "login-attributes": ("ALTER ROLE {login} CREATEROLE",),
     "login-settings": ("ALTER ROLE {login} SET synchronous_commit = off",),
     "login-role": ("REVOKE derwin_app FROM {login}",),
@@ -133,7 +135,7 @@ class TestPlanted:
         for statement in PLANTS[name]:
             await owner.execute(statement.format(login=login.user, database=own_database.owner.database))
         try:
-            through_service = await examine(login) if name != "login-role" else None
+            through_service = await examine(login) if name not in ("login-role", "login-password") else None
             report = await examine(login, owner=own_database.owner)
         finally:
             await owner.execute(f"ALTER ROLE {login.user} NOSUPERUSER NOBYPASSRLS NOCREATEROLE")

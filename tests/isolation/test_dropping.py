@@ -77,6 +77,7 @@ class TestDropOwned:
     async def test_is_noticed_where_nothing_refuses_it(self, own_database, owner):
         """As on a server whose owner is no superuser."""
         await owner.execute("DROP EVENT TRIGGER derwin_keep_fences")
+        await owner.execute(f"ALTER SCHEMA derwin OWNER TO {own_database.operator.user}")
 
         report = await examine(own_database.service, owner=own_database.owner)
 

@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
+from derwin_db.deploy.fences import remake_fences
 from derwin_db.errors import DerwinError
-from derwin_db.isolation.catalog.stores import CLOSED, OPEN, open_stores
+from derwin_db.isolation.catalog.stores import CLOSED, OPEN, open_functions
 from derwin_db.models import ProjectCreate
 from derwin_db.testing.examples import example
 
@@ -77,21 +78,29 @@ class TestFunctionsThatReachOtherSessions:
                             await session.sql.execute(sa.text(f"SELECT {call}"))
 
     async def test_those_that_are_open_again_are_seen(self, own_database, owner):
-        assert await open_stores(owner, own_database.service.user) == []
+        assert await open_functions(owner, own_database.service.user) == []
         await owner.execute("GRANT EXECUTE ON FUNCTION pg_catalog.lo_create(oid) TO PUBLIC")
 
-        assert await open_stores(owner, own_database.service.user) == ["lo_create(oid)"]
+        assert await open_functions(owner, own_database.service.user) == ["lo_create(oid)"]
 
-    async def test_a_session_can_end_none_of_another_login(self, own_database, owner):
-        """Of its own login it can, after RESET ROLE: docs/isolation.md says so."""
-        pid = await owner.fetchval("SELECT pg_backend_pid()")
-        async with Database(**own_database.urls) as database:
-            async with database.admin(reason="a test") as admin:
-                slug = (await repos.projects.create(admin, example(ProjectCreate, marker="signals"))).slug
-            for signal in ("pg_terminate_backend", "pg_cancel_backend"):
-                for before in ("SELECT 1", "RESET ROLE"):
-                    with pytest.raises(DerwinError):
-                        async with database.project(slug) as session:
-                            await session.sql.execute(sa.text(before))
-                            await session.sql.execute(sa.text(f"SELECT {signal}({pid})"))
-        assert await owner.fetchval("SELECT 1") == 1
+    async def test_are_closed_again_by_one_command(self, own_database, owner):
+        login = own_database.service.user
+        for call in ("lo_create(oid)", "pg_cancel_backend(int)", "pg_advisory_lock(bigint)"):
+            await owner.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.{call} TO PUBLIC, derwin_app")
+        await owner.execute("DROP EVENT TRIGGER derwin_keep_fences")
+
+        made = await remake_fences(owner)
+
+        assert await open_functions(owner, login) == []
+        assert await owner.fetchval("SELECT evtenabled = 'A' FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'")
+        assert made[-1] == "derwin_keep_fences"
+        assert {name.split("(")[0] for name in made[:-1]} == {"lo_create", "pg_cancel_backend", "pg_advisory_lock"}
+        assert await remake_fences(owner) == []
+
+    async def test_a_monitor_may_signal_still(self, own_database, owner):
+        """A role that an administrator made for it, through the server's own."""
+        await owner.execute("BEGIN; CREATE ROLE derwin_monitor IN ROLE pg_signal_backend; SET LOCAL ROLE derwin_monitor")
+        try:
+            assert await owner.fetchval("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE false") is None
+        finally:
+            await owner.execute("ROLLBACK")

@@ -59,6 +59,11 @@ async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
     return wrong + [f"{row['name']} has a rule" for row in ruled]
 
 
+def ending_bodies() -> dict[str, str]:
+    """Return the function that ends what a unit was given up for, by name. It is there where the scope is sealed."""
+    return sql.function_bodies("end_process")
+
+
 def seal_bodies() -> dict[str, str]:
     """Return the functions of the seal by name."""
     return sql.function_bodies("scope_sealed")

@@ -11,15 +11,17 @@ from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 SEAL = ("derwin_open", "derwin_scope")
 """The functions of the seal: SECURITY DEFINER, because they read the key."""
 
-CALLED = (*SEAL, "derwin_is_restoring", "derwin_stalled", "derwin_waiting")
-"""Functions of this package that run as their owner, and that units of work call."""
+OPERATED = ("derwin_end_process",)
+"""What operators call too."""
 
-DEFINERS = (*CALLED, "derwin_note_open_run")
+CALLED = {APP_ROLE: (*SEAL, "derwin_is_restoring", "derwin_stalled", "derwin_waiting", *OPERATED), ADMIN_ROLE: OPERATED}
+"""Functions of this package that run as their owner, by the role that may call them."""
+
+DEFINERS = (*CALLED[APP_ROLE], "derwin_note_open_run")
 """All functions of this package that run as their owner: they read or write what is closed to sessions."""
 
 _CLOSED = ("derwin_check_asker",)
 """What only these functions call."""
-
 Grant = tuple[str, str, str, str]
 """Table, column (empty for the whole table), role, privilege."""
 
@@ -96,7 +98,7 @@ async def outer_grants(opened: Any, login: str) -> list[str]:
 
 
 async def function_grants(opened: Any) -> list[str]:
-    """Return who, beside derwin_app and the owner, may call functions that run as the owner, and read the key or the queue."""
+    """Return who, beside those that have to and the owner, may call what runs as the owner, and who may read the key or the queue."""
     rows = await opened.fetch(
         """
         SELECT coalesce(r.rolname, 'PUBLIC') AS grantee, p.proname || '()' AS what FROM pg_proc p
@@ -109,7 +111,7 @@ async def function_grants(opened: Any) -> list[str]:
         """,
         (*DEFINERS, *_CLOSED),
     )
-    allowed = {(APP_ROLE, f"{name}()") for name in CALLED}
+    allowed = {(role, f"{name}()") for role, names in CALLED.items() for name in names}
     allowed |= {(ADMIN_ROLE, "derwin.scope_key"), (ADMIN_ROLE, "derwin.restoring")}
     present = {(row["grantee"], row["what"]) for row in rows}
     return [f"{what} to {grantee}" for grantee, what in sorted(present - allowed)]

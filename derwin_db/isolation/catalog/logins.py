@@ -1,5 +1,6 @@
 """Logins and roles: what somebody can do who has the password of the service."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,30 @@ async def probe_login(opened: Any, name: str) -> Login | None:
         settings=tuple(role["settings"]),
         inherits=await _inherits(opened, name, by_default=role["rolinherit"]),
     )
+
+
+_NOTE = "derwin-db: password "
+_STORED = """
+SELECT a.rolpassword AS verifier, shobj_description(a.oid, 'pg_authid') AS note FROM pg_authid a WHERE a.rolname = $1
+"""
+
+
+def password_note(verifier: str | None) -> str:
+    """Return the comment on a login that tells its password from another one: a digest of the verifier, salt and all."""
+    return _NOTE + ("none" if verifier is None else hashlib.sha256(verifier.encode()).hexdigest()[:16])
+
+
+async def has_own_password(opened: Any, login: str) -> bool | None:
+    """Tell whether the login has the password that `create_logins` gave it. None where that can't be seen, or was not noted.
+
+    SQL in a session can give its own login another password; a comment it can't. Only a superuser sees passwords.
+    """
+    if not await opened.fetchval("SELECT has_table_privilege('pg_authid', 'SELECT')"):
+        return None
+    row = await opened.fetchrow(_STORED, login)
+    if row is None or not (row["note"] or "").startswith(_NOTE):
+        return None
+    return bool(row["note"] == password_note(row["verifier"]))
 
 
 def _is_privileged(role: Any) -> bool:
