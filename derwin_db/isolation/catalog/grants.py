@@ -98,7 +98,7 @@ async def outer_grants(opened: Any, login: str) -> list[str]:
 
 
 async def function_grants(opened: Any) -> list[str]:
-    """Return who, beside those that have to and the owner, may call what runs as the owner, and who may read the key or the queue."""
+    """Return who may call what runs as the owner, or read the key or the queue, beside the owner and those that have to."""
     rows = await opened.fetch(
         """
         SELECT coalesce(r.rolname, 'PUBLIC') AS grantee, p.proname || '()' AS what FROM pg_proc p
