@@ -1,8 +1,8 @@
 """`make test-previous`: the tests of units and repositories of the release before, on the schema of this code.
 
-The release is taken out of git into a folder of its own: the newest tag, or what `--release` names, or where there is no tag the
-last commit whose code expected another revision. A clone that is shallow fetches what it needs. Its tests run with its own code;
-only the database that they test on is migrated by the code of this checkout, in a process of its own (`previous_plugin`).
+The release is taken out of git into a folder of its own: the newest tag, or what `--release` names, or where there is no tag
+the last commit whose code expected another revision. A clone that is shallow fetches what it needs. Its tests run with its own
+code; only the database that they test on is migrated by this checkout, in a process of its own (`previous_plugin`).
 """
 
 import argparse
