@@ -11,7 +11,7 @@ BENCH_STAMP := $(VENV)/installed-bench
 MEASURE_STAMP := $(VENV)/installed-measure
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help install migrate seed serve studio test pythons long test-pooled test-wheel flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: fuzz help install migrate seed serve studio test pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/docs/test_recipes.py             the recipes of CONTRIBUTING.md, with their commands
 long: $(STAMP) ## run the tests that the default run leaves out (an hour); listed in the Makefile
 	$(BIN)/python -m pytest -m long
+
+test-previous: $(STAMP) ## run the tests of units and repositories of the release before (PREVIOUS, else the newest tag) on this schema
+	$(BIN)/python -m tests.deploy.previous $(if $(PREVIOUS),--release $(PREVIOUS))
 
 flaky: $(STAMP) ## run the tests RUNS times (20) in random order, under load, and count (hours)
 	$(BIN)/python -m tests.flaky --runs $(RUNS)

@@ -305,9 +305,14 @@ def url_of(connection: ConnectionInfo) -> str:
     from urllib.parse import quote
 
     login = quote(connection.user, safe="") + (f":{quote(connection.password, safe='')}" if connection.password else "")
-    options = f"&sslmode={connection.sslmode}" if connection.sslmode else ""
+    said = ("sslmode", "sslrootcert", "sslcert", "sslkey", "password_file", "target_session_attrs")
+    options = "".join(
+        f"&{name}={quote(str(getattr(connection, name)), safe='/{}')}" for name in said if getattr(connection, name)
+    )
     options += "&pgbouncer=true" if connection.is_pooled else ""
+    hosts, ports = (",".join(str(part) for part in parts) for parts in zip(*connection.places, strict=True))
     if connection.host.startswith("/"):
-        place = f"host={quote(connection.host, safe='/')}&port={connection.port}"
+        place = f"host={quote(hosts, safe='/,')}&port={ports}"
         return f"postgresql://{login}@/{connection.database}?{place}{options}"
-    return f"postgresql://{login}@{connection.host}:{connection.port}/{connection.database}{options and '?' + options[1:]}"
+    place = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in connection.places)
+    return f"postgresql://{login}@{place}/{connection.database}{options and '?' + options[1:]}"

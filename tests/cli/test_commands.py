@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from derwin_db import sql
+from derwin_db.cli import main
 from derwin_db.deploy.migrations import script_folder
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
@@ -166,6 +168,27 @@ class TestRoles:
         assert "DERWIN_SCOPE_KEY" in without.stderr
         with_key = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT), **alone, **key}, capture_output=True, text=True, check=False, cwd="/")  # noqa: E501  # fmt: skip
         assert with_key.stdout.strip() == "AUTHOR"
+
+    def test_rotate_starts_and_ends_and_drop_removes(self, server: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        database = server.migrated()
+        for name, value in environment_of(database).items():
+            monkeypatch.setenv(name, value)
+
+        def told(*arguments: str) -> tuple[int, str]:
+            result = CliRunner().invoke(main, ["roles", *arguments])
+            return result.exit_code, result.output
+
+        assert told("rotate", "--finish")[0] == 3
+        assert told("rotate", "--json") == (0, '{"rotation": "started"}\n')
+        assert "--finish" in told("rotate")[1]
+        assert told("rotate", "--finish") == (0, "The former key opens nothing any more.\n")
+        assert told("rotate", "--now")[0] == 1  # it asks, and there is no terminal
+        assert told("rotate", "--now", "--yes", "--json") == (0, '{"rotation": "renewed"}\n')
+        assert told("rotate", "--now", "--finish")[0] == 2
+        assert told("create", "--service", "cli_leaver", "--operator", "cli_stayer")[0] == 0
+        assert told("drop", "cli_leaver") == (0, "cli_leaver is gone.\n")
+        assert told("drop", "cli_leaver")[0] == 3
+        assert told("drop", "cli_stayer")[0] == 0
 
 
 class TestErrors:

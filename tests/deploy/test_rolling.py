@@ -212,6 +212,30 @@ async def former_key(opened: Any) -> Any:
     return (Seal(row["inner_pad"], row["outer_pad"]),)
 
 
+class TestHalfway:
+    def test_a_migration_that_stops_leaves_the_revision_before_and_goes_on_from_there(
+        self, server: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = settings_of(server.migrated().owner)
+        downgrade(settings, FORMER)
+        told = "SELECT obj_description('public.derwin_alembic_version'::regclass, 'pg_class')"
+
+        class Stopped(Exception):
+            pass
+
+        def stop(**_: Any) -> None:
+            raise Stopped
+
+        with monkeypatch.context() as patch:
+            patch.setattr(compatibility, "leave_note", stop)  # the last thing that a revision does
+            with pytest.raises(Stopped):
+                upgrade(settings)
+        seen = migrations.status(settings)
+        assert (seen.current, seen.pending, seen.standing) == (FORMER, [NEWEST], Standing.OLDER)
+        assert Note.parse(run_sql(settings.connection, told)[0][0]) == note_at(SCRIPTS, FORMER)
+        assert upgrade(settings).standing is Standing.SAME
+
+
 class TestNote:
     def test_is_left_by_each_revision(self, server: Any) -> None:
         settings = settings_of(server.migrated().owner)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import url as module
 from derwin_db.settings.url import ConnectionInfo
+from derwin_db.testing.server import url_of
 
 SECRET = "canary"
 PLAIN = ConnectionInfo(host="db.example", port=5432, user="app", database="qa", password=SECRET)
@@ -272,6 +273,13 @@ class TestSeveralHosts:
         assert info.target_session_attrs == "read-write"
         assert info.at(*places[1]).places == (places[1],)
         assert all(str(port) in info.place or host.startswith("/") for host, port in places)
+
+    def test_are_written_as_they_were_read(self):
+        for url in (
+            "postgresql://app:x%40@a:1,[::1]:2/qa?sslmode=require&target_session_attrs=primary",
+            "postgresql://app@/qa?host=/one,/two&port=1,2&target_session_attrs=any",
+        ):
+            assert parse(url_of(parse(url))) == parse(url)
 
     def test_of_a_replica_may_be_any(self):
         assert ConnectionInfo.parse("postgresql://app@a,b/qa", name="READ_URL").target_session_attrs is None
