@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from derwin_db.doctor import Check, Report
 from derwin_db.errors import DatabaseUnavailable, InvalidReference
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project
-from derwin_db.observe.events import Endpoint
+from derwin_db.observe.events import Endpoint, RunEvent, RunStep, tell
 from derwin_db.testing.factories import create_ticket
 from tests.observe.conftest import Telemetry
 
@@ -42,6 +43,8 @@ async def metrics(telemetry: Telemetry, project: Project) -> dict[str, set[str]]
             await repos.qa_tickets.list(session)
             session._connection.terminate()
             await repos.qa_tickets.list(session)
+    for step in ("claimed", "completed", "requeued"):
+        tell(telemetry.db.observers, RunEvent(step, "worker-1", project.id, None, 1.0))
     telemetry.db.observers[-1].timed_out(Endpoint("h", 1, "d", "l"))
     found: dict[str, set[str]] = {}
     for resource in telemetry.reader.get_metrics_data().resource_metrics:
@@ -106,6 +109,16 @@ class TestAlerts:
     def test_are_all_on_the_page(self) -> None:
         page = (ROOT / "docs" / "how-to" / "pager.md").read_text()
         assert re.findall(r"^### (Derwin\w+)$", page, re.MULTILINE) == [rule["alert"] for rule in ALERTS]
+
+    def test_name_outcomes_of_runs_that_exist(self) -> None:
+        named = {
+            name
+            for rule in ALERTS
+            for found in re.findall(r'run_outcome=~"([^"]+)"', rule["expr"])
+            for name in found.split("|")
+        }
+        assert named
+        assert named < set(get_args(RunStep))
 
     def test_name_classes_of_errors_and_checks_that_exist(self) -> None:
         from derwin_db import errors
