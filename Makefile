@@ -72,6 +72,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/isolation/test_published.py      the published attacks, whole
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
+#   ... tests/deploy/test_restore.py           backups, restored on servers of their own
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own
 #   ... tests/studio/test_speed.py             the studio on a large project
 #   ... tests/docs/test_recipes.py             the recipes of CONTRIBUTING.md, with their commands

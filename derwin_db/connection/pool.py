@@ -160,6 +160,7 @@ class Pool:
         """End a connection on which something may run still, and see that the server ends it too: SQL may catch its cancel."""
         process = connection.process
         self.drop(connection)
+        self._watch.gave_up()
         if process is not None and not self._loop.is_closed():
             self._ender.end(process)
 

@@ -99,6 +99,23 @@ async def drop_login(connection: Connection, login: str) -> None:
     await connection.execute(f"DROP ROLE {login}")
 
 
+async def tidy_login(connection: Connection, login: str) -> None:
+    """Remove the settings that are stored for a service's login, and what it inherits. Runs as its administrator. Idempotent.
+
+    Errors:
+        ConfigurationError for a login that is more than a login: its settings may be meant for other work.
+    """
+    held = await connection.fetchrow(_HELD, login)
+    if held is None or held["is_privileged"]:
+        raise ConfigurationError(f"The login {login} is privileged: what it holds is not taken from it.")
+    name = await connection.fetchval("SELECT quote_ident($1)", login)
+    await connection.execute(f"ALTER ROLE {name} NOINHERIT")
+    await _reset_settings(connection, name)
+    facts = await read_facts(connection)
+    if facts.version >= 160000 and await connection.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", login, APP_ROLE):
+        await connection.execute(f"GRANT {APP_ROLE} TO {name} WITH INHERIT FALSE, SET TRUE, ADMIN FALSE")
+
+
 async def take_temporary_from_public(connection: Connection) -> None:
     """Let nobody make temporary tables in this database: they stand in front of real ones. Runs as its owner. Idempotent.
 

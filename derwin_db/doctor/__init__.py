@@ -4,7 +4,8 @@
     report = await examine(service, owner=owner)  # logins of one's own
     report.ok, [check.name for check in report.checks if not check.ok]
 
-It changes nothing and needs no privilege: what the service's login can see is enough. `derwin-db doctor` prints it.
+It changes nothing and needs no privilege: what the service's login can see is enough. `derwin-db doctor` prints it. What mends
+some findings, as the owner, is `mend(report)`: `derwin-db doctor --fix`.
 """
 
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from derwin_db.connection.driver import Connection, DriverOrNetworkError
 from derwin_db.connection.facts import connect_once
 from derwin_db.deploy.targets import Urls
 from derwin_db.doctor.fences import check_fences
+from derwin_db.doctor.mending import MENDERS, Mended, mend
 from derwin_db.doctor.report import Check, Report
 from derwin_db.doctor.server import check_distribution, check_poolers, check_schema, check_server, look_at_schema
 from derwin_db.errors import DerwinError
@@ -22,7 +24,7 @@ from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.settings import URL_NAMES, UrlName
 from derwin_db.translation.driver_errors import translate
 
-__all__ = ["Check", "Report", "examine"]
+__all__ = ["MENDERS", "Check", "Mended", "Report", "examine", "mend"]
 
 
 async def examine(

@@ -102,6 +102,9 @@ class Observer:
     def timed_out(self, server: Endpoint) -> None:
         """A pool had no connection in time."""
 
+    def gave_up(self, server: Endpoint) -> None:
+        """A pool has given up a connection that broke, or on which a statement may run on."""
+
     def worked(self, event: RunEvent) -> None:
         """A worker has claimed, ended or lost a run, or a sweep has put stalled ones back."""
 
@@ -197,6 +200,11 @@ class PoolWatch:
         """Tell that there was no connection in time."""
         for observer in self._observers:
             _tell(observer.timed_out, self._server)
+
+    def gave_up(self) -> None:
+        """Tell that a connection was given up."""
+        for observer in self._observers:
+            _tell(observer.gave_up, self._server)
 
     def _timed(self, what: PoolTime, seconds: float) -> None:
         for observer in self._observers:

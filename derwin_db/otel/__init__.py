@@ -64,7 +64,7 @@ class _Telemetry(Observer):
         self.instruments.databases.add(db)
 
     def entered(self, project_id: UUID | None) -> UnitObserver:
-        return UnitSpans(self._tracer, self.instruments.durations, project_id)
+        return UnitSpans(self._tracer, self.instruments.durations, self.instruments.units, project_id)
 
     def timed(self, server: Endpoint, what: PoolTime, seconds: float) -> None:
         self.instruments.timed(server, what, seconds)
@@ -74,3 +74,6 @@ class _Telemetry(Observer):
 
     def worked(self, event: RunEvent) -> None:
         self.instruments.worked(event)
+
+    def gave_up(self, server: Endpoint) -> None:
+        self.instruments.gave_up(server)

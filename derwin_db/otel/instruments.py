@@ -1,4 +1,4 @@
-"""Metrics: durations of statements, what goes on in the connection pools, and what workers do."""
+"""Metrics: durations of statements and of units of work, what goes on in the connection pools, and what workers do."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -33,6 +33,7 @@ class Instruments:
         self.durations: Histogram = histogram(
             "db.client.operation.duration", description="Duration of database client operations."
         )
+        self.units: Histogram = histogram("derwin.unit.duration", description="Duration of units of work, by how they ended.")
         self._times = {
             "create": histogram("db.client.connection.create_time", description="The time it took to make a connection."),
             "use": histogram("db.client.connection.use_time", description="The time between taking and giving back."),
@@ -40,6 +41,9 @@ class Instruments:
         }
         self._timeouts = meter.create_counter(
             "db.client.connection.timeouts", "{timeout}", "Times that no connection was to be had in time."
+        )
+        self._given_up = meter.create_counter(
+            "derwin.connection.given_up", "{connection}", "Connections that broke, or on which a statement may run on."
         )
         of_runs = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_RUN_BUCKETS)
         self._waits = of_runs("derwin.run.queue_time", description="The time between enqueuing a run and its claim.")
@@ -72,6 +76,10 @@ class Instruments:
             self._waits.record(event.seconds, worker)
         else:
             self._runs.record(event.seconds, {**worker, "derwin.run.outcome": event.step})
+
+    def gave_up(self, server: Endpoint) -> None:
+        """Count a connection that was given up."""
+        self._given_up.add(1, of_pool(server))
 
     def _counts(self, _: CallbackOptions) -> Iterable[Observation]:
         for state in ("idle", "used"):

@@ -1,5 +1,6 @@
 """Spans: one for a unit of work, and one for each of its statements, made when the statement has ended."""
 
+import time
 from uuid import UUID
 
 from opentelemetry import trace
@@ -19,13 +20,15 @@ class UnitSpans(UnitObserver):
     statement inside a span that the caller opened within the unit is that span's child.
     """
 
-    def __init__(self, tracer: Tracer, durations: Histogram, project_id: UUID | None) -> None:
+    def __init__(self, tracer: Tracer, durations: Histogram, units: Histogram, project_id: UUID | None) -> None:
         self._tracer = tracer
         self._durations = durations
+        self._units = units
+        self._start = time.perf_counter()
         self._around = trace.get_current_span()
         self._project = {} if project_id is None else {"derwin.project.id": str(project_id)}
-        kind = "admin" if project_id is None else "project"
-        self._span = tracer.start_span(f"derwin_db.{kind}", attributes=self._project)
+        self._kind = "admin" if project_id is None else "project"
+        self._span = tracer.start_span(f"derwin_db.{self._kind}", attributes=self._project)
         self._context = trace.set_span_in_context(self._span)
 
     def ran(self, call: StatementEvent) -> None:
@@ -42,9 +45,9 @@ class UnitSpans(UnitObserver):
         self._durations.record(call.seconds, attributes, trace.set_span_in_context(span))
 
     def left(self, outcome: str, error: str | None) -> None:
-        self._span.set_attribute("derwin.unit.outcome", outcome)
-        if error is not None:
-            self._span.set_attribute("error.type", error)
+        ended = {"derwin.unit.outcome": outcome} | ({} if error is None else {"error.type": error})
+        self._span.set_attributes(ended)
+        self._units.record(time.perf_counter() - self._start, {"derwin.unit.kind": self._kind, **ended})
         _fail(self._span, error)
         self._span.end()
 
