@@ -76,6 +76,8 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own
 #   ... tests/studio/test_speed.py             the studio on a large project
 #   ... tests/docs/test_recipes.py             the recipes of CONTRIBUTING.md, with their commands
+#   ... tests/workers/test_crowd.py            ten workers, 1,000 projects, one of them killed every second
+#   ... tests/faults/test_workers.py           workers over a server that is killed ten times
 long: $(STAMP) ## run the tests that the default run leaves out (an hour); listed in the Makefile
 	$(BIN)/python -m pytest -m long
 

@@ -1,0 +1,156 @@
+"""Listening beside the pools, and asking where nobody can listen: a worker finds what is queued in any case."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.connection.listening import listen
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
+from derwin_db.testing.server import url_of
+from derwin_db.workers.queue import CHANNEL
+from tests import pgbouncer
+from tests.pgbouncer import Pooler
+from tests.workers.conftest import Done, Projects, enqueue, until
+
+SETTINGS = Settings(_env_file=None)
+LISTENING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+
+
+class Woken:
+    """Remembers how often it is called."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[None] = asyncio.Queue()
+
+    def __call__(self) -> None:
+        self.calls.put_nowait(None)
+
+    async def again(self) -> None:
+        """Wait for one call more."""
+        async with asyncio.timeout(20):
+            await self.calls.get()
+
+
+@pytest.fixture
+async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
+    yield connection
+    await connection.close()
+
+
+class TestListening:
+    async def test_goes_on_over_a_connection_that_is_ended(self, own_database: TestDatabase, owner: asyncpg.Connection) -> None:
+        wake = Woken()
+        listening = asyncio.create_task(listen(own_database.service, SETTINGS, CHANNEL, wake))
+        try:
+            await wake.again()  # it listens, and has the caller look at what was there before
+            pid = await owner.fetchval(LISTENING)
+            await owner.execute(f"NOTIFY {CHANNEL}")
+            await wake.again()
+            await owner.execute(f"SELECT pg_terminate_backend({pid})")
+            await wake.again()  # another connection listens
+            assert await owner.fetchval(LISTENING) not in (None, pid)
+            await owner.execute(f"NOTIFY {CHANNEL}")
+            await wake.again()
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+
+    async def test_waits_for_a_server_that_is_away(self, own_database: TestDatabase, caplog: pytest.LogCaptureFixture) -> None:
+        wake = Woken()
+        nowhere = replace(own_database.service, host="127.0.0.1", port=1)
+        listening = asyncio.create_task(listen(nowhere, SETTINGS, CHANNEL, wake))
+        async with asyncio.timeout(20):
+            while "nobody can listen" not in caplog.text:
+                await asyncio.sleep(0.01)
+        listening.cancel()
+        await asyncio.wait({listening})
+        assert wake.calls.empty()
+
+
+class TestAsking:
+    async def test_finds_what_no_message_said(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("derwin_db.workers.worker.listen", lambda *_: asyncio.sleep(1000))
+        (project,) = await projects(1)
+        async with db.worker("w", done, poll_seconds=0.1):
+            await enqueue(db, project)
+            await done.until(1)
+
+    async def test_a_flood_of_messages_has_it_look_now_and_then(
+        self, db: Database, projects: Projects, done: Done, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await projects(1)
+        looks: list[float] = []
+        queue, loop = type(db).queue, asyncio.get_running_loop()
+
+        def counted(self: Database) -> Any:
+            looks.append(loop.time())
+            return queue(self)
+
+        monkeypatch.setattr(type(db), "queue", counted)
+        async with db.worker("w", done, poll_seconds=1000, stalled_seconds=1000):
+            await until(lambda: _more(looks, 2))
+            for _ in range(300):
+                await owner.execute(f"NOTIFY {CHANNEL}, 'whatever'")
+        pauses = [after - before for before, after in pairwise(looks[2:])]
+        assert all(pause >= 0.009 for pause in pauses)
+
+
+async def _more(looks: list[float], than: int) -> bool:
+    return len(looks) >= than
+
+
+@pytest.mark.skipif(pgbouncer.PROGRAM is None, reason=pgbouncer.NEED)
+class TestPooler:
+    @pytest.fixture
+    def pooler(self, own_database: TestDatabase) -> Iterator[Pooler]:
+        made = Pooler.of(own_database, size=2)
+        made.start()
+        yield made
+        made.remove()
+
+    async def test_serves_behind_one_by_asking(
+        self, own_database: TestDatabase, pooler: Pooler, db: Database, projects: Projects, done: Done
+    ) -> None:
+        """Two server connections for ten jobs; nobody listens, since no login leads to the server itself."""
+        ids = await projects(3)
+        urls = {
+            "url": url_of(pooler.declared(own_database.service)),
+            "admin_url": url_of(pooler.declared(own_database.operator)),
+        }
+        async with Database(**urls, settings=Settings(_env_file=None, pool_timeout=20)) as pooled:
+            assert await pooled.listening_login() is None
+            async with pooled.worker("w", done, poll_seconds=0.1, at_once_per_project=2):
+                for project in ids:
+                    await enqueue(db, project, 3)
+                await done.until(9)
+        assert {project: done.projects.count(project) for project in ids} == dict.fromkeys(ids, 3)
+
+    async def test_listens_over_the_direct_login_where_there_is_one(
+        self, own_database: TestDatabase, pooler: Pooler, db: Database, projects: Projects, done: Done
+    ) -> None:
+        (project,) = await projects(1)
+        led = TestDatabase(own_database.owner, pooler.declared(own_database.service), pooler.declared(own_database.operator))
+        async with Database(**led.urls, settings=Settings(_env_file=None, pool_timeout=20)) as pooled:
+            async with pooled.worker("w", done, poll_seconds=1000):
+                for number in range(1, 3):
+                    await enqueue(db, project)
+                    await done.until(number)
+            assert await _of(pooled) == 2
+
+
+async def _of(db: Database) -> int:
+    async with db.admin(reason="a test") as admin:
+        (project,) = [row.id async for row in repos.projects.stream(admin)]
+    async with db.project(project) as session:
+        return (await session.sql.execute(sa.text("SELECT count(*) FROM public.qa_runs"))).scalar_one()

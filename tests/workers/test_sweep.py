@@ -1,0 +1,119 @@
+"""Sweeps over all projects: one shape, each project in its own scope, and none that keeps another from its turn."""
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, ProjectSession, repos
+from derwin_db.cli.sweep import sweep as command
+from derwin_db.errors import DatabaseTimeout, InvalidInput
+from derwin_db.models import RunStatus
+from derwin_db.repos.classification_trust import ClassificationTrusts
+from derwin_db.testing import TestDatabase
+from derwin_db.workers import SweepResult
+from tests.workers.conftest import Projects, enqueue, statuses
+
+
+async def stall(db: Database, project: UUID, number: int) -> None:
+    await enqueue(db, project, number)
+    async with db.project(project) as session:
+        for _ in range(number):
+            await repos.qa_runs.claim(session, "gone")
+        await session.sql.execute(sa.text("UPDATE public.qa_runs SET heartbeat_at = now() - interval '2 minutes'"))
+
+
+class TestStalled:
+    async def test_are_queued_again_in_all_projects(self, db: Database, projects: Projects) -> None:
+        ids = await projects(3)
+        await stall(db, ids[0], 2)
+        await stall(db, ids[1], 1)
+        seen: list[tuple[str, int, int]] = []
+        result = await db.sweep("stalled", progress=lambda *told: seen.append(told))
+        assert result == SweepResult(requeued=3)
+        assert seen == [("stalled", 1, 2), ("stalled", 2, 2)], "a project without any is not visited"
+        assert await statuses(db, ids[0]) == [RunStatus.QUEUED] * 2
+
+    async def test_not_before_their_time(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        await stall(db, project, 1)
+        assert await db.sweep("stalled", stalled_after=timedelta(hours=1)) == SweepResult()
+        assert await statuses(db, project) == [RunStatus.RUNNING]
+
+    async def test_need_no_admin_door(self, own_database: TestDatabase, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        await stall(db, project, 1)
+        key = (await db.app_pool(read_only=False)).preamble.seal
+        assert key is not None
+        from derwin_db.settings import Settings
+
+        settings = Settings(_env_file=None, scope_key=key.to_text())
+        async with Database(own_database.urls["url"], settings=settings) as alone:
+            assert await alone.sweep("stalled") == SweepResult(requeued=1)
+
+
+class TestAll:
+    async def test_is_what_is_done_where_nothing_is_named(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        await stall(db, project, 1)
+        assert await db.sweep() == SweepResult(requeued=1)
+
+    async def test_a_project_that_fails_keeps_no_other_from_its_turn(
+        self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ids = await projects(3)
+        refresh, visited = ClassificationTrusts.refresh, []
+
+        async def failing(self: Any, session: ProjectSession, names: Any = None) -> int:
+            visited.append(session.project_id)
+            if session.project_id == ids[0]:
+                raise DatabaseTimeout
+            return await refresh(self, session, names)
+
+        monkeypatch.setattr(ClassificationTrusts, "refresh", failing)
+        with caplog.at_level(logging.ERROR, "derwin_db.retention"):
+            result = await db.sweep("trust")
+        assert result.failed == 1
+        assert sorted(visited) == ids
+        assert str(ids[0]) in caplog.text
+
+    async def test_a_project_that_is_deleted_meanwhile_is_left_out(
+        self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ids = await projects(2)
+        for project in ids:
+            await stall(db, project, 1)
+        requeue = type(repos.qa_runs).requeue_stalled
+
+        async def deleting(self: Any, session: ProjectSession, *, older_than: timedelta) -> int:
+            if session.project_id == ids[0]:
+                async with db.admin(reason="a test") as admin:
+                    await repos.projects.delete(admin, ids[1])
+            return await requeue(self, session, older_than=older_than)
+
+        monkeypatch.setattr(type(repos.qa_runs), "requeue_stalled", deleting)
+        assert await db.sweep("stalled") == SweepResult(requeued=1)
+
+    @pytest.mark.parametrize("what", ["prune", "", None])
+    async def test_what_is_no_sweep_is_refused(self, db: Database, what: Any) -> None:
+        with pytest.raises(InvalidInput, match="stalled, evidence, trust"):
+            await db.sweep(what)
+
+
+class TestCommand:
+    def test_prints_what_was_done(self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+        from click.testing import CliRunner
+
+        monkeypatch.setenv("DATABASE_URL", own_database.urls["url"])
+        monkeypatch.setenv("ADMIN_URL", own_database.urls["admin_url"])
+        done = CliRunner().invoke(command, ["--json"])
+        assert json.loads(done.output) == {"requeued": 0, "pruned": 0, "remaining": 0, "scores": 0, "failed": 0}
+        said = CliRunner().invoke(command, ["stalled", "trust"])
+        assert (said.exit_code, said.stdout) == (
+            0, "0 stalled runs are in the queue again.\n0 trust scores are up to date.\n"
+        )  # fmt: skip
+        assert CliRunner().invoke(command, ["everything"]).exit_code == 2
