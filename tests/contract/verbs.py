@@ -225,8 +225,8 @@ PROJECT_CALLS = (
     Call("qa_runs.fail", 1, lambda s, run: repos.qa_runs.fail(s, run.id, "no", worker="w"), claimed),
     Call("qa_runs.cancel", 1, lambda s, run: repos.qa_runs.cancel(s, run.id), run_of),
     Call("qa_runs.requeue_stalled", 1, lambda s, _: repos.qa_runs.requeue_stalled(s, older_than=timedelta(days=1))),
-    Call("qa_runs.statistics", 2, lambda s, run: repos.qa_runs.statistics(s, run.id), run_of),
-    Call("qa_runs.delete", 4, lambda s, run: repos.qa_runs.delete(s, run.id), run_of),
+    Call("qa_runs.statistics", 1, lambda s, run: repos.qa_runs.statistics(s, run.id), run_of),
+    Call("qa_runs.delete", 2, lambda s, run: repos.qa_runs.delete(s, run.id), run_of),
     Call("raw_signals.ingest", 1, lambda s, run: repos.raw_signals.ingest(s, run.id, signals("a", "b")), run_of),
     Call(
         "raw_signals.ingest",
@@ -300,8 +300,8 @@ PROJECT_CALLS = (
         "two pages",
     ),
     Call("qa_tickets.counts_by_status", 1, lambda s, _: repos.qa_tickets.counts_by_status(s), ticket_of),
-    Call("qa_tickets.delete", 6, lambda s, row: repos.qa_tickets.delete(s, row.id), ticket_of),
-    Call("qa_tickets.delete", 8, lambda s, row: repos.qa_tickets.delete(s, row.ticket_id), merged, "with attempts"),
+    Call("qa_tickets.delete", 3, lambda s, row: repos.qa_tickets.delete(s, row.id), ticket_of),
+    Call("qa_tickets.delete", 5, lambda s, row: repos.qa_tickets.delete(s, row.ticket_id), merged, "with attempts"),
     Call("qa_fix_attempts.dispatch", 2, lambda s, row: repos.qa_fix_attempts.dispatch(s, row.id, model="m"), ticket_of),
     Call(
         "qa_fix_attempts.latest_of_tickets",
@@ -373,7 +373,7 @@ PROJECT_CALLS = (
     Call("policies.activate", 3, lambda s, _: repos.policies.activate(s, a_policy()), policy_of),
     Call("spend_ledger.append", 1, lambda s, _: repos.spend_ledger.append(s, a_charge())),
     Call("spend_ledger.append", 2, lambda s, _: repos.spend_ledger.append(s, a_charge()), charge_of, "repeated"),
-    Call("spend_ledger.append", 4, lambda s, _: repos.spend_ledger.append(s, a_charge(), cap=CAP), case="capped"),
+    Call("spend_ledger.append", 2, lambda s, _: repos.spend_ledger.append(s, a_charge(), cap=CAP), case="capped"),
     Call("spend_ledger.append_many", 3, lambda s, _: repos.spend_ledger.append_many(s, [a_charge("a"), a_charge("b")])),
     Call("spend_ledger.append_many", 4, lambda s, _: repos.spend_ledger.append_many(s, [a_charge()]), charge_of, "repeated"),
     Call(
