@@ -325,7 +325,7 @@ PROJECT_CALLS = (
         lambda s, _: repos.classification_trust.for_classification(s, "ui_bug"),
         case="unknown",
     ),
-    Call("classification_trust.refresh", 3, lambda s, _: repos.classification_trust.refresh(s), merged),
+    Call("classification_trust.refresh", 2, lambda s, _: repos.classification_trust.refresh(s), merged),
     Call("classification_trust.refresh", 2, lambda s, _: repos.classification_trust.refresh(s, ["a", "b"]), case="named"),
     Call("rag_corpus.add", 1, lambda s, _: repos.rag_corpus.add(s, a_fix(embedding=axis(1.0)))),
     Call("rag_corpus.add_many", 1, lambda s, _: repos.rag_corpus.add_many(s, [a_fix()] * 3)),
