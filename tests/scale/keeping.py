@@ -56,7 +56,10 @@ class KeepingPooler:
             size, code = _STARTUP.unpack(await reader.readexactly(_STARTUP.size))
             startup = _STARTUP.pack(size, code) + await reader.readexactly(size - _STARTUP.size)
             if code == _CANCEL:  # every client was told the key of the one server connection
-                (await self._connect())[1].write(startup)
+                asked, asking = await self._connect()
+                asking.write(startup)
+                await asked.read()  # the server says nothing, and hangs up
+                asking.close()
             else:
                 await _Client(self, reader, writer).serve(startup)
         writer.close()
