@@ -70,6 +70,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   python -m pytest -m long                   all of them (an hour)
 #   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
 #   ... tests/isolation/test_published.py      the published attacks, whole
+#   ... tests/contract/test_alone.py           reads that run alone, under every plan, on PostgreSQL 16 too
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
 #   ... tests/deploy/test_restore.py           backups, restored on servers of their own

@@ -20,7 +20,7 @@ from benchmarks.peers import NAMES, REFERENCE, open_peers
 from benchmarks.server import bench_database, connect, set_server
 from derwin_db.testing import TestDatabase
 
-OPERATIONS = ("get", "list", "insert", "update", "spend", "search")
+OPERATIONS = ("get", "three_reads", "list", "insert", "update", "read_write", "spend", "search")
 DURABLE = ("insert", "update")
 _ROOT = Path(__file__).resolve().parent
 OUT = _ROOT / "out"

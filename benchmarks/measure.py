@@ -16,6 +16,7 @@ from benchmarks.data import Workload
 from benchmarks.peers.base import Peer, Unsupported
 
 CALLERS = 16
+_OWN = ("three_reads", "read_write")
 
 Unit = Callable[[int], Awaitable[Any]]
 """One unit of work; its argument is a number that no other call has."""
@@ -55,9 +56,20 @@ def unit_of(peer: Peer, operation: str, workload: Workload) -> Unit:
             return await peer.update(project_id, ticket_id, number)
         if operation == "spend":
             return await peer.spend(project_id)
+        if operation in _OWN:
+            more = () if operation == "three_reads" else (number,)
+            return await _of(peer, operation)(project_id, ticket_id, *more)
         return await peer.search(project_id, queries[number % len(queries)])
 
     return unit
+
+
+def _of(peer: Any, operation: str) -> Callable[..., Awaitable[Any]]:
+    """Return an operation that only those peers have which are compared unit by unit."""
+    found: Callable[..., Awaitable[Any]] | None = getattr(peer, operation, None)
+    if found is None:
+        raise Unsupported("units of several statements are compared with asyncpg alone")
+    return found
 
 
 async def throughput(unit: Unit, seconds: float, start: int) -> float:

@@ -17,10 +17,8 @@ from typing import Any, Self
 
 from benchmarks.data import QUICK, Workload, load
 from benchmarks.peers.derwin import Derwin
-from benchmarks.peers.driver import GET, UPDATE, Reference, Wire
+from benchmarks.peers.driver import Reference, Wire
 from benchmarks.server import bench_database
-from derwin_db import repos
-from derwin_db.models import QATicketUpdate
 from derwin_db.testing import TestDatabase
 
 Unit = Callable[[Any, Any, Any], Awaitable[Any]]
@@ -74,46 +72,14 @@ class Line:
         loop.call_later(self._seconds, sink.close)
 
 
-async def _get(peer: Any, project: Any, ticket: Any) -> None:
-    await peer.get(project, ticket)
-
-
-async def _three_reads(peer: Any, project: Any, ticket: Any) -> None:
-    if isinstance(peer, Derwin):
-        async with peer.database.project(project) as session:
-            for _ in range(3):
-                await repos.qa_tickets.get(session, ticket)
-        return
-    async with peer.unit(project) as connection:
-        for _ in range(3):
-            await connection.fetchrow(GET, project, ticket)
-
-
-async def _read_then_write(peer: Any, project: Any, ticket: Any) -> None:
-    if isinstance(peer, Derwin):
-        async with peer.database.project(project) as session:
-            await repos.qa_tickets.get(session, ticket)
-            await repos.qa_tickets.update(session, ticket, QATicketUpdate(title="read, then written"))
-        return
-    async with peer.unit(project) as connection:
-        await connection.fetchrow(GET, project, ticket)
-        await connection.fetchrow(UPDATE, project, ticket, "read, then written")
-
-
-async def _list(peer: Any, project: Any, _ticket: Any) -> None:
-    await peer.list(project)
-
-
-async def _update(peer: Any, project: Any, ticket: Any) -> None:
-    await peer.update(project, ticket, 1)
-
-
 UNITS: dict[str, Unit] = {
-    "a read": _get,
-    "a list of 50": _list,
-    "three reads": _three_reads,
-    "a write": _update,
-    "a read, then a write": _read_then_write,
+    "a read": lambda peer, project, ticket: peer.get(project, ticket),
+    "a list of 50": lambda peer, project, _: peer.list(project),
+    "a sum": lambda peer, project, _: peer.spend(project),
+    "three reads": lambda peer, project, ticket: peer.three_reads(project, ticket),
+    "an update": lambda peer, project, ticket: peer.update(project, ticket, 1),
+    "an insert": lambda peer, project, _: peer.insert(project, 1),
+    "a read, then a write": lambda peer, project, ticket: peer.read_write(project, ticket, 1),
 }
 
 

@@ -98,15 +98,21 @@ class UnitOfWork(Transaction):
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
         """Run the statement and return its rows. Repositories' way in; errors are translated."""
-        records = await self._records(statement, values)
+        records = await self._read_alone(statement, values) if self._may_read_alone(statement) else None
+        if records is None:
+            records = await self._driver("fetch", statement.sql, *self._arguments(statement, values), by=statement)
         try:
             return statement.rows(records)
         except (ValueError, LookupError):
             raise _unreadable(statement) from None
 
-    async def _records(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any]:
-        records: Sequence[Any] = await self._driver("fetch", statement.sql, *self._arguments(statement, values), by=statement)
-        return records
+    def _may_read_alone(self, _statement: Statement[Any]) -> bool:
+        """Tell whether the statement needs no transaction."""
+        return False
+
+    async def _read_alone(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Return the records of a statement that runs without a transaction; None where it has to run in one."""
+        raise NotImplementedError
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
@@ -227,14 +233,10 @@ class ProjectSession(UnitOfWork):
         if self.is_read_only and not statement.reads:
             raise ScopeError(EXACT[_READ_ONLY].sentence())
 
-    async def _records(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any]:
-        if self._may_read_alone(statement):
-            arguments = self._arguments(statement, values, is_alone=True)
-            reader = Reader(self._backend, self.__project_id, self._watch)
-            records = await self._run_alone(lambda source: reader.read(source, statement, arguments))
-            if records is not None:
-                return records
-        return await super()._records(statement, values)
+    async def _read_alone(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any] | None:
+        arguments = self._arguments(statement, values, is_alone=True)
+        reader = Reader(self._backend, self.__project_id, self._watch)
+        return await self._run_alone(lambda source: reader.read(source, statement, arguments))
 
     def _may_read_alone(self, statement: Statement[Any]) -> bool:
         """Tell whether the statement needs no transaction: it only reads, and nothing of this unit is to be seen by it yet."""

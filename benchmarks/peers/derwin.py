@@ -41,6 +41,15 @@ class Derwin:
         async with self.database.project(project_id) as session:
             return await repos.qa_tickets.update(session, ticket_id, QATicketUpdate(title=f"Totals drift, again {number}"))
 
+    async def three_reads(self, project_id: UUID, ticket_id: UUID) -> Any:
+        async with self.database.project(project_id) as session:
+            return [await repos.qa_tickets.get(session, ticket_id) for _ in range(3)]
+
+    async def read_write(self, project_id: UUID, ticket_id: UUID, number: int) -> Any:
+        async with self.database.project(project_id) as session:
+            row = await repos.qa_tickets.get(session, ticket_id)
+            return await repos.qa_tickets.update(session, row.id, QATicketUpdate(title=f"Totals drift, again {number}"))
+
     async def spend(self, project_id: UUID) -> Decimal:
         async with self.database.project(project_id) as session:
             return await repos.spend_ledger.total(session, since=month_ago())

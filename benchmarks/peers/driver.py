@@ -115,6 +115,17 @@ class _Driver(ABC):
         async with self.unit(project_id) as connection:
             return dict(await connection.fetchrow(UPDATE, project_id, ticket_id, f"Totals drift, again {number}"))
 
+    async def three_reads(self, project_id: UUID, ticket_id: UUID) -> Any:
+        """One unit that reads three times."""
+        async with self.unit(project_id) as connection:
+            return [dict(await connection.fetchrow(GET, project_id, ticket_id)) for _ in range(3)]
+
+    async def read_write(self, project_id: UUID, ticket_id: UUID, number: int) -> Any:
+        """One unit that reads, then writes."""
+        async with self.unit(project_id) as connection:
+            row = dict(await connection.fetchrow(GET, project_id, ticket_id))
+            return dict(await connection.fetchrow(UPDATE, project_id, row["id"], f"Totals drift, again {number}"))
+
     async def spend(self, project_id: UUID) -> Decimal:
         async with self.unit(project_id) as connection:
             total: Decimal = await connection.fetchval(SPEND, project_id, month_ago())

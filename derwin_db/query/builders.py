@@ -126,7 +126,8 @@ def starts_with(column: sa.ColumnElement[str], prefix: sa.ColumnElement[str]) ->
 
 def columnwise(rows: Sequence[Input], names: Sequence[str]) -> dict[str, Any]:
     """Return the rows as one list for each column: the arguments of `unnested`."""
-    return {name: [getattr(row, name) for row in rows] for name in names}
+    fields = [row.__dict__ for row in rows]
+    return {name: [row[name] for row in fields] for name in names}
 
 
 def unnested(table: sa.Table, names: Sequence[str]) -> Any:

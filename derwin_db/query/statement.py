@@ -161,8 +161,8 @@ def _binder(name: str, compiled: Any) -> Callable[[Mapping[str, Any]], list[Any]
 
 
 def _bind_processor(kind: Any) -> Callable[[Any], Any] | None:
-    """Return what the type does to a value before the driver takes it; a StrEnum is text already."""
-    if isinstance(kind, sa.Enum):
+    """Return what the type does to a value before the driver takes it; a StrEnum is text already, also in a list."""
+    if isinstance(kind, sa.Enum) or (isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.Enum)):
         return None
     return cast("Callable[[Any], Any] | None", kind.dialect_impl(DIALECT).bind_processor(DIALECT))
 

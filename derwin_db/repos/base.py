@@ -42,7 +42,16 @@ from derwin_db.repos.conditions import (
     condition_of,
     order_of,
 )
-from derwin_db.repos.validation import check_flag, check_id, check_ids, check_input, check_version, iterated, naming_rows
+from derwin_db.repos.validation import (
+    check_flag,
+    check_id,
+    check_ids,
+    check_input,
+    check_inputs,
+    check_version,
+    iterated,
+    naming_rows,
+)
 from derwin_db.session import ProjectSession, project_session
 
 M = TypeVar("M", bound=SQLModel)
@@ -447,8 +456,8 @@ class WritableRepository(Repository[M]):
     def _check_type(self, data: object) -> None:
         check_input(data, self.create_model)
 
-    def _batches(self, rows: Iterable[R], size: int, field: str = "rows") -> Iterator[list[R]]:
-        """Cut rows into batches, each checked when its turn comes.
+    def _batches(self, rows: Iterable[R], size: int, field: str = "rows", *, are_checked: bool = False) -> Iterator[list[R]]:
+        """Cut rows into batches, each checked when its turn comes, unless all were before.
 
         Errors:
             InvalidInput for what is not the input.
@@ -456,8 +465,8 @@ class WritableRepository(Repository[M]):
         source = iterated(rows, field)
         start = 0
         while batch := list(islice(source, size)):
-            for number, row in enumerate(batch, start):
-                check_input(row, self.create_model, field, number)
+            if not are_checked:
+                check_inputs(batch, self.create_model, field, start)
             start += len(batch)
             yield batch
 

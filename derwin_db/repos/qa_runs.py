@@ -19,7 +19,17 @@ from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, Run
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import RawSignal, SignalStatus
 from derwin_db.paging import Page
-from derwin_db.query.builders import ago, insert_of_project, one_of, param, scope_of, scoped, scoped_update, table_of
+from derwin_db.query.builders import (
+    ago,
+    insert_of_project,
+    one_of,
+    param,
+    scope_of,
+    scoped,
+    scoped_delete,
+    scoped_update,
+    table_of,
+)
 from derwin_db.query.statement import Statement, command, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.validation import check_id, checked
@@ -190,11 +200,12 @@ class QARuns(WritableRepository[QARun]):
             NotFound.
 
         Cost:
-            Two statements, through the indexes on run_id.
+            One statement, through the indexes on run_id.
         """
-        await self.get(session, id)
         rows = await project_session(session).fetch(_statistics_statement(), {"id": check_id(id)})
-        tickets = rows[0][3] if rows else 0
+        if not rows:
+            raise NotFound
+        tickets = rows[0][3]
         by_route = {route: signals for route, signals, _, _ in rows if route is not None}
         return RunStats(
             signals=sum(by_route.values()), duplicates=sum(row[2] for row in rows), tickets=tickets, by_route=by_route
@@ -210,15 +221,13 @@ class QARuns(WritableRepository[QARun]):
             The run's row, before evidence is searched for, so that none is recorded in between.
 
         Cost:
-            Four statements.
+            Two statements.
         """
         session, row_id = project_session(session), check_id(id)
         if not await session.fetch(_lock_statement(), {"id": row_id}):
             raise NotFound
-        if await session.fetch(_has_evidence_statement(), {"id": row_id}):
+        if not await session.execute(_delete_statement(), {"id": row_id}):
             raise RetentionLocked
-        await session.execute(_clear_tickets_statement(), {"id": row_id})
-        await self._delete(session, row_id)
 
     async def _of_worker(self, session: ProjectSession, verb: str, id: UUID, worker: str, values: dict[str, Any]) -> QARun:
         session = project_session(session)
@@ -329,10 +338,8 @@ def _lock_statement() -> Statement[UUID]:
 
 
 @cache
-def _has_evidence_statement() -> Statement[int]:
-    return scalars("qa_runs.delete", scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.run_id == _ID).limit(1))
-
-
-@cache
-def _clear_tickets_statement() -> Statement[None]:
-    return command("qa_runs.delete", scoped_update(QATicket).where(_TICKETS.c.run_id == _ID).values(run_id=None))
+def _delete_statement() -> Statement[None]:
+    """Delete the run once its tickets name it no longer, unless there is evidence of it."""
+    is_evident = sa.exists(scoped(AuditArtifact, sa.literal(1)).where(_ARTIFACTS.c.run_id == _ID).correlate(None))
+    cleared = scoped_update(QATicket).where(_TICKETS.c.run_id == _ID, ~is_evident).values(run_id=None).cte("cleared")
+    return command("qa_runs.delete", scoped_delete(QARun).where(_RUNS.c.id == _ID, ~is_evident).add_cte(cleared))

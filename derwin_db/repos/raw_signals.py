@@ -33,7 +33,15 @@ from derwin_db.query.builders import (
 from derwin_db.query.statement import Statement, command, entities, scalars
 from derwin_db.repos.base import TimeFilters, WritableRepository
 from derwin_db.repos.bulk import Write
-from derwin_db.repos.validation import check_id, check_ids, check_input, check_limit_each, check_on_error, iterated, naming_rows
+from derwin_db.repos.validation import (
+    check_id,
+    check_ids,
+    check_inputs,
+    check_limit_each,
+    check_on_error,
+    iterated,
+    naming_rows,
+)
 from derwin_db.session import ProjectSession, project_session
 
 _SIGNALS = table_of(RawSignal)
@@ -209,13 +217,12 @@ class RawSignals(WritableRepository[RawSignal]):
     async def _ingest_all(
         self, session: ProjectSession, signals: Iterable[RawSignalCreate], size: int, write: Write
     ) -> IngestResult:
-        ordered = iterated(signals, "signals")
+        ordered, is_whole = iterated(signals, "signals"), isinstance(signals, Sequence)
         if isinstance(signals, Sequence):
-            for number, signal in enumerate(signals):
-                check_input(signal, RawSignalCreate, "signals", number)
+            check_inputs(signals, RawSignalCreate, "signals")
             ordered = iter(sorted(signals, key=_fingerprint_of))
         given = inserted = 0
-        for batch in self._batches(ordered, size, "signals"):
+        for batch in self._batches(ordered, size, "signals", are_checked=is_whole):
             given_rows, start = (signals, 0) if isinstance(signals, Sequence) else (batch, given)
             with naming_rows(given_rows, "signals", start):
                 inserted += await write(session, batch)

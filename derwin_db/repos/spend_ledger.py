@@ -110,7 +110,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
             with a cap, against other capped entries.
 
         Cost:
-            One statement; two for a repetition; two more with a cap.
+            One statement, one more with a cap; one more for a repetition or a refusal.
         """
         session = project_session(session)
         values = {**self._create_values(data), "id": new_id()}
@@ -119,16 +119,13 @@ class SpendLedgers(WritableRepository[SpendLedger]):
                 raise InvalidInput("cap: a SpendCap is wanted here.")
             if not await session.fetch(_lock_project_statement(), {}):
                 raise ProjectNotFound
-            known = await self._by_key(session, [data.idempotency_key])
-            if known:
-                return _same(known[0], data)
-            await self._check_cap(session, data.amount_usd, cap)
-        rows = await session.fetch(_append_statement(), values)
+            values |= {"window": cap.window, "cap": cap.usd}
+        rows = await session.fetch(_append_statement(is_capped=cap is not None), values)
         if rows:
             return rows[0]
         known = await self._by_key(session, [data.idempotency_key])
         if not known:
-            raise ProjectNotFound
+            raise ProjectNotFound if cap is None else BudgetExceeded
         return _same(known[0], data)
 
     @overload
@@ -207,11 +204,6 @@ class SpendLedgers(WritableRepository[SpendLedger]):
                 slugs[project_id] = slug
         return {slugs.get(project_id, str(project_id)): amount for project_id, amount in totals.items()}
 
-    async def _check_cap(self, session: ProjectSession, amount: Decimal, cap: SpendCap) -> None:
-        spent = Decimal((await session.fetch(_spent_statement(), {"window": cap.window}))[0])
-        if amount > 0 and spent + amount > cap.usd:
-            raise BudgetExceeded
-
     async def _by_key(self, session: ProjectSession, keys: Sequence[str]) -> Sequence[SpendLedger]:
         return await session.fetch(_by_key_statement(), {"keys": keys})
 
@@ -282,9 +274,15 @@ def _lock_project_statement() -> Statement[UUID]:
 
 
 @cache
-def _append_statement() -> Statement[SpendLedger]:
+def _append_statement(*, is_capped: bool) -> Statement[SpendLedger]:
+    """Insert the entry from its project's row; with a cap, unless it leads over it. The lock is held by then."""
     names = ("id", *_NAMES)
     source = scoped(Project, _PROJECTS.c.id, _PROJECTS.c.slug, *(param(name, _LEDGER.c[name]) for name in names))
+    if is_capped:
+        amount = param("amount_usd", _LEDGER.c.amount_usd)
+        recent = _LEDGER.c.created_at > ago(sa.bindparam("window", type_=sa.Interval()))
+        spent = scoped(SpendLedger, _sum()).where(recent).correlate(None).scalar_subquery()
+        source = source.where(sa.or_(amount <= 0, spent + amount <= sa.bindparam("cap", type_=sa.Numeric())))
     source = source.with_for_update(read=True, key_share=True)
     query = insert(_LEDGER).from_select(["project_id", "project_slug", *names], source)
     query = query.on_conflict_do_nothing(index_elements=["project_id", "idempotency_key"])
@@ -311,12 +309,6 @@ def _append_many_statement() -> Statement[str]:
 def _by_key_statement() -> Statement[SpendLedger]:
     query = scoped(SpendLedger).where(_LEDGER.c.idempotency_key == sa.any_(array_param("keys", _LEDGER.c.idempotency_key)))
     return entities("spend_ledger.append", query, SpendLedger)
-
-
-@cache
-def _spent_statement() -> Statement[Decimal]:
-    recent = _LEDGER.c.created_at > ago(sa.bindparam("window", type_=sa.Interval()))
-    return scalars("spend_ledger.append", scoped(SpendLedger, _sum()).where(recent))
 
 
 @cache

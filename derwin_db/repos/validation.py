@@ -109,6 +109,18 @@ def check_input(data: object, kind: type[BaseModel], field: str = "data", row: i
         raise InvalidInput(f"{field if row is None else f'{field}[{row}]'}: a {kind.__name__} is wanted here.")
 
 
+def check_inputs(rows: Iterable[object], kind: type[BaseModel], field: str, start: int = 0) -> None:
+    """Check many of them, of which the first has the number `start`.
+
+    Errors:
+        InvalidInput, as `check_input`.
+    """
+    names = kind.model_fields.keys()
+    for number, row in enumerate(rows, start):
+        if type(row) is not kind or row.__dict__.keys() != names:
+            check_input(row, kind, field, number)
+
+
 @contextmanager
 def naming_rows(rows: Iterable[BaseModel], field: str, start: int = 0) -> Iterator[None]:
     """Name the row that the database refused: inputs were checked when they were made, unless they were changed past that.

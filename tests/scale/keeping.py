@@ -54,8 +54,13 @@ class KeepingPooler:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             size, code = _STARTUP.unpack(await reader.readexactly(_STARTUP.size))
-            if code != _CANCEL:
-                startup = _STARTUP.pack(size, code) + await reader.readexactly(size - _STARTUP.size)
+            startup = _STARTUP.pack(size, code) + await reader.readexactly(size - _STARTUP.size)
+            if code == _CANCEL:  # every client was told the key of the one server connection
+                asked, asking = await self._connect()
+                asking.write(startup)
+                await asked.read()  # the server says nothing, and hangs up
+                asking.close()
+            else:
                 await _Client(self, reader, writer).serve(startup)
         writer.close()
 
@@ -64,9 +69,7 @@ class KeepingPooler:
         if self._server is not None:
             writer.write(framed(b"R", struct.pack("!I", 0)) + self._greeting)
             return
-        host, port = self._server_at
-        path = f"{host}/.s.PGSQL.{port}"
-        server = await (asyncio.open_unix_connection(path) if host.startswith("/") else asyncio.open_connection(host, port))
+        server = await self._connect()
         server[1].write(startup)
         kind, self._greeting = b"", b""
         while kind != b"Z":
@@ -76,6 +79,11 @@ class KeepingPooler:
             if kind == b"R" and struct.unpack("!I", body[:4])[0] in _ASKS:
                 server[1].write(framed(*await message(reader)))
         self._server = server
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._server_at
+        path = f"{host}/.s.PGSQL.{port}"
+        return await (asyncio.open_unix_connection(path) if host.startswith("/") else asyncio.open_connection(host, port))
 
     def server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return the connection to the server."""

@@ -27,6 +27,7 @@ from tests.pgbouncer import KEEPS_STATEMENTS, Pooler
 from tests.repos.rows import a_ticket
 from tests.scale.keeping import KeepingPooler
 from tests.scale.test_pooled_verbs import Clients, new_project
+from tests.unit.test_alone import sleeping
 
 POOLERS = ["a stand-in", *(["PgBouncer"] if KEEPS_STATEMENTS else [])]
 
@@ -113,6 +114,50 @@ class TestReads:
         async with one.project(project) as first, two.project(project) as second:
             for session in (first, second, first):  # of one server connection, two units by turns
                 assert await repos.qa_tickets.count(session) == 0
+
+
+class TestFaults:
+    async def test_a_read_that_is_cancelled_leaves_the_server_connection_to_the_next(
+        self, kept: Clients, migrated: TestDatabase
+    ) -> None:
+        one, two = kept
+        project = await new_project(one)
+        await read(two, project, project)
+
+        async def sleep() -> None:
+            async with one.project(project) as session:
+                await session.fetch(sleeping(30), {})
+
+        owner = await asyncpg.connect(**migrated.owner.connect_arguments())
+        running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND usename = $1"
+        task = asyncio.create_task(sleep())
+        async with asyncio.timeout(20):
+            while not await owner.fetchval(running, migrated.service.user):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert one.connections_in_use() == 0
+            assert await read(two, project, project) is None
+            assert await read(one, project, project) is None
+            assert await owner.fetchval(running, migrated.service.user) == 0
+        await owner.close()
+
+    async def test_a_server_connection_that_dies_under_a_read_is_not_noticed(
+        self, kept: Clients, migrated: TestDatabase
+    ) -> None:
+        one, _ = kept
+        project = await new_project(one)
+        await read(one, project, project)
+        owner = await asyncpg.connect(**migrated.owner.connect_arguments())
+        dying = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND usename = $1"
+        async with asyncio.timeout(20), one.project(project) as session:
+            reading = asyncio.create_task(session.fetch(sleeping(0.4), {}))
+            while not await owner.fetch(f"{dying} AND state = 'active'", migrated.service.user):
+                await asyncio.sleep(0.01)
+            assert await reading == [1]
+        assert one.connections_in_use() == 0
+        await owner.close()
 
 
 class TestLeftovers:

@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.connection.driver import PooledConnection
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, DerwinError, NotFound, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, QATicketUpdate
+from derwin_db.observe.events import Observer, StatementEvent, UnitObserver
 from derwin_db.query.builders import scoped
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.testing import TestDatabase
@@ -162,6 +164,66 @@ class TestErrors:
         with pytest.raises(ProjectNotFound):
             async with small.project(id) as session:
                 await repos.qa_tickets.create(session, a_ticket())
+
+
+class Seen(Observer, UnitObserver):
+    """What one unit is told to observers: each call of the driver, with its error, and how the unit ended."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str | None]] = []
+        self.outcome = ""
+
+    def entered(self, project_id: UUID | None) -> UnitObserver:
+        return self
+
+    def ran(self, call: StatementEvent) -> None:
+        assert call.server.database
+        self.calls.append((call.name, call.error))
+
+    def left(self, outcome: str, error: str | None) -> None:
+        self.outcome = outcome
+
+
+class TestObservers:
+    @pytest.fixture
+    async def seen(self, small: Database) -> AsyncIterator[Seen]:
+        seen = Seen()
+        small.observers.append(seen)
+        yield seen
+        small.observers.remove(seen)
+
+    async def test_are_told_of_the_reads_and_of_no_transaction(
+        self, small: Database, project: Project, ticket: Any, seen: Seen
+    ):
+        async with small.project(project.id) as session:
+            await repos.qa_tickets.get(session, ticket.id)
+            await repos.qa_tickets.count(session)
+        assert seen.calls == [("qa_tickets.get", None), ("qa_tickets.count", None)]
+        assert seen.outcome == "committed"
+
+    async def test_are_told_when_the_transaction_begins(self, small: Database, project: Project, ticket: Any, seen: Seen):
+        async with small.project(project.id) as session:
+            await repos.qa_tickets.get(session, ticket.id)
+            await repos.qa_tickets.update(session, ticket.id, QATicketUpdate(title="seen"))
+            await repos.qa_tickets.get(session, ticket.id)
+        names = [name for name, _ in seen.calls]
+        assert names == ["qa_tickets.get", "BEGIN", "qa_tickets.update", "qa_tickets.get", "COMMIT"]
+
+    async def test_are_told_of_both_runs_where_the_connection_was_lost(
+        self, small: Database, project: Project, seen: Seen, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fetch, lost = PooledConnection.fetch, [ConnectionResetError()]
+
+        async def lose(self: Any, *arguments: Any, **options: Any) -> Any:
+            if lost:
+                raise lost.pop()
+            return await fetch(self, *arguments, **options)
+
+        async with small.project(project.id) as session:
+            await repos.qa_tickets.count(session)
+            monkeypatch.setattr(PooledConnection, "fetch", lose)
+            assert await repos.qa_tickets.count(session) == 0
+        assert seen.calls[-2:] == [("qa_tickets.count", "ConnectionResetError"), ("qa_tickets.count", None)]
 
 
 class TestFaults:

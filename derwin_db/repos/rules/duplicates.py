@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from derwin_db.errors import Conflict
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.query.builders import param, scope_of, scoped, scoped_update, table_of
-from derwin_db.query.statement import Statement, command, entities, scalars
+from derwin_db.query.statement import Statement, entities, scalars
 from derwin_db.session import ProjectSession
 
 _TICKETS = table_of(QATicket)
@@ -38,9 +38,9 @@ async def lock_with_duplicates(session: ProjectSession, id: UUID) -> QATicket | 
     return next((row for row in rows if row.id == id), None)
 
 
-async def release(session: ProjectSession, id: UUID) -> None:
-    """Have the duplicates of a ticket name none."""
-    await session.execute(_release_statement(), {"id": id})
+def released(id: sa.ColumnElement[UUID]) -> sa.Update:
+    """Return the update that has the duplicates of a ticket name none."""
+    return scoped_update(QATicket).where(_TICKETS.c.duplicate_of_id == id).values(duplicate_of_id=None)
 
 
 def _chain() -> sa.CTE:
@@ -68,9 +68,3 @@ def _lock_with_duplicates_statement() -> Statement[QATicket]:
     """In the order of their ids, as chains are locked."""
     query = scoped(QATicket).where(sa.or_(_TICKETS.c.id == _ID, _TICKETS.c.duplicate_of_id == _ID))
     return entities("qa_tickets.delete", query.order_by(_TICKETS.c.id).with_for_update(), QATicket)
-
-
-@cache
-def _release_statement() -> Statement[None]:
-    query = scoped_update(QATicket).where(_TICKETS.c.duplicate_of_id == _ID).values(duplicate_of_id=None)
-    return command("qa_tickets.delete", query)

@@ -15,7 +15,7 @@ from derwin_db.models.classification_trust import ClassificationTrust
 from derwin_db.models.qa_fix_attempt import FixOutcome, QAFixAttempt
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.query.builders import ago, array_param, insert_many_of_project, scope_of, scoped, table_of
-from derwin_db.query.statement import Statement, command, scalars, tuples
+from derwin_db.query.statement import Statement, command, tuples
 from derwin_db.session import ProjectSession
 
 Z95 = 1.959963984540054
@@ -36,17 +36,27 @@ async def bring_up_to_date(session: ProjectSession, classifications: Iterable[st
     names = sorted(set(classifications))
     if not names:
         return 0
-    windows: dict[int, list[str]] = {}
-    for name, days in await session.fetch(_lock_statement(), {"names": names, "ids": [new_id() for _ in names]}):
-        windows.setdefault(days, []).append(name)
-    for days, same in windows.items():  # in practice one: no verb changes a window
-        await session.execute(_compute_statement(), {"names": same, "days": days})
-    return len(names)
+    locked = await session.fetch(_lock_statement(), {"names": names, "ids": [new_id() for _ in names]})
+    return await _compute(session, locked)
 
 
 async def refresh_all(session: ProjectSession) -> int:
-    """Recompute all scores of the project, as the window slides. Returns how many."""
-    return await bring_up_to_date(session, await session.fetch(_names_statement(), {}))
+    """Recompute all scores of the project, as the window slides. Returns how many.
+
+    Locks:
+        As `bring_up_to_date`.
+    """
+    return await _compute(session, await session.fetch(_lock_all_statement(), {}))
+
+
+async def _compute(session: ProjectSession, locked: Iterable[tuple[Any, ...]]) -> int:
+    """Compute the scores whose rows are locked, given by name and window. Returns how many."""
+    windows: dict[int, list[str]] = {}
+    for name, days in locked:
+        windows.setdefault(days, []).append(name)
+    for days, same in windows.items():  # in practice one: no verb changes a window
+        await session.execute(_compute_statement(), {"names": same, "days": days})
+    return sum(map(len, windows.values()))
 
 
 def wilson_lower_bound(successes: sa.ColumnElement[int], attempts: sa.ColumnElement[int]) -> sa.ColumnElement[float]:
@@ -64,9 +74,9 @@ def wilson_lower_bound(successes: sa.ColumnElement[int], attempts: sa.ColumnElem
 
 
 @cache
-def _names_statement() -> Statement[str]:
-    query = sa.select(_TRUST.c.classification).where(scope_of(_TRUST)).order_by(_TRUST.c.classification)
-    return scalars("classification_trust.refresh", query)
+def _lock_all_statement() -> Statement[tuple[Any, ...]]:
+    query = scoped(ClassificationTrust, _TRUST.c.classification, _TRUST.c.window_days).order_by(_TRUST.c.classification)
+    return tuples("classification_trust.lock", query.with_for_update(key_share=True))
 
 
 @cache
