@@ -8,7 +8,6 @@ from fastapi import APIRouter, Body, Query
 
 from derwin_db import Page, repos
 from derwin_db.fastapi import Paging
-from derwin_db.fields.scalars import Score
 from derwin_db.filters import IS_NULL
 from derwin_db.models import Bucket, QATicket, QATicketCreate, QATicketUpdate, Severity, TicketStatus
 from derwin_db.repos.qa_tickets import QATicketOrder
@@ -25,7 +24,7 @@ Buckets = Annotated[list[Bucket | Literal["NONE"]] | None, Query(description="On
 Kind = Annotated[str | None, Query(description="Of this kind.", examples=["calculation"])]
 Other = Annotated[UUID, Body(embed=True, description="The ticket that is kept.", examples=[_ID])]
 Ids = Annotated[list[UUID], Body(embed=True, max_length=1000, description="The signals' ids.", examples=[[_ID]])]
-MinRisk = Annotated[Score | None, Query(description="At least this risk.")]
+MinRisk = Annotated[float | None, Query(ge=0, le=1, description="At least this risk.", examples=[0.5])]
 Change = Annotated[QATicketUpdate, Body(description="What is to change.")]
 Next = Annotated[TicketStatus, Body(description="The next status.")]
 Ordered = Annotated[QATicketOrder, Query(description="`-`: the greatest first.")]
