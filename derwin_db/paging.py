@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from derwin_db.errors import InvalidCursor, InvalidInput
 
@@ -24,6 +24,7 @@ MAX_LIMIT = 500
 _DIGEST_BYTES = 12
 _ID_BYTES = 16
 _LONGEST_CURSOR = 4096
+_CURSOR = "Xk3v0c1mT2yBq4sD8fH6jLnPrUwZaCeG5iKoQtVxYbNdMgRh7pSu"
 _INTEGER, _FLOAT = struct.Struct(">q"), struct.Struct(">d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,10 +39,10 @@ class Page(BaseModel, Generic[T]):
     # deferred: annotations alone make 14 classes at import
     model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
 
-    items: list[T]
-    next_cursor: str | None = None
-    total: int | None = None
-    is_total_exact: bool | None = None
+    items: list[T] = Field(description="The rows, in the order that was asked for.")
+    next_cursor: str | None = Field(default=None, description="Of the next page; null on the last one.", examples=[_CURSOR])
+    total: int | None = Field(default=None, description="How many rows there are, up to 10,000, if asked for.", examples=[417])
+    is_total_exact: bool | None = Field(default=None, description="Whether there are no more than `total`.", examples=[True])
 
 
 def check_limit(limit: object) -> int:

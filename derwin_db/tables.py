@@ -9,6 +9,7 @@ The revision that creates the table fences it: `derwin_db.migrations.fence(op, W
 """
 
 from derwin_db.fields.columns import as_json, choice, nullable, timestamp, unset, with_default
+from derwin_db.fields.described import describe
 from derwin_db.fields.json import JsonObject
 from derwin_db.fields.money import Cost, Money
 from derwin_db.fields.own import ProjectTable, references
@@ -55,6 +56,7 @@ __all__ = [
     "WebUrl",
     "as_json",
     "choice",
+    "describe",
     "index",
     "nullable",
     "paged",

@@ -23,9 +23,12 @@ _VERSIONS = sa.table(VERSION_TABLE, sa.column("version_num", sa.String), schema=
 class Health(BaseModel):
     """What a healthy service answers."""
 
-    status: str = "ok"
-    standing: Standing | None = Field(default=None, serialization_alias="schema")
-    """Said where the schema is newer than this code, and this code runs on it: deploy the newer version."""
+    status: str = Field(default="ok", description="ok: everything else is another HTTP status.")
+    standing: Standing | None = Field(
+        default=None,
+        serialization_alias="schema",
+        description="Said where the schema is newer than this code, and this code runs on it: deploy the newer version.",
+    )
 
 
 def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
@@ -40,10 +43,12 @@ def health_router(db: Database, *, timeout: float = 5.0) -> APIRouter:
 
     @router.get("/live", summary="Whether the process answers", response_model_exclude_none=True)
     async def live() -> Health:
+        """Answer, whatever the database does."""
         return Health()
 
     @router.get("/ready", summary="Whether the service can serve", response_model=Health, response_model_exclude_none=True)
     async def ready() -> Any:
+        """Answer ok if a statement reaches the database, and this code runs on its schema; else 503."""
         try:
             schema = await _look(db, timeout)
         except DerwinError as caught:

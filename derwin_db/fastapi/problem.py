@@ -44,9 +44,9 @@ INTERNAL = "The service failed. The error is in its log."
 class Refusal(BaseModel):
     """One rule that the request breaks, and where."""
 
-    field: str = Field(description="Place of the value: `body.title`, `query.limit`.")
-    rule: str = Field(description="Stable name of the rule.")
-    message: str
+    field: str = Field(description="Place of the value.", examples=["body.title", "query.limit"])
+    rule: str = Field(description="Stable name of the rule.", examples=["string_too_long"])
+    message: str = Field(description="The rule, in words.", examples=["String should have at most 500 characters"])
 
 
 class Problem(BaseModel):
@@ -54,12 +54,15 @@ class Problem(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra={"description": "An error (RFC 9457). `code` is stable."})
 
-    type: str = Field(description="A URI that names the kind of error; about:blank says no more than the status.")
-    title: str
-    status: int = Field(ge=400, le=599)
-    code: str
-    detail: str
-    errors: list[Refusal] | None = None
+    type: str = Field(
+        description="A URI that names the kind of error; about:blank says no more than the status.",
+        examples=["urn:derwin-db:not_found"],
+    )
+    title: str = Field(description="The kind of error, in words.", examples=["Not found"])
+    status: int = Field(ge=400, le=599, description="The HTTP status.", examples=[404])
+    code: str = Field(description="The kind of error, stable: what a program looks at.", examples=["not_found"])
+    detail: str = Field(description="What happened, and what to do.", examples=["No such row in this project."])
+    errors: list[Refusal] | None = Field(default=None, description="Each rule that the request itself breaks.")
 
 
 def status_of(error: DerwinError) -> int:

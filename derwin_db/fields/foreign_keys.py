@@ -19,11 +19,22 @@ def _explain(mapper: Mapper[Any], _: type) -> None:
     table = mapper.local_table
     if isinstance(table, sa.Table) and mapper.registry is not OWN:
         for key in table.foreign_keys:
-            refuse_half_a_key(table, key, is_alone=len(key.constraint.elements) == 1 if key.constraint else True)
+            if not _is_whole(key):
+                refuse_half_a_key(table, key)
 
 
-def refuse_half_a_key(table: sa.Table, key: sa.ForeignKey, *, is_alone: bool) -> None:
-    """Refuse a reference to a row of ours by its id alone, or by a name that its metadata does not resolve.
+def _is_whole(key: sa.ForeignKey) -> bool:
+    """Tell whether the key leads to a table, and not to an id of ours alone."""
+    try:
+        target = key.column.table
+    except sa.exc.NoReferenceError:
+        return False
+    is_alone = key.constraint is not None and len(key.constraint.elements) == 1
+    return not (is_alone and target.name in PROJECT_TABLES and target.metadata is OWN.metadata and target.schema == SCHEMA)
+
+
+def refuse_half_a_key(table: sa.Table, key: sa.ForeignKey) -> None:
+    """Refuse a reference to a row of ours by its id alone; let others pass.
 
     Errors:
         ConfigurationError.
@@ -31,9 +42,6 @@ def refuse_half_a_key(table: sa.Table, key: sa.ForeignKey, *, is_alone: bool) ->
     *schema, name = key.target_fullname.split(".")[:-1]
     if name not in _REFERRED or (schema or [SCHEMA]) != [SCHEMA]:
         return
-    is_found = key.target_fullname.rpartition(".")[0] in table.metadata.tables
-    if is_found and not (schema and is_alone and name in PROJECT_TABLES):
-        return  # a table of the service's own that has the name of ours, or a key that is whole
     column = key.parent.name
     if name == "projects":
         raise ConfigurationError(f"{table.name}.{column}: write foreign_key='{SCHEMA}.projects.id'.")

@@ -80,7 +80,7 @@ def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
             f"{table.name[:64]!r} names no table here: 1 to {_LONGEST} of a-z, 0-9 and underscore, and none of derwin-db's own."
         )
     for reference in table.foreign_keys:
-        refuse_half_a_key(table, reference, is_alone=True)
+        refuse_half_a_key(table, reference)
     finish_columns(table)
     table.append_constraint(primary_key(table.name))
     projects = SQLModel.metadata.tables[f"{SCHEMA}.projects"]

@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, create_model
 from sqlmodel import SQLModel
 
+from derwin_db.fields.described import Described
 
-class Read(BaseModel):
+
+class Read(Described, BaseModel):
     """Base of the read models: made from a row or from JSON, with no values in errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True, hide_input_in_errors=True)

@@ -23,6 +23,7 @@ from sqlmodel import Field, SQLModel
 from sqlmodel._compat import SQLModelConfig
 
 from derwin_db.fields.columns import timestamp_now
+from derwin_db.fields.described import Described
 from derwin_db.fields.reading import read_model
 from derwin_db.fields.scalars import new_id
 from derwin_db.sql import PROJECT_TABLES
@@ -94,7 +95,7 @@ class PydanticJson(sa.TypeDecorator[Any]):
         return "JSONB()"
 
 
-class JsonModel(BaseModel):
+class JsonModel(Described, BaseModel):
     """Base of the models inside JSON columns: known fields only, no values in errors."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True, populate_by_name=True)
@@ -105,7 +106,7 @@ def _config(**options: Any) -> Any:
     return options
 
 
-class Fields(SQLModel):
+class Fields(Described, SQLModel):
     """Base of the fields that a table and its XCreate share: known fields only, no values in errors."""
 
     model_config: ClassVar[SQLModelConfig] = _config(extra="forbid", hide_input_in_errors=True)
@@ -121,7 +122,7 @@ OWN = registry(metadata=SQLModel.metadata)
 """The table classes of this package. A service may give its own classes any names: relationships by name look elsewhere."""
 
 
-class Table(SQLModel, registry=OWN):
+class Table(Described, SQLModel, registry=OWN):
     """Base of all table classes: read-only faces of rows. Reading one validates nothing; input goes through XCreate.
 
     A row that a repository returned is detached: assigning to it changes nothing in the database. `update` and the verbs of its

@@ -3,7 +3,8 @@
 One file a table. No queries.
 """
 
-import derwin_db.fields.foreign_keys  # noqa: F401  # explains those of the service's own classes
+import derwin_db.fields.foreign_keys
+import derwin_db.models.descriptions  # noqa: F401  # as before: for what it does
 from derwin_db.models.audit_artifact import ArtifactKind, AuditArtifact, AuditArtifactCreate, PruneResult
 from derwin_db.models.batch import BatchReport, RowFailure
 from derwin_db.models.classification_trust import ClassificationTrust

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import Field as PydanticField
 from sqlmodel import Field
 
 from derwin_db.fields.columns import nullable, timestamp, unset, with_default
@@ -103,5 +104,8 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
 class Match:
     """A past fix and its cosine similarity to what was searched for, -1..1; None without an embedding on either side."""
 
-    entry: RAGCorpus
-    similarity: float | None
+    entry: Annotated[RAGCorpus, PydanticField(description="The past fix, without its embedding.")]
+    similarity: Annotated[
+        float | None,
+        PydanticField(description="Cosine similarity, -1 to 1; null without an embedding on either side.", examples=[0.89]),
+    ]

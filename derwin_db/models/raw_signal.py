@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
+from pydantic import Field as PydanticField
 from sqlmodel import Field
 
 from derwin_db.fields.columns import choice, nullable
@@ -102,5 +103,5 @@ class RawSignal(Changing, RawSignalFields, ProjectTable, table=True):
 class IngestResult:
     """How many signals of a batch were new, and how many the run had already."""
 
-    inserted: int
-    duplicates: int
+    inserted: Annotated[int, PydanticField(description="Signals that were new.", examples=[12])]
+    duplicates: Annotated[int, PydanticField(description="Signals that the run had already.", examples=[3])]

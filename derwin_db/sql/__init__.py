@@ -122,8 +122,8 @@ def split(script: str) -> list[str]:
 def function_bodies(entity: str, **names: str) -> dict[str, str]:
     """Return the body of each function that the current version creates, by name, as the server keeps it."""
     text = "\n".join(read_current(entity, **names))
-    found = re.findall(r"CREATE (?:OR REPLACE )?FUNCTION [a-z_]+\.([a-z0-9_]+)\(.*?\bAS \$\$(.*?)\$\$;", text, re.DOTALL)
-    return dict(found)
+    head = r"CREATE (?:OR REPLACE )?FUNCTION [a-z_]+\.([a-z0-9_]+)\((?:(?!CREATE ).)*?"  # no other function in between
+    return dict(re.findall(head + r"\bAS \$\$(.*?)\$\$;", text, re.DOTALL))
 
 
 class ColumnType(UserDefinedType[Any]):

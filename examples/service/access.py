@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from derwin_db import Database, ProjectSession
 from derwin_db.errors import ProjectNotFound
 from derwin_db.fastapi import scoped
+from examples.service.parameters import ProjectSlug
 
 db = Database()
 
@@ -66,7 +67,7 @@ def user_of(token: str = "") -> User:
     return user
 
 
-def may_read(project: str, user: CurrentUser) -> str:
+def may_read(project: ProjectSlug, user: CurrentUser) -> str:
     """Return the project of the path. One that the user has no part in is exactly like one that does not exist."""
     if project not in user.projects:
         raise ProjectNotFound

@@ -15,6 +15,7 @@ from derwin_db.tables import (
     ShortText,
     WebUrl,
     choice,
+    describe,
     nullable,
     references,
     unique,
@@ -61,3 +62,14 @@ class Webhook(Changing, WebhookFields, ProjectTable, table=True):
 
 
 webhooks: Repository[Webhook, WebhookCreate, WebhookUpdate] = Repository(Webhook, create=WebhookCreate, update=WebhookUpdate)
+
+describe(
+    __name__,
+    {
+        "url": ("The address that is called.", "https://hooks.example.org/tickets"),
+        "event": ("What it hears of.", "TICKET_OPENED"),
+        "ticket_id": ("The one ticket that it hears of; null for all.", "0198f3c2-7b1e-7c3a-9d52-4e0f6a1b2c3d"),
+        "note": ("Why it is there.", "For the dashboard."),
+        "version": ("Counts the changes, from 1.", 3),
+    },
+)

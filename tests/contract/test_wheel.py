@@ -1,6 +1,7 @@
 """The wheel brings its revisions along: an installed service migrates."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(target)
     return target
+
+
+class TestPage:
+    """What a package index shows: the README, where there is no checkout beside it."""
+
+    @pytest.fixture
+    def page(self, installed: Path) -> str:
+        metadata = next(installed.glob("*.dist-info")) / "METADATA"
+        text = metadata.read_text(encoding="utf-8")
+        assert "\nDescription-Content-Type: text/markdown\n" in text
+        return text.partition("\n\n")[2]
+
+    def test_has_no_picture_or_link_that_leads_into_a_checkout(self, page: str) -> None:
+        assert [target for target in re.findall(r"\]\(([^)]*)\)", page) if not target.startswith(("https://", "#"))] == []
+        assert "![" not in page
+        assert "src=" not in page
+
+    def test_says_all_else_that_the_readme_says(self, page: str) -> None:
+        def words(text: str) -> str:
+            return re.sub(
+                r"\s+", " ", re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text))
+            ).strip()
+
+        assert words(page) == words((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 class TestWheel:

@@ -12,8 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from derwin_db.deploy.migrations import MigrationSettings, upgrade_service
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
+from examples.service.demo import CHAIN
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 60
@@ -21,8 +23,10 @@ SECONDS_TO_START = 60
 
 @pytest.fixture(scope="package")
 def database(server: TestServer) -> TestDatabase:
-    """The database that the service serves."""
-    return server.migrated()
+    """The database that the service serves: ours, and the service's own table."""
+    database = server.migrated()
+    upgrade_service(MigrationSettings(database.owner), CHAIN)
+    return database
 
 
 @pytest.fixture(scope="package")

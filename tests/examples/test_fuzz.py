@@ -49,7 +49,10 @@ async def rows(ada: httpx.AsyncClient) -> dict[str, str]:
     """A ticket and a run to aim at."""
     ticket = await ada.post("/projects/lifeline/tickets", content=factories.ticket().model_dump_json(), headers=JSON)
     run = await ada.post("/projects/lifeline/runs", content=factories.run().model_dump_json(), headers=JSON)
-    return {"project": "lifeline", "ticket_id": ticket.json()["id"], "run_id": run.json()["id"]}
+    hook = {"url": f"https://hooks.example.org/{run.json()['id']}", "event": "TICKET_OPENED"}
+    webhook = await ada.post("/projects/lifeline/webhooks", json=hook)
+    ids = {"ticket_id": ticket.json()["id"], "run_id": run.json()["id"], "webhook_id": webhook.json()["id"]}
+    return {"project": "lifeline", **ids}
 
 
 JSON = {"Content-Type": "application/json"}

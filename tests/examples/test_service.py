@@ -28,6 +28,10 @@ def ticket(**overrides: Any) -> dict[str, Any]:
     return body_of(factories.ticket(**overrides))
 
 
+def webhook(**overrides: Any) -> dict[str, Any]:
+    return {"url": f"https://hooks.example.org/{new_id().hex}", "event": "TICKET_OPENED", **overrides}
+
+
 def spend(**overrides: Any) -> dict[str, Any]:
     return body_of(factories.spend(idempotency_key=str(new_id()), **overrides))
 
@@ -48,6 +52,22 @@ class TestTickets:
         listed = (await ada.get(f"{LIFELINE}/tickets", params={"limit": 1, "status": "OPEN"})).json()
         assert listed["items"] == [made]
         assert listed["next_cursor"]
+
+    async def test_are_listed_by_several_values_in_an_order_with_a_total(self, ada: httpx.AsyncClient) -> None:
+        kind = f"k_{new_id().hex[-12:]}"
+        for severity, risk in (("LOW", 0.2), ("HIGH", 0.9), ("HIGH", 0.5), ("MEDIUM", 0.7)):
+            await create(ada, f"{LIFELINE}/tickets", ticket(severity=severity, risk_score=risk, classification=kind))
+        asked = {"classification": kind, "severity": ["HIGH", "LOW"], "order": "-risk_score", "with_total": True, "limit": 2}
+        page = (await ada.get(f"{LIFELINE}/tickets", params=asked)).json()
+        assert [row["risk_score"] for row in page["items"]] == [0.9, 0.5]
+        assert (page["total"], page["is_total_exact"]) == (3, True)
+        rest = (await ada.get(f"{LIFELINE}/tickets", params={**asked, "cursor": page["next_cursor"]})).json()
+        assert [row["risk_score"] for row in rest["items"]] == [0.2]
+        without = {"classification": kind, "bucket": "NONE", "min_risk_score": 0.7}
+        assert len((await ada.get(f"{LIFELINE}/tickets", params=without)).json()["items"]) == 2
+        for wrong in ({"order": "title"}, {"severity": "BAD"}, {"min_risk_score": 2}, {"bucket": "NO"}):
+            refused = await ada.get(f"{LIFELINE}/tickets", params=wrong)
+            assert (refused.status_code, refused.json()["errors"][0]["field"].split(".")[1]) == (422, next(iter(wrong)))
 
     async def test_move_along_their_state_machine(self, ada: httpx.AsyncClient) -> None:
         made = await create(ada, f"{LIFELINE}/tickets", ticket())
@@ -158,6 +178,55 @@ class TestProjects:
         assert (await grace.get(ACME)).json()["mode"] == "TRIAGE"
 
 
+class TestWebhooks:
+    async def test_are_written_changed_and_deleted(self, ada: httpx.AsyncClient) -> None:
+        made = await create(ada, f"{LIFELINE}/webhooks", webhook())
+        path = f"{LIFELINE}/webhooks/{made['id']}"
+        changed = (await ada.patch(path, json={"data": {"note": "For the dashboard"}, "expected_version": 1})).json()
+        assert changed == {**made, "note": "For the dashboard", "version": 2, "updated_at": changed["updated_at"]}
+        assert (await ada.get(path)).json() == changed
+        assert (await ada.delete(path)).status_code == 204
+        assert (await ada.get(path)).status_code == 404
+
+    async def test_are_listed_by_event_with_a_total(self, ada: httpx.AsyncClient) -> None:
+        first = await create(ada, f"{LIFELINE}/webhooks", webhook(event="TICKET_RESOLVED"))
+        asked = {"event": ["TICKET_RESOLVED"], "with_total": True, "order": "created_at"}
+        page = (await ada.get(f"{LIFELINE}/webhooks", params=asked)).json()
+        assert first in page["items"]
+        assert page["total"] == len(page["items"])
+
+    async def test_come_in_bulk_with_an_answer_for_each(self, ada: httpx.AsyncClient) -> None:
+        there = await create(ada, f"{LIFELINE}/webhooks", webhook())
+        rows = [webhook(), webhook(url=there["url"]), webhook(ticket_id=str(new_id()))]
+        report = (await ada.post(f"{LIFELINE}/webhooks/bulk", json=rows)).json()
+        assert report["inserted"] == 1
+        assert [(one["row"], one["code"]) for one in report["failures"]] == [(1, "conflict"), (2, "invalid_reference")]
+
+    async def test_of_another_project_do_not_exist(self, ada: httpx.AsyncClient, grace: httpx.AsyncClient) -> None:
+        foreign = await create(ada, f"{LIFELINE}/webhooks", webhook())
+        for call in (grace.get, grace.delete):
+            assert (await call(f"{ACME}/webhooks/{foreign['id']}")).status_code == 404
+        assert (await grace.get(f"{ACME}/webhooks")).json()["items"] == []
+
+    async def test_go_with_their_ticket(self, ada: httpx.AsyncClient) -> None:
+        of = await create(ada, f"{LIFELINE}/tickets", ticket())
+        made = await create(ada, f"{LIFELINE}/webhooks", webhook(ticket_id=of["id"]))
+        assert (made["ticket_id"], made["version"]) == (of["id"], 1)
+
+
+class TestDescription:
+    async def test_says_what_everything_means(self, ada: httpx.AsyncClient) -> None:
+        described = (await ada.get("/openapi.json")).json()
+        for name, schema in described["components"]["schemas"].items():
+            fields = schema.get("properties", {}) if "enum" not in schema else {"the whole": schema}
+            assert [field for field, shown in fields.items() if not shown.get("description")] == [], name
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                assert operation["summary"], path
+                assert operation["description"], path
+                assert [one["name"] for one in operation.get("parameters", []) if not one.get("description")] == [], path
+
+
 class TestAccess:
     @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}])
     async def test_needs_a_token(self, service: str, headers: dict[str, str]) -> None:
@@ -184,7 +253,9 @@ class TestAccess:
         for path, method in paths:
             answers = []
             for project in ("acme", "nobody"):
-                filled = path.format(project=project, ticket_id=UUID(int=7), run_id=UUID(int=7), key="source")
+                filled = path.format(
+                    project=project, ticket_id=UUID(int=7), run_id=UUID(int=7), webhook_id=UUID(int=7), key="source"
+                )
                 answers.append(await ada.request(method, filled, json={}))
             assert [answer.status_code for answer in answers] == [404, 404], (method, path)
             assert answers[0].text == answers[1].text

@@ -1,16 +1,20 @@
 """What a client is told of a model: every bound, pattern and size in JSON Schema's words, and how rows are read back."""
 
+import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
+from derwin_db.fields.described import _subject
 from derwin_db.fields.table import OWN
 from derwin_db.models import Project, QATicket, QATicketRead, SpendLedgerCreate
+from derwin_db.models.descriptions import DESCRIPTIONS
 from derwin_db.testing import factories
+from examples.service.tables import Webhook, WebhookCreate
 
 INPUTS = sorted(
     (kind for name in models.__all__ if isinstance(kind := getattr(models, name), type) and issubclass(kind, BaseModel)),
@@ -46,6 +50,39 @@ class TestSchemas:
         assert entry["occurred_at"]["format"] == "date-time"
         past = models.RAGCorpusCreate.model_json_schema()["properties"]["embedding"]["anyOf"][0]
         assert (past["minItems"], past["maxItems"]) == (1536, 1536)
+
+
+class TestDescriptions:
+    @pytest.mark.parametrize("mode", ["validation", "serialization"])
+    @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
+    def test_say_what_each_field_means_with_an_example(self, kind: type[BaseModel], mode: Any) -> None:
+        for name, shown in kind.model_json_schema(mode=mode).get("properties", {}).items():
+            assert shown["description"].endswith((".", "(RFC 6902).")), name
+            assert "$ref" in shown or "examples" in shown or name == "embedding", name
+
+    @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
+    def test_have_examples_that_the_model_takes(self, kind: type[BaseModel]) -> None:
+        for name, shown in kind.model_json_schema().get("properties", {}).items():
+            field = next(info for known, info in kind.model_fields.items() if name in (known, info.alias))
+            rules = [rule for rule in field.metadata if not type(rule).__module__.startswith("sqlmodel")]
+            adapter = TypeAdapter(Annotated[(field.annotation, *rules)] if rules else field.annotation)
+            for example in shown.get("examples", ()):
+                adapter.validate_json(json.dumps(example))
+
+    def test_of_a_service_are_its_own(self) -> None:
+        shown = WebhookCreate.model_json_schema()["properties"]
+        assert shown["event"]["description"] == "What it hears of."
+        assert shown["ticket_id"]["description"].startswith("The one ticket")  # ours has another meaning
+        assert Webhook.model_json_schema()["properties"]["created_at"]["description"] == "When the row was written."
+
+    def test_are_those_of_fields_that_there_are(self) -> None:
+        """A field that was renamed leaves no text behind."""
+        names = {name for kind in INPUTS for name in kind.model_json_schema()["properties"]}
+        subjects = {_subject(kind.__name__) for kind in INPUTS}
+        for key in DESCRIPTIONS:
+            subject, _, name = key.rpartition(".")
+            assert name in names
+            assert not subject or subject in subjects
 
 
 class TestRows:

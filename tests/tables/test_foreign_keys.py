@@ -10,8 +10,10 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from derwin_db.errors import ConfigurationError
+from derwin_db.fields.own import OWN_REGISTRY
 from derwin_db.models import QATicket
 from derwin_db.tables import Id, ProjectTable
+from examples.service.tables import webhooks
 
 
 @pytest.fixture
@@ -62,6 +64,10 @@ class TestForeignKey:
         there = QATicket.__table__.c  # type: ignore[attr-defined]
         note.__table__.append_constraint(sa.ForeignKeyConstraint(["project_id", "ticket_id"], [there.project_id, there.id]))
         service.registry.configure()
+
+    def test_of_a_fenced_table_is_taken(self):
+        assert webhooks.table.foreign_keys
+        OWN_REGISTRY.configure()
 
     def test_in_a_fenced_table_is_refused_as_it_is_defined(self):
         with pytest.raises(ConfigurationError, match=r"references\(QARun\)"):

@@ -2,11 +2,16 @@
 
 import os
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from derwin_db.testing import TestServer
+from derwin_db.testing.server import url_of
+from tests.docs.blocks import ROOT, texts
 from tests.testing.pythons import VERSIONS, pythons
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -45,6 +50,17 @@ SERVICE = """
             answer = await client.get("/projects/any/tickets")
         assert [item["id"] for item in answer.json()["items"]] == [str(row.id)]
 """
+SEED = """
+    import asyncio
+    from derwin_db import Database
+    from derwin_db.seed import seed_lifeline
+
+    async def main():
+        async with Database() as db:
+            await seed_lifeline(db)
+
+    asyncio.run(main())
+"""
 
 
 PYTHONS = pythons()
@@ -71,3 +87,18 @@ class TestInstalled:
         result = consume(python=python, site="", embedded=True, pytest=SETTINGS, test_service=SERVICE)
         assert result.returncode == 0, result.stdout + result.stderr
         assert "1 passed" in result.stdout
+
+    def test_traces_with_the_extra_alone(self, wheel: Path, server: TestServer, tmp_path: Path) -> None:
+        """The page's own example, in an environment of `derwin-db[otel]` and nothing else."""
+        page = ROOT / "docs" / "how-to" / "observability.md"
+        environment, database = tmp_path / "environment", server.migrated()
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        python = str(environment / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[otel]"], check=True)
+        urls = {"DATABASE_URL": url_of(database.service), "ADMIN_URL": url_of(database.operator)}
+        environ = {"PATH": os.environ["PATH"], **urls}
+        for script in (SEED, "\n".join(texts(page, "python"))):
+            command = [python, "-c", textwrap.dedent(script)]
+            done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.split() == texts(page, "text")[-1].split()

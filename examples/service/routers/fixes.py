@@ -22,9 +22,12 @@ async def add_fix(session: Scoped, data: RAGCorpusCreate) -> RAGCorpus:
 @router.post("/search")
 async def search_fixes(
     session: ReadScoped,
-    embedding: Annotated[list[float], Body(min_length=VECTOR_SIZE, max_length=VECTOR_SIZE)],
-    limit: Annotated[int, Body(ge=1, le=50)] = 5,
-    classification: Annotated[str | None, Body()] = None,
+    embedding: Annotated[
+        list[float],
+        Body(min_length=VECTOR_SIZE, max_length=VECTOR_SIZE, description="What to look for, as your model embeds it."),
+    ],
+    limit: Annotated[int, Body(ge=1, le=50, description="How many fixes there are at most.")] = 5,
+    classification: Annotated[str | None, Body(description="Only fixes of this kind.", examples=["calculation"])] = None,
 ) -> Sequence[Match]:
     """Return the fixes that are most similar, the most similar first."""
     return await repos.rag_corpus.search(session, embedding, limit=limit, classification=classification)

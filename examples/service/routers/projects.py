@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 
 from derwin_db import Page, repos
 from derwin_db.fastapi import Paging
@@ -11,9 +11,13 @@ from examples.service.access import CurrentUser, Operator, ReadScoped, Scoped, d
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
+OfType = Annotated[ProjectType | None, Query(description="Only projects of this type.")]
+NewMode = Annotated[ProjectMode, Body(description="How much the platform may do from now on.")]
+Reason = Annotated[str, Body(min_length=1, max_length=500, description="Why.", examples=["The first month went well."])]
+
 
 @router.get("")
-async def list_projects(user: Operator, paging: Paging, type: ProjectType | None = None) -> Page[Project]:
+async def list_projects(user: Operator, paging: Paging, type: OfType = None) -> Page[Project]:
     """Return the projects that are not archived, newest first."""
     async with db.admin(reason=f"{user.name} lists projects") as admin:
         return await repos.projects.list(admin, type=type, **paging)
@@ -33,8 +37,6 @@ async def get_project(session: ReadScoped) -> Project:
 
 
 @router.put("/{project}/mode")
-async def set_mode(
-    session: Scoped, user: CurrentUser, mode: Annotated[ProjectMode, Body()], reason: Annotated[str, Body()]
-) -> Project:
+async def set_mode(session: Scoped, user: CurrentUser, mode: NewMode, reason: Reason) -> Project:
     """Say how much the platform may do. Who and why go into the log."""
     return await repos.projects.set_mode(session, mode, actor=user.name, reason=reason)
