@@ -45,13 +45,13 @@ an owner or a superuser may be anybody's."""
 
 
 _PREPARED = """
-SELECT quote_literal(gid) AS name FROM pg_prepared_xacts
-WHERE owner = session_user AND database = current_database() AND prepared < now() - make_interval(secs => $1)
+SELECT quote_literal(gid) AS name, owner FROM pg_prepared_xacts
+WHERE owner IN (session_user, $2) AND database = current_database() AND prepared < now() - make_interval(secs => $1)
 AND NOT pg_has_role(session_user, 'derwin_admin', 'MEMBER')
 AND NOT (gid LIKE 'citus%' AND EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'))
 """
 """Transactions that a script prepared, where the server allows that: they keep their locks, and nobody is there to end them.
-Those of Citus are its own."""
+Those of Citus are its own. They belong to the role that prepared them, who alone may end them."""
 
 
 class Ender:
@@ -143,8 +143,8 @@ class Ender:
         """
         found: int = await self._beside(self._end_strays)
         prepared = await self._beside(self._prepared)
-        for name in prepared:
-            await self._roll_back(name)
+        for name, owner in prepared:
+            await self._roll_back(name, owner)
         if found or prepared:
             logger.warning(
                 "%d sessions and %d prepared transactions of %s were ended: each was there for more than %g s "
@@ -164,12 +164,16 @@ class Ender:
                 await terminate(stray)
         return len(strays)
 
-    async def _prepared(self, opened: Connection) -> list[str]:
-        return [row["name"] for row in await opened.fetch(_PREPARED, self._oldest)]
+    async def _prepared(self, opened: Connection) -> list[tuple[str, str]]:
+        """Return name and owner of each. Behind a pooler nobody could take the owner's role for one statement alone."""
+        if self._info.is_pooled:
+            return []
+        return [(row["name"], row["owner"]) for row in await opened.fetch(_PREPARED, self._oldest, self._role)]
 
-    async def _roll_back(self, name: str) -> None:
-        """Roll a prepared transaction back. No transaction block takes the statement."""
-        opened = await connect_steadily(self._info, timeout=_ENDING_TIMEOUT, command_timeout=_ENDING_TIMEOUT)
+    async def _roll_back(self, name: str, owner: str) -> None:
+        """Roll a prepared transaction back. No transaction block takes the statement, so the connection begins in the role."""
+        settings = {} if owner == self._info.user else {"role": owner}
+        opened = await connect_steadily(self._info, timeout=_ENDING_TIMEOUT, command_timeout=_ENDING_TIMEOUT, settings=settings)
         try:
             await opened.execute(f"ROLLBACK PREPARED {name}")
         finally:

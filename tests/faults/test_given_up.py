@@ -132,6 +132,19 @@ class TestGivenUp:
             await asyncio.sleep(0.05)
         assert isinstance(await task, DerwinError)
 
+    async def test_a_transaction_that_a_script_prepared(self, make_db, database, project, owner):
+        """Where the server allows that it has no process that could be ended, and its locks outlive all."""
+        db = make_db(stray_timeout=0.001, transaction_timeout=0.001, cleanup_timeout=0.1)
+        with pytest.raises(DerwinError):
+            async with make_db().project(project) as session:
+                raw = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+                await raw.execute("LOCK TABLE public.qa_tickets IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'it''s kept'")
+        assert session.outcome == "outcome unknown"
+        assert await owner.fetchval(HELD) == 1
+        await asyncio.sleep(0.11)  # older than what a unit's own limits allow
+        assert await Ender(database.service, db.settings, role="derwin_app").look() == 1
+        assert await owner.fetchval(HELD) == 0
+
     async def test_no_session_of_a_privileged_login(self, database, project, owner):
         """Those of an owner may be anybody's, whatever their age."""
         settings = Settings(stray_timeout=0.001, transaction_timeout=0.001, cleanup_timeout=0.001)

@@ -29,6 +29,7 @@ fsync = off
 full_page_writes = off
 synchronous_commit = on
 max_connections = 60
+max_prepared_transactions = 4
 deadlock_timeout = 10ms
 restart_after_crash = on
 logging_collector = off

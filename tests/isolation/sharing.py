@@ -173,8 +173,9 @@ async def ending_by_a_guess(arena: Arena) -> None:
         pid, started = await connection.fetchrow(STARTED)
         async with arena.shared.wide.project(arena.a.project_id) as own:
             own_pid, own_start = await (await raw_connection(own)).fetchrow(STARTED)
-        seal = (await arena.shared.wide.app_pool(read_only=False)).preamble.seal
-        assert seal is not None
+        keys = (await arena.shared.wide.app_pool(read_only=False)).preamble.seal
+        assert keys is not None
+        seal = keys.current
         for mac in ("", "0" * 48, seal.end_of_process(own_pid, own_start), seal.end_of_process(pid, own_start)):
             await keeping(f"SELECT public.derwin_end_process({pid}, '{started.isoformat()}', '{mac}')")(arena)
         assert await connection.fetchval("SELECT pg_backend_pid()") == pid
