@@ -11,7 +11,7 @@ BENCH_STAMP := $(VENV)/installed-bench
 MEASURE_STAMP := $(VENV)/installed-measure
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help install migrate seed serve studio test pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: fuzz help install migrate seed serve studio screenshots test pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a minute or two, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev && touch $@
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps axe-playwright-python && touch $@  # for its axe-core alone
 	@echo "Installed."
 
 $(BENCH_STAMP): $(STAMP)
@@ -42,6 +43,9 @@ serve: $(STAMP) ## start the example service on demo data, at PORT (8000)
 
 studio: $(STAMP) ## open a window on the data, read-only, at PORT (8001); demo data where there is none
 	$(BIN)/derwin-db studio
+
+screenshots: $(STAMP) ## make the pictures of the studio in docs/ anew (needs chromium)
+	$(BIN)/python -m tests.studio pictures
 
 up: ## start PostgreSQL in Docker (compose.yaml)
 	docker compose up -d --wait
@@ -79,6 +83,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/docs/test_recipes.py             the recipes of CONTRIBUTING.md, with their commands
 #   ... tests/workers/test_crowd.py            ten workers, 1,000 projects, one of them killed every second
 #   ... tests/faults/test_workers.py           workers over a server that is killed ten times
+#   ... tests/studio/test_browser.py           every page of the studio at three widths, light and dark
 long: $(STAMP) ## run the tests that the default run leaves out (an hour); listed in the Makefile
 	$(BIN)/python -m pytest -m long
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.deploy.servers import HAS_15
@@ -56,6 +57,8 @@ def left_out(conftest: str) -> list[str]:
 def report() -> list[str]:
     """Return a line for each file that is not collected, and for what others leave out."""
     lines = [str(need) for need in NEEDS if not need.is_here()]
+    if find_spec("axe_playwright_python") is None:
+        lines.append("NOT CHECKED: the rules of axe-core in tests/studio/test_browser.py (make install brings it)")
     if not HAS_15:
         lines.append("NOT COLLECTED: the cases of tests/deploy/test_revisions.py on Debian's PostgreSQL 15 (postgresql-15)")
     return lines

@@ -2,6 +2,10 @@
 
 import contextlib
 import socket
+import sys
+import threading
+import webbrowser
+from importlib import import_module
 from typing import Any
 
 import click
@@ -24,14 +28,22 @@ _LOOKED_AT = 100
 @click.option(
     "--i-know", is_flag=True, help="Listen beyond this machine: whoever learns the URL reads all projects, unencrypted."
 )
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+@click.option("--sql", "takes_sql", is_flag=True, help="Add a box for SQL that only reads, with limits of time and rows.")
+@click.option(
+    "--tables", "modules", multiple=True, metavar="MODULE", help="Module that makes the repositories of a service's own tables."
+)
 @json_option
 @command
-def studio(port: int | None, host: str, i_know: bool, as_json: bool) -> None:
+def studio(
+    port: int | None, host: str, i_know: bool, opens: bool, takes_sql: bool, modules: tuple[str, ...], as_json: bool
+) -> None:
     """Show projects, tables, tickets and spending in the browser. It only reads.
 
     Where no URL is set and no project has data, the embedded server is migrated and seeded with the demo history first.
     """
     server, is_loopback = _load()
+    _load_tables(modules)
     if not is_loopback(host) and not i_know:
         raise click.UsageError(f"--host {host} is not this machine alone. Say --i-know to listen there.")
     if Settings.load().database_url is None:
@@ -39,7 +51,7 @@ def studio(port: int | None, host: str, i_know: bool, as_json: bool) -> None:
         _migrate()
     run(_fill(as_json=as_json))
     with _listen(host, port) as listening:
-        _serve(server, listening, host, is_loopback=is_loopback(host), as_json=as_json)
+        _serve(server, listening, host, is_loopback=is_loopback(host), opens=opens, takes_sql=takes_sql, as_json=as_json)
     if not as_json:
         click.echo("Stopped.")
 
@@ -58,6 +70,26 @@ def _load() -> tuple[Any, Any]:
     except ImportError:
         raise ConfigurationError("The studio is not installed: pip install 'derwin-db[studio]'.") from None
     return uvicorn, is_loopback
+
+
+def _load_tables(modules: tuple[str, ...]) -> None:
+    """Import the modules, from the folder that one is in too: each makes its repositories then.
+
+    Errors:
+        UsageError for one that can't be imported, or makes none.
+    """
+    from derwin_db.repos.own import repositories
+
+    if modules and "" not in sys.path:
+        sys.path.insert(0, "")
+    for name in modules:
+        before = len(repositories)
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise click.UsageError(f"--tables {name}: {error}.") from None
+        if len(repositories) == before:
+            raise click.UsageError(f"--tables {name}: it makes no derwin_db.tables.Repository.")
 
 
 def _migrate() -> None:
@@ -109,7 +141,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
     raise ConfigurationError(f"Nothing can listen at {host}, port {port}: choose another --port or --host.")
 
 
-def _serve(uvicorn: Any, listening: socket.socket, host: str, *, is_loopback: bool, as_json: bool) -> None:
+def _serve(
+    uvicorn: Any, listening: socket.socket, host: str, *, is_loopback: bool, opens: bool, takes_sql: bool, as_json: bool
+) -> None:
     """Serve until Ctrl-C."""
     from derwin_db.database import Database
     from derwin_db.studio import create_app, new_token
@@ -123,8 +157,12 @@ def _serve(uvicorn: Any, listening: socket.socket, host: str, *, is_loopback: bo
 
     def announce() -> None:
         show({"url": url, "port": port}, f"\n  {url}\n\nThe studio runs until Ctrl-C.", as_json=as_json)
+        if opens:
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # one in a terminal returns at its end
 
-    app = create_app(Database(), token=token, hosts=hosts, takes_addresses=not is_loopback, on_start=announce)
+    app = create_app(
+        Database(), token=token, hosts=hosts, takes_addresses=not is_loopback, takes_sql=takes_sql, on_start=announce
+    )
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE, server_header=False
     )

@@ -156,7 +156,8 @@ class Repository(Generic[M]):
         return project_session(session)
 
     @property
-    def _allowed_orders(self) -> Sequence[str]:
+    def allowed_orders(self) -> Sequence[str]:
+        """The orders that `list` takes."""
         return get_args(self.orders)
 
     def _select(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -194,7 +195,7 @@ class Repository(Generic[M]):
         """Return a page of rows in the shape of `model`: the table's own class, or one of some of its columns."""
         session = self._session(session)
         limit, is_counted = check_limit(limit), check_flag(with_total, "with_total")
-        by = order_of(order, self._allowed_orders)
+        by = order_of(order, self.allowed_orders)
         conditions = self._conditions_of(filters)
         shape, values = shape_of(conditions), values_of(conditions)
         digest = query_digest(getattr(session, "project_id", None), self.name, *query_of(conditions, by))
@@ -219,7 +220,7 @@ class Repository(Generic[M]):
         return (await session.fetch(self._count_statement(shape_of(conditions)), values_of(conditions)))[0]
 
     def _conditions_of(self, filters: Mapping[str, Any]) -> dict[str, Condition]:
-        types = self._filter_types
+        types = self.filter_types
         conditions = {}
         for name, given in filters.items():
             if name not in types:
@@ -229,7 +230,8 @@ class Repository(Generic[M]):
         return conditions
 
     @cached_property
-    def _filter_types(self) -> dict[str, FilterType]:
+    def filter_types(self) -> dict[str, FilterType]:
+        """What each filter takes, by its name."""
         return {name: FilterType(hint) for name, hint in get_type_hints(self.filters, include_extras=True).items()}
 
     # --- statements ---------------------------------------------------------------------------------------------------
@@ -431,7 +433,7 @@ class WritableRepository(Repository[M]):
         check_input(data, self.update_model)
         conditions = self._conditions_of(filters)
         if not conditions:
-            raise InvalidInput(f"filters: at least one of {', '.join(self._filter_types)}; without any, all rows would change.")
+            raise InvalidInput(f"filters: at least one of {', '.join(self.filter_types)}; without any, all rows would change.")
         fields = self._update_fields & data.model_fields_set
         new = {f"new_{name}": getattr(data, name) for name in fields}
         return fields, shape_of(conditions), {**values_of(conditions), **new}

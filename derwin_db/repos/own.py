@@ -78,7 +78,7 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
         return self.model.append_only
 
     @cached_property
-    def _filter_types(self) -> dict[str, FilterType]:
+    def filter_types(self) -> dict[str, FilterType]:
         types = {name: FilterType(hint) for name, hint in get_type_hints(TimeFilters, include_extras=True).items()}
         hints = get_type_hints(self.model, include_extras=True)
         for column in self.table.columns:
@@ -87,7 +87,7 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
         return types
 
     @property
-    def _allowed_orders(self) -> Sequence[str]:
+    def allowed_orders(self) -> Sequence[str]:
         return self._orders
 
     # --- reads --------------------------------------------------------------------------------------------------------

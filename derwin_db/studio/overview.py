@@ -1,7 +1,7 @@
 """The first page of a project: its numbers and its charts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -13,19 +13,22 @@ from starlette.responses import Response
 from derwin_db import repos
 from derwin_db.errors import InvalidInput
 from derwin_db.models import Bucket, DiscoveryRoute, QARun, RunStatus, SignalStatus, TicketStatus
+from derwin_db.models.qa_ticket import OPEN_STATUSES
 from derwin_db.session import ProjectSession
 from derwin_db.studio import aggregates, charts
 from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data
-from derwin_db.studio.rendering import day, money, number, render, url
-from derwin_db.studio.request_params import query, unit, whole
+from derwin_db.studio.rendering import day, money, number, render, url, words
+from derwin_db.studio.request_params import current, query, unit, whole
 
 PERIODS = (14, 30, 60, 90)
 _DEFAULT = 60
 _RUNS = 60
 _TONES = 8
-_BROAD = 1180
-_NO_BUCKET = "no bucket"
+_NARROW, _BROAD = 6, 9
+"""How many labels stand below a chart."""
+
+_NO_BUCKET = "No bucket"
 
 
 async def show(request: Request) -> Response:
@@ -41,7 +44,7 @@ async def show(request: Request) -> Response:
     (project, page, spent, tickets), (scores, signals, outcomes) = await asyncio.gather(
         _ask(
             request,
-            repos.projects.current,
+            lambda session: current(request, session),
             lambda session: repos.qa_runs.list(session, limit=_RUNS),
             lambda session: aggregates.spend(session, period),
             aggregates.tickets,
@@ -71,6 +74,8 @@ async def show(request: Request) -> Response:
         charts=drawn,
         spent=sum((amount for _, _, amount in spent), Decimal(0)),
         ticket_count=sum(count for _, _, count in tickets),
+        open_count=sum(count for _, status, count in tickets if status in OPEN_STATUSES),
+        open_tickets=[("status", status.value) for status in OPEN_STATUSES],
         signal_count=sum(count for _, _, count in signals),
         run_count=sum(count for _, count, _ in outcomes),
         outcomes=sorted(outcomes),
@@ -94,8 +99,8 @@ def spend_picture(found: Iterable[Any], period: Period) -> Chart:
     payees = sorted(totals, key=lambda payee: (-totals[payee], payee))
     spent = money(sum(totals.values(), Decimal(0)), 2)
     chart = Chart("spend", "Spend by day and model", f"{spent} in {period.days} days, in US dollars.", "Day (UTC)")
-    data = Data(labels, _toned(payees), values, money, lambda tick: money(Decimal(str(round(tick, 6)))))
-    return charts.columns(chart, data, every=-(-period.days // 8)) if values else chart
+    data = Data(labels, _toned(payees), values, money, dollars)
+    return charts.columns(chart, data, every=_every(period.days, _NARROW)) if values else chart
 
 
 def trust_picture(found: Iterable[Any], period: Period) -> Chart:
@@ -110,8 +115,8 @@ def trust_picture(found: Iterable[Any], period: Period) -> Chart:
         "Lower bound of what share of fixes is merged, over the 30 days before.",
         "Day (UTC)",
     )
-    data = Data(labels, _toned(names), scores, lambda score: f"{score:.3f}", lambda tick: f"{tick:.1f}")
-    return charts.lines(chart, data, every=-(-period.days // 8), top=1.0) if scores else chart
+    data = Data(labels, _toned(names), scores, lambda score: f"{score:.3f}", lambda ticks: [f"{tick:.1f}" for tick in ticks])
+    return charts.lines(chart, data, every=_every(period.days, _NARROW - 1), top=1.0) if scores else chart
 
 
 def ticket_picture(found: Iterable[Any]) -> Chart:
@@ -131,26 +136,41 @@ def signal_picture(found: Iterable[Any], period: Period) -> Chart:
 
 def run_picture(found: list[QARun], links: Mapping[str, str]) -> Chart:
     """Draw the latest runs, oldest first: how long each took, and how it ended."""
-    names, values = {}, {}
+    names, days, values = {}, {}, {}
     for run in reversed(found):
         if run.started_at is not None and run.finished_at is not None:
             names[str(run.id)] = f"{day(run.started_at)} {run.started_at:%H:%M}"
+            days[str(run.id)] = day(run.started_at)
             values[str(run.id), str(run.status)] = (run.finished_at - run.started_at).total_seconds() / 60
     tones = {str(status): f"run-{status.lower()}" for status in RunStatus if any(status == seen for _, seen in values)}
     chart = Chart("runs", "Runs: length and outcome", f"The latest {len(names)} that ended, in minutes.", "Started (UTC)")
-    chart.width = _BROAD
-    data = Data(
-        list(names), tones, values, lambda minutes: f"{minutes:.1f} min", lambda tick: f"{number(tick)} min", links, names
-    )
-    return charts.columns(chart, data, every=-(-len(names) // 12)) if values else chart
+    chart.is_broad = True
+    text = "{:.1f} min".format
+    data = Data(list(names), tones, values, text, lambda ticks: [f"{number(tick)} min" for tick in ticks], links, names, days)
+    return charts.columns(chart, data, every=_every(len(names), _BROAD)) if values else chart
 
 
 def _rows(chart: Chart, labels: list[Any], statuses: type[StrEnum], values: Mapping[tuple[str, str], int]) -> Chart:
     """Draw what is there: labels and statuses without a row are left out."""
     kept = [str(label) for label in labels if any(label == seen for seen, _ in values)]
     seen = [str(status) for status in statuses if any(status == name for _, name in values)]
-    data = Data(kept, _toned(seen), values, number, number)
+    names = {label: words(label) for label in kept}
+    data = Data(
+        kept, _toned(seen), values, number, lambda ticks: [number(round(tick)) for tick in ticks], names=names, counts=True
+    )
     return charts.rows(chart, data) if values else chart
+
+
+def _every(count: int, most: int) -> int:
+    """Return which of so many labels are written: every second, every third, ..."""
+    return -(-count // most)
+
+
+def dollars(ticks: Sequence[float]) -> list[str]:
+    """Return amounts of an axis, all with as many digits behind the point: none where they are whole."""
+    exact = [Decimal(str(round(tick, 6))) for tick in ticks]
+    digits = max(-int(amount.normalize().as_tuple().exponent) for amount in exact)
+    return [money(amount, 0 if digits <= 0 else max(digits, 2)) for amount in exact]
 
 
 def _toned(names: Iterable[str]) -> dict[str, str]:

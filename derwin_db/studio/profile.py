@@ -17,8 +17,9 @@ from derwin_db.errors import NotFound
 from derwin_db.models import ProfileEvolutionLog, ProjectProfile, ProjectProfileCreate
 from derwin_db.repos.rules.patching import Replay
 from derwin_db.session import ProjectSession
+from derwin_db.studio.diffs import Line, numbered
 from derwin_db.studio.rendering import render
-from derwin_db.studio.request_params import listing, unit
+from derwin_db.studio.request_params import current, place, unit
 
 _PAGE = 10
 _CONTEXT = 2
@@ -32,18 +33,18 @@ class Change:
     """One entry of the history and the lines that it changed. `diff` is None where the profile is too long for one."""
 
     entry: ProfileEvolutionLog
-    diff: Sequence[str] | None
+    diff: Sequence[Line] | None
     is_cut: bool = False
 
     @property
     def added(self) -> int:
         """How many lines came."""
-        return sum(line.startswith("+") for line in self.diff or ())
+        return sum(line.kind == "added" for line in self.diff or ())
 
     @property
     def removed(self) -> int:
         """How many lines went."""
-        return sum(line.startswith("-") for line in self.diff or ())
+        return sum(line.kind == "removed" for line in self.diff or ())
 
 
 async def show(request: Request) -> Response:
@@ -52,14 +53,14 @@ async def show(request: Request) -> Response:
     Cost:
         Five statements, and the log up to the page's first version.
     """
-    _, found = listing(request, ())
+    cursor = place(request)
     async with unit(request) as session:
-        project = await repos.projects.current(session)
+        project = await current(request, session)
         try:
             profile = await repos.project_profiles.current(session)
         except NotFound:
             profile = None
-        page = await repos.profile_evolution_logs.list(session, limit=_PAGE, cursor=found.get("cursor"))
+        page = await repos.profile_evolution_logs.list(session, limit=_PAGE, cursor=cursor)
         changes = await _changes(session, page.items)
     return render(
         request,
@@ -69,7 +70,7 @@ async def show(request: Request) -> Response:
         profile=profile,
         changes=changes,
         cursor=page.next_cursor,
-        is_first="cursor" not in found,
+        is_first=cursor is None,
     )
 
 
@@ -109,4 +110,4 @@ def _change(entry: ProfileEvolutionLog, before: dict[str, Any], after: dict[str,
     if max(len(old), len(new)) > _MOST_LINES:
         return Change(entry, None)
     lines = list(islice(unified_diff(old, new, lineterm="", n=_CONTEXT), 2, 2 + _MOST_SHOWN + 1))
-    return Change(entry, lines[:_MOST_SHOWN], is_cut=len(lines) > _MOST_SHOWN)
+    return Change(entry, list(numbered(lines[:_MOST_SHOWN])), is_cut=len(lines) > _MOST_SHOWN)

@@ -8,8 +8,9 @@ from derwin_db.errors import ConfigurationError, ProjectNotFound, ScopeError
 from derwin_db.models import Project
 from derwin_db.paging import Page
 from derwin_db.session import parse_project
+from derwin_db.studio.listing import PAGE_SIZE
 from derwin_db.studio.rendering import render, url
-from derwin_db.studio.request_params import PAGE_SIZE, database, query
+from derwin_db.studio.request_params import database, query
 
 REASON = "the studio lists the projects"
 

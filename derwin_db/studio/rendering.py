@@ -1,6 +1,8 @@
 """Templates and how values read in them. Whatever is stored is text here: all is escaped, and no page has a script."""
 
 import json
+import re
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -8,19 +10,29 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-from pydantic import TypeAdapter
+from markupsafe import Markup
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from derwin_db.studio.diffs import diff_lines
+from derwin_db.studio.views import View, Views, label_of
+
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _STEP = 1024
+_LONGEST = 160
+"""Characters of a text in a cell: a row's own page has all of it."""
+
+_KEPT = frozenset({"ERP", "CRM", "GDPR", "HIPAA", "SOC2", "SOX", "PCI_DSS", "PR", "API", "HAR", "E2E", "WCAG"})
+"""Abbreviations, which are written in capitals."""
+
+_MEMBER = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*", re.ASCII)
 
 
 class Renderer:
     """The templates of one app: it knows the path that all its pages lie under."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, views: Views, *, takes_sql: bool = False) -> None:
         self._base = base
         self._templates = Environment(
             loader=PackageLoader("derwin_db.studio"),
@@ -30,13 +42,30 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            when=when, day=day, money=money, size=size, number=number, as_json=as_json, is_web=is_web, plain=plain
+            when=when,
+            day=day,
+            money=money,
+            size=size,
+            number=number,
+            aligned=aligned,
+            counted=counted,
+            as_json=as_json,
+            is_web=is_web,
+            is_member=lambda value: isinstance(value, Enum),
+            is_members=lambda value: isinstance(value, list) and bool(value) and all(isinstance(one, Enum) for one in value),
+            plain=plain,
+            words=words,
+            short=short,
+            label=label_of,
+            diff_lines=diff_lines,
         )
-        self._templates.globals["url"] = self.url
+        self._templates.globals.update(
+            url=self.url, takes_sql=takes_sql, all_views=views.all, view_of=views.of, digits_of=digits_of
+        )
 
-    def url(self, path: str = "", **query: object) -> str:
+    def url(self, path: str = "", pairs: Iterable[tuple[str, str]] = (), **query: object) -> str:
         """Return the address of a page; what is None or empty is left out of the query."""
-        given = {name: str(value) for name, value in query.items() if value not in (None, "")}
+        given = [*pairs, *((name, str(value)) for name, value in query.items() if value not in (None, ""))]
         return f"{self._base}/{path}" + (f"?{urlencode(given)}" if given else "")
 
     def render(self, template: str, **values: object) -> str:
@@ -91,9 +120,9 @@ def size(value: int) -> str:
     return f"{number(round(amount, 1))} {unit}"
 
 
-def as_json(value: Any) -> str:
-    """Return a value of a JSON column as indented text."""
-    return json.dumps(_ANY.dump_python(value, mode="json", by_alias=True), indent=2, ensure_ascii=False)
+def as_json(value: Any, indent: int | None = 2) -> str:
+    """Return a value of a JSON column as text."""
+    return json.dumps(_ANY.dump_python(value, mode="json", by_alias=True), indent=indent, ensure_ascii=False)
 
 
 def is_web(value: object) -> bool:
@@ -116,5 +145,51 @@ def plain(value: Any) -> str | Markup:
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, list) and all(isinstance(item, Enum) for item in value):
-        return ", ".join(item.value for item in value)
-    return value if isinstance(value, str) else escape(str(value))
+        return ", ".join(words(item.value) for item in value)
+    if isinstance(value, str):
+        return value
+    return as_json(value, indent=None) if isinstance(value, dict | list | BaseModel) else str(value)
+
+
+def words(value: str) -> str:
+    """Return a member of an enumeration as one reads it: `FIX_PROPOSED` is "Fix proposed". Any other text stays as it is."""
+    if not _MEMBER.fullmatch(value) or value in _KEPT:
+        return value.replace("_", " ") if value in _KEPT else value
+    text = " ".join(part if part in _KEPT else part.lower() for part in value.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def short(value: str | Markup, longest: int = _LONGEST) -> str | Markup:
+    """Return a text, cut where it is too long for a cell."""
+    if isinstance(value, Markup) or len(value) <= longest:
+        return value
+    return f"{value[: longest - 1].rstrip()}\u2026"
+
+
+def counted(count: int, one: str) -> str:
+    """Return a number and what it counts, in the plural where it is not one."""
+    many = f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("x") else f"{one}s"
+    return f"{number(count)} {one if count == 1 else many}"
+
+
+def digits_of(view: View, columns: Iterable[str], rows: Iterable[Any]) -> dict[str, int]:
+    """Return how many digits behind the point the numbers of a column take, so that points stand under each other."""
+    found: dict[str, int] = {}
+    for name in columns:
+        values = [getattr(row, name) for row in rows]
+        given = [value for value in values if isinstance(value, float | Decimal)]
+        if view.is_numeric(name) and given:
+            found[name] = max(map(_digits, given))
+    return found
+
+
+def _digits(value: float | Decimal) -> int:
+    if isinstance(value, Decimal):
+        text = money(value)
+        return len(text.rpartition(".")[2])
+    return len(number(value).partition(".")[2])
+
+
+def aligned(value: float | Decimal, digits: int) -> str:
+    """Return an amount or a number with so many digits behind the point."""
+    return money(value, digits) if isinstance(value, Decimal) else f"{value:,.{digits}f}"

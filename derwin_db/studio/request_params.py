@@ -1,18 +1,18 @@
-"""What a request asks for: its project as a read-only unit of work, filters, the place in a list, a number of days."""
+"""What a request asks for: its project as a read-only unit of work, the place in a list, a number of days."""
 
 import re
-from typing import Any, cast
+from typing import cast
 
 from starlette.requests import Request
 
+from derwin_db import repos
 from derwin_db.database import Database
 from derwin_db.errors import InvalidInput, ProjectNotFound, ScopeError
+from derwin_db.models import Project
 from derwin_db.session import ProjectSession
+from derwin_db.studio.views import Views
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,4}", re.ASCII)
-_PLACES = ("cursor", "limit")
-PAGE_SIZE = 50
 
 
 def database(request: Request) -> Database:
@@ -32,6 +32,18 @@ def unit(request: Request) -> ProjectSession:
         raise ProjectNotFound from None
 
 
+def views(request: Request) -> Views:
+    """Return the views of the app."""
+    return cast("Views", request.app.state.views)
+
+
+async def current(request: Request, session: ProjectSession) -> Project:
+    """Return the project of the page, having seen, once an app, which tables of the service are there."""
+    project = await repos.projects.current(session)
+    await views(request).look(session)
+    return project
+
+
 def query(request: Request, *names: str) -> dict[str, str]:
     """Return what is given of these parameters; a field that was left empty is not.
 
@@ -47,15 +59,9 @@ def query(request: Request, *names: str) -> dict[str, str]:
     return {name: value.strip() for name, value in given if value.strip()}
 
 
-def listing(request: Request, filters: Any) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return what was asked of a list, and the keywords of the repository's `list`. A day begins at midnight in UTC."""
-    asked = query(request, *filters, *_PLACES)
-    found: dict[str, Any] = dict(asked)
-    for name in ("since", "until"):
-        if _DAY.fullmatch(found.get(name, "")):
-            found[name] += "T00:00:00Z"
-    found["limit"] = whole(found.get("limit"), "limit", PAGE_SIZE)
-    return {name: value for name, value in asked.items() if name not in _PLACES}, found
+def place(request: Request) -> str | None:
+    """Return where a list goes on, of a page that asks nothing else."""
+    return query(request, "cursor").get("cursor")
 
 
 def whole(value: str | None, name: str, default: int) -> int:

@@ -136,7 +136,7 @@ _known_filters = base.Repository._conditions_of
 
 def _any_filter(self: Any, filters: Any) -> dict[str, Any]:
     """Take known filters as they are, and unknown ones as columns."""
-    known = {name: value for name, value in filters.items() if name in self._filter_types}
+    known = {name: value for name, value in filters.items() if name in self.filter_types}
     unknown = {name: Condition("one", value) for name, value in filters.items() if name not in known and value is not None}
     return {**_known_filters(self, known), **unknown}
 

@@ -19,6 +19,14 @@ from derwin_db.testing import TestDatabase, TestServer
 STARTERS = 4
 NOW = datetime.now(UTC)
 """One day for all of them, also around midnight."""
+OF_THE_PRESENT = {
+    "ingested_docs",
+    "project_profiles",
+    "profile_evolution_logs",
+    "policies",
+    "project_mode_logs",
+    "classification_trust",
+}
 
 
 async def counts(db: Database) -> dict[str, int]:
@@ -95,7 +103,7 @@ def course(monkeypatch: pytest.MonkeyPatch) -> Course:
 
 async def everything(owner: asyncpg.Connection, table: str) -> list[asyncpg.Record]:
     """Rows of a table as they are stored, without what is of the present or by chance."""
-    if table in {"project_profiles", "profile_evolution_logs", "policies", "project_mode_logs", "classification_trust"}:
+    if table in OF_THE_PRESENT:
         return await owner.fetch(f"SELECT count(*) FROM {table}")
     return await owner.fetch(f"SELECT * FROM {table} ORDER BY id")
 

@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -24,12 +25,23 @@ SCALE = 100
 REQUESTS = 20
 LIMIT_MS = 200
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
+SQL = """\
+SELECT classification, count(*) AS tickets, round(avg(risk_score)::numeric, 2) AS risk
+FROM qa_tickets
+GROUP BY 1 ORDER BY 2 DESC
+"""
 SHOTS = {
-    "overview": ("p/lifeline/", 1280, 1120, "light"),
-    "overview-dark": ("p/lifeline/", 1280, 1120, "dark"),
-    "tickets": ("p/lifeline/tables/qa_tickets", 1280, 720, "light"),
+    "overview": ("p/lifeline/", 1280, 1180, "light"),
+    "overview-dark": ("p/lifeline/", 1280, 1180, "dark"),
+    "tickets": (
+        "p/lifeline/tables/qa_tickets?status=OPEN&status=TRIAGED&min_risk_score=0.2&order=-risk_score",
+        1280,
+        760,
+        "light",
+    ),
     "ticket-dark": ("{ticket}", 1280, 900, "dark"),
     "profile": ("p/lifeline/profile", 1280, 800, "light"),
+    "sql": (f"p/lifeline/sql?statement={quote(SQL)}", 1280, 800, "light"),
     "narrow-dark": ("p/lifeline/", 390, 844, "dark"),
 }
 
@@ -54,13 +66,13 @@ def screenshots() -> None:
         database = server.migrated()
         asyncio.run(seed(database, 1))
         ticket = asyncio.run(ticket_with_all(database))
-        with started("--port", "0", environment=environment_of(database)) as studio, opened() as browser:
+        with started("--port", "0", "--sql", environment=environment_of(database)) as studio, opened() as browser:
             for name, (page, width, height, scheme) in SHOTS.items():
                 browser.resize(width, height)
                 browser.prefer(scheme)
                 browser.open(studio.url + page.format(ticket=ticket))
                 path = FOLDER / f"studio-{name}.png"
-                path.write_bytes(browser.chart())
+                path.write_bytes(browser.picture())
                 print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -73,7 +85,7 @@ def measure(scale: int) -> dict[str, tuple[float, float]]:
 def measure_on(database: TestDatabase, scale: int, requests: int = REQUESTS) -> dict[str, tuple[float, float]]:
     """Fill a database and measure on it."""
     pages = asyncio.run(seed(database, scale))
-    with started("--port", "0", environment=environment_of(database)) as studio, httpx.Client(timeout=60) as client:
+    with started("--port", "0", "--sql", environment=environment_of(database)) as studio, httpx.Client(timeout=60) as client:
 
         def ask(page: str) -> float:
             start = time.perf_counter()

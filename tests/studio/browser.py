@@ -43,6 +43,10 @@ class Browser:
         """Return what a script finds in the page. It comes from the driver, beside the page's policy."""
         return self._driver.execute_script(script)
 
+    def run_until_done(self, script: str) -> Any:
+        """Return what a script hands to its last argument, a callback."""
+        return self._driver.execute_async_script(script)
+
     def press(self, *keys: str) -> None:
         webdriver.ActionChains(self._driver).send_keys(*keys).perform()
 
@@ -58,7 +62,7 @@ class Browser:
     def title(self) -> str:
         return self._driver.title
 
-    def chart(self) -> bytes:
+    def picture(self) -> bytes:
         """Return what the window shows, as PNG."""
         return base64.b64decode(self._driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"])
 
@@ -74,6 +78,7 @@ def opened() -> Iterator[Browser]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     window = webdriver.Chrome(options=options, service=Service(driver))
+    window.set_script_timeout(_PATIENCE)
     try:
         yield Browser(window)
     finally:

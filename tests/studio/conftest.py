@@ -53,7 +53,7 @@ async def hostile(data: Database) -> Project:
 
 @pytest.fixture(scope="package")
 def studio(database: TestDatabase, data: Database) -> Iterator[Studio]:
-    with started("--port", "0", environment=environment_of(database)) as running:
+    with started("--port", "0", "--sql", environment=environment_of(database)) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -13,11 +14,12 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.models import Project, QARun, SpendLedgerCreate
+from derwin_db.models import DiscoveryRoute, Project, QARun, SpendLedgerCreate
 from derwin_db.studio import aggregates
 from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data, columns, lines, nice_ticks, rows
-from derwin_db.studio.overview import spend_picture
+from derwin_db.studio.overview import dollars, spend_picture
+from derwin_db.studio.rendering import words
 from derwin_db.testing import Filled
 
 NAMES = ("spend", "trust", "tickets", "signals", "runs")
@@ -27,16 +29,21 @@ DAYS = 90
 
 def figure(html: str, name: str) -> ET.Element:
     """The chart, which has to be well-formed XML."""
-    markup = html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0]
-    svg = re.search(r'<svg class="chart.*?</svg>', markup, re.DOTALL)
-    assert svg is not None, name
-    return ET.fromstring(svg[0])
+    plot = re.search(r'<div class="plot">.*?</div>', of_figure(html, name), re.DOTALL)
+    assert plot is not None, name
+    return next(svg for svg in ET.fromstring(plot[0]) if svg.attrib["class"] == "chart")
+
+
+def of_figure(html: str, name: str) -> str:
+    return html.partition(f'<figure id="{name}"')[2].partition("</figure>")[0]
 
 
 def marks(svg: ET.Element) -> list[tuple[str, str, Decimal]]:
     """(label, series, value) of each bar."""
     return [
-        (rect.attrib["data-label"], rect.attrib["data-series"], Decimal(rect.attrib["data-value"])) for rect in svg.iter("rect")
+        (mark.attrib["data-label"], mark.attrib["data-series"], Decimal(mark.attrib["data-value"]))
+        for mark in svg.iter()
+        if mark.tag in ("rect", "circle")
     ]
 
 
@@ -59,7 +66,7 @@ class TestSpend:
             total = await repos.spend_ledger.total(session)
         shown = totals(figure(overview, "spend"), 0)
         assert shown == {f"{day.day} {day:%b}": amount for day, amount in expected.items()}
-        assert f'<dd id="spent">${total:,.2f}</dd>' in overview
+        assert re.search(rf'<dd id="spent"><a [^>]*>\${total:,.2f}</a></dd>', overview)
 
     async def test_is_that_of_the_ledger_by_model(self, overview: str, data: Database) -> None:
         async with data.project("lifeline", read_only=True) as session:
@@ -114,22 +121,23 @@ class TestTickets:
             by_status = await repos.qa_tickets.counts_by_status(session)
         svg = figure(overview, "tickets")
         assert Counter({(bucket, status): int(count) for bucket, status, count in marks(svg)}) == Counter(
-            (str(ticket.final_bucket), str(ticket.status)) for ticket in tickets
+            (words(str(ticket.final_bucket)), str(ticket.status)) for ticket in tickets
         )
         assert totals(svg, 1) == {str(status): count for status, count in by_status.items() if count}
 
     async def test_one_without_a_bucket_is_shown(self, client: httpx.AsyncClient, ours: Filled) -> None:
         text = (await client.get(f"p/{ours.slug}/")).text
         without = sum(ticket.final_bucket is None for ticket in ours.rows["qa_tickets"])
-        assert totals(figure(text, "tickets"), 0)["no bucket"] == without
+        assert totals(figure(text, "tickets"), 0)["No bucket"] == without
 
 
 class TestSignals:
     async def test_are_those_of_the_repository(self, overview: str, data: Database) -> None:
         svg = figure(overview, "signals")
         async with data.project("lifeline", read_only=True) as session:
-            for route, count in totals(svg, 0).items():
-                assert await repos.raw_signals.count(session, route=route) == count  # type: ignore[arg-type]
+            shown = totals(svg, 0)
+            for route in DiscoveryRoute:
+                assert await repos.raw_signals.count(session, route=route) == shown.get(words(route), 0)
             for status, count in totals(svg, 1).items():
                 assert await repos.raw_signals.count(session, status=status) == count  # type: ignore[arg-type]
             assert sum(totals(svg, 0).values()) == await repos.raw_signals.count(session)
@@ -155,7 +163,7 @@ class TestRuns:
             runs = [run async for run in repos.qa_runs.stream(session)]
         assert runs
         for status, count in Counter(str(run.status) for run in runs).items():
-            assert re.search(rf"<dt>{status}</dt><dd>{count} <small>", overview), status
+            assert re.search(rf">{count} {status.lower()}</a>", overview), status
 
 
 class TestTrust:
@@ -198,25 +206,31 @@ class TestAll:
     @pytest.mark.parametrize("name", NAMES)
     async def test_have_a_title_a_description_and_a_table_of_the_same_numbers(self, overview: str, name: str) -> None:
         svg = figure(overview, name)
-        assert svg.attrib["role"] == "img"
+        assert svg.attrib["role"] == "group"
         ids = svg.attrib["aria-labelledby"].split()
         assert [element.attrib["id"] for element in svg if element.tag in ("title", "desc")] == ids
         assert all(element.text for element in svg if element.tag in ("title", "desc"))
         cells = {text for _, texts in numbers(overview, name) for text in texts}
-        tips = {(rect.findtext("title") or "").rpartition(": ")[2] for rect in svg.iter("rect")}
+        tips = {(mark.findtext("title") or "").rpartition(": ")[2] for mark in svg.iter() if mark.tag in ("rect", "circle")}
         assert tips <= cells
         assert tips
 
     @pytest.mark.parametrize("name", NAMES)
     async def test_bars_lie_within_the_picture(self, overview: str, name: str) -> None:
         svg = figure(overview, name)
-        _, _, width, height = map(float, svg.attrib["viewBox"].split())
-        bars = list(svg.iter("rect"))
-        assert bars
-        for rect in bars:
-            x, y, w, h = (float(rect.attrib[key]) for key in ("x", "y", "width", "height"))
-            assert 0 <= x <= x + w <= width
-            assert 0 <= y <= y + h <= height
+        height = float(svg.attrib["height"])
+        places = []
+        for mark in svg.iter():
+            if mark.tag == "rect":
+                x, y, w, h = (float(mark.attrib[key].rstrip("%")) for key in ("x", "y", "width", "height"))
+                places.append((x, x + w, y, y + h))
+            elif mark.tag == "circle":
+                x, y = (float(mark.attrib[key].rstrip("%")) for key in ("cx", "cy"))
+                places.append((x, x, y, y))
+        assert places
+        for left, right, top, bottom in places:
+            assert 0 <= left <= right <= 100.01
+            assert 0 <= top <= bottom <= height
 
     async def test_an_empty_project_has_none_and_says_so(self, client: httpx.AsyncClient, empty: Project) -> None:
         text = (await client.get(f"p/{empty.slug}/")).text
@@ -226,7 +240,7 @@ class TestAll:
 
 
 def part(html: str, name: str) -> str:
-    return html.partition(f'<figure id="{name}">')[2].partition("</figure>")[0].partition("<details>")[2]
+    return of_figure(html, name).partition("<details>")[2]
 
 
 def numbers(html: str, name: str) -> Iterator[tuple[str, list[str]]]:
@@ -247,7 +261,7 @@ def chart() -> Chart:
 
 def data_of(values: dict[tuple[str, str], float]) -> Data:
     labels = sorted({label for label, _ in values})
-    return Data(labels, {name: "tone-0" for _, name in values}, values, str, str)
+    return Data(labels, {name: "tone-0" for _, name in values}, values, str, lambda ticks: list(map(str, ticks)))
 
 
 class TestGeometry:
@@ -260,6 +274,30 @@ class TestGeometry:
         assert found[0] <= low
         assert found[-1] >= high * (1 - 1e-9)
         assert len(found) == expected if isinstance(expected, int) else found == pytest.approx(expected)
+
+    @pytest.mark.parametrize(("high", "expected"), [(0, [0, 1]), (1, [0, 1]), (3, [0, 1, 2, 3]), (12, [0, 5, 10, 15])])
+    def test_ticks_of_counts_are_whole(self, high: float, expected: list[int]) -> None:
+        assert nice_ticks(0, high, whole=True) == expected
+
+    @pytest.mark.parametrize(
+        ("ticks", "expected"),
+        [
+            ([0.0, 5.0, 10.0], ["$0", "$5", "$10"]),
+            ([0.0, 0.5, 1.0], ["$0.00", "$0.50", "$1.00"]),
+            ([0.0, 0.002, 0.004], ["$0.000", "$0.002", "$0.004"]),
+        ],
+    )
+    def test_amounts_of_an_axis_have_as_many_digits(self, ticks: list[float], expected: list[str]) -> None:
+        assert dollars(ticks) == expected
+
+    def test_names_of_lines_stand_apart_and_beside_them(self) -> None:
+        drawn = lines(chart(), data_of({("a", name): 0.5 + number / 1000 for number, name in enumerate("stuvwx")}), top=1.0)
+        places = [end.at for end in drawn.ends]
+        assert [end.text for end in drawn.ends] == list("xwvuts")
+        assert all(below - above >= 15 for above, below in pairwise(places))
+        assert abs(places[2] - drawn.ends[2].from_y) < 60
+        low = lines(chart(), data_of({("a", name): 0.0 for name in "stuvwx"}), top=1.0)
+        assert max(end.at for end in low.ends) <= low.height
 
     def test_a_bar_is_as_high_as_its_share_of_the_axis(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))

@@ -24,9 +24,9 @@ from derwin_db.observe.progress import Progress
 from derwin_db.query.builders import table_of
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.repos.rules.retention import retention_end
-from derwin_db.seed.demo.history import DAYS, TARGET_URL, DemoCounts, History
-from derwin_db.seed.demo.learning import learn
-from derwin_db.seed.demo.phrases import AREAS
+from derwin_db.seed.demo.findings import SHARES
+from derwin_db.seed.demo.history import DAYS, FORMER_URL, TARGET_URL, DemoCounts, History
+from derwin_db.seed.demo.learning import learn, take_in
 from derwin_db.seed.lifeline import LIFELINE, PATIENCE
 from derwin_db.session import ProjectSession
 
@@ -38,12 +38,16 @@ async def seed_demo(
 ) -> DemoCounts:
     """Write the history of Lifeline, which must be there. Returns the counts of what is there then.
 
-    Idempotent: where a history was begun, on another day or at another scale, that one is completed, and nothing else added.
+    Idempotent: where a history was begun, on another day or at another scale, that one is completed, and nothing else added. A
+    history that an older version of the package wrote stays as it is.
     Several starters at once write one history. The first that is done ends the writing of the past: all rows are there by then,
     and what the others still write is taken for what is there.
     """
     midnight = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     async with db.project(LIFELINE) as session:
+        former = await _runs_of(session, FORMER_URL)
+        if former:
+            return DemoCounts.at(max(1, former // DemoCounts.at(1).runs))
         midnight, scale = await _begun(session) or (midnight, scale)
     history = History(DemoCounts.at(scale), midnight)
     async with db.admin(reason="the demo's history") as admin:
@@ -58,8 +62,9 @@ async def seed_demo(
     async with db.admin(reason="end of the demo's history") as admin:
         await close_history(admin, project_id_of(LIFELINE))
     await db.run(LIFELINE, _refresh)
+    handbook = await db.run(LIFELINE, take_in)
     with contextlib.suppress(StaleWrite):  # another starter was faster
-        await db.run(LIFELINE, learn)
+        await db.run(LIFELINE, learn, handbook)
     return history.counts
 
 
@@ -77,9 +82,15 @@ async def _begun(session: ProjectSession) -> tuple[datetime, int] | None:
     return first.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=DAYS), scale
 
 
+async def _runs_of(session: ProjectSession, url: str) -> int:
+    runs = table_of(QARun)
+    query = sa.select(sa.func.count()).select_from(runs).where(runs.c.target_url == url)
+    return int((await session.sql.execute(query)).scalar_one())
+
+
 async def _refresh(session: ProjectSession) -> None:
     await session.wait_for_locks(PATIENCE)
-    await repos.classification_trust.refresh(session, sorted(AREAS))
+    await repos.classification_trust.refresh(session, sorted(SHARES))
 
 
 async def _write(session: ProjectSession, model: Any, rows: list[dict[str, Any]]) -> None:

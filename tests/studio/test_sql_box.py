@@ -1,0 +1,178 @@
+"""The SQL box on a real server: what it answers, what it refuses, and that hostile SQL reaches nothing beyond its project."""
+
+import re
+from html import unescape
+
+import asyncpg
+import httpx
+import pytest
+
+from derwin_db import Database, repos
+from derwin_db.isolation.catalog.stores import CLOSED, OPEN
+from derwin_db.models import Project
+from derwin_db.studio import create_app
+from derwin_db.studio.sql_box import MOST_CHARACTERS, MOST_ROWS, SECONDS
+from derwin_db.studio.statement import HARMLESS
+from derwin_db.testing import Filled, TestDatabase
+from tests.studio.test_pages import words
+
+PAGE = "p/lifeline/sql"
+
+
+async def ask(client: httpx.AsyncClient, sql: str, page: str = PAGE) -> httpx.Response:
+    return await client.get(page, params={"statement": sql})
+
+
+def answered(response: httpx.Response) -> list[list[str]]:
+    """The cells of the answer."""
+    body = response.text.partition("<tbody>")[2].partition("</tbody>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    return [[unescape(re.sub("<[^>]*>", "", cell)) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows]
+
+
+class TestAnswers:
+    async def test_are_those_of_the_project(self, client: httpx.AsyncClient, data: Database) -> None:
+        response = await ask(client, "SELECT status, count(*) AS tickets FROM qa_tickets GROUP BY 1 ORDER BY 2 DESC, 1;")
+        async with data.project("lifeline", read_only=True) as session:
+            counts = await repos.qa_tickets.counts_by_status(session)
+        expected = sorted(((str(s), n) for s, n in counts.items() if n), key=lambda pair: (-pair[1], pair[0]))
+        assert answered(response) == [[status, str(count)] for status, count in expected]
+        assert "tickets int8" in words(response.text)
+
+    @pytest.mark.parametrize(
+        ("sql", "expected"),
+        [
+            ("VALUES (1, NULL), (2, 'x')", [["1", "\N{EN DASH}"], ["2", "x"]]),
+            (
+                "SELECT 'infinity'::timestamptz AS a, 'NaN'::numeric AS a, '{\"k\": [1]}'::jsonb",
+                [["infinity", "NaN", '{"k": [1]}']],
+            ),
+            (
+                "SELECT row(1, 'x'), ARRAY[1, 2], '\\x00ff'::bytea, true, '<script>'",
+                [["(1,x)", "{1,2}", "\\x00ff", "true", "<script>"]],
+            ),
+            ("SHOW transaction_read_only", [["on"]]),
+            ("SELECT random() BETWEEN 0 AND 1", [["true"]]),
+        ],
+    )
+    async def test_every_value_is_its_text(self, client: httpx.AsyncClient, sql: str, expected: list[list[str]]) -> None:
+        response = await ask(client, sql)
+        assert (response.status_code, answered(response)) == (200, expected)
+
+    async def test_are_cut_where_they_are_long(self, client: httpx.AsyncClient) -> None:
+        many = await ask(client, "SELECT n FROM generate_series(1, 100000) AS n")
+        wide = await ask(client, "SELECT repeat('x', 1000000)")
+        assert (len(answered(many)), f"the first {MOST_ROWS} rows" in words(many.text)) == (MOST_ROWS, True)
+        [[cell]] = answered(wide)
+        assert cell == "x" * (MOST_CHARACTERS - 1) + "…"
+        assert len(wide.text) < 20_000
+
+    async def test_a_plan_is_shown(self, client: httpx.AsyncClient) -> None:
+        response = await ask(client, "EXPLAIN SELECT * FROM qa_tickets WHERE title = 'x'")
+        assert "Scan" in answered(response)[0][0]
+
+    async def test_what_the_server_says_is_shown_and_the_statement_stays(self, client: httpx.AsyncClient) -> None:
+        response = await ask(client, "SELECT no_such_column FROM qa_tickets")
+        assert response.status_code == 422
+        assert 'column "no_such_column" does not exist' in words(response.text)
+        assert "SELECT no_such_column FROM qa_tickets</textarea>" in response.text
+
+
+class TestFences:
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "SELECT set_config('role', 'none', true)",
+            "SELECT set_config('derwin.project_id', '00000000-0000-0000-0000-000000000000', true), count(*) FROM qa_tickets",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity",
+            "SELECT pg_advisory_lock(1)",
+            "SELECT pg_notify('c', 'x')",
+            "SELECT pg_sleep(1)",
+            "SELECT 1 LIMIT pg_terminate_backend(1)::int",
+            'SELECT 1 ORDER BY "pg_sleep"(1)',
+            "SELECT query_to_xml('SELECT pg_sleep(1)', true, true, '')",
+            "SELECT * FROM ts_stat('SELECT pg_sleep(1)::text::tsvector')",
+            "SELECT ts_rewrite('a'::tsquery, 'SELECT ''b''::tsquery, ''c''::tsquery WHERE pg_sleep(1) IS NULL')",
+            "SELECT lo_creat(1)",
+            "SELECT pg_export_snapshot()",
+            "SELECT derwin_open('x')",
+            "SELECT nextval('s')",
+            "SELECT pg_logical_emit_message(true, 'a', 'b')",
+            "EXPLAIN ANALYZE SELECT pg_sleep(1)",
+        ],
+    )
+    async def test_functions_that_do_something_are_not_called(self, client: httpx.AsyncClient, sql: str) -> None:
+        response = await ask(client, sql)
+        assert response.status_code == 422
+        assert "VOLATILE" in response.text or "does not exist" in response.text
+
+    @pytest.mark.parametrize("sql", ["SELECT * FROM qa_tickets FOR UPDATE", "SELECT * FROM qa_tickets LIMIT 1 FOR KEY SHARE"])
+    async def test_the_server_refuses_locks_and_writes(self, client: httpx.AsyncClient, sql: str) -> None:
+        assert "It only reads" in (await ask(client, sql)).text
+
+    async def test_nothing_of_another_project_is_seen(self, client: httpx.AsyncClient, ours: Filled, theirs: Filled) -> None:
+        for table in ours.rows:
+            ids = [cells[0] for cells in answered(await ask(client, f"SELECT id FROM {table}", f"p/{ours.slug}/sql"))]
+            assert sorted(ids) == sorted(str(row.id) for row in ours.rows[table]), table
+        for sql in (
+            f"SELECT * FROM qa_tickets WHERE project_id = '{theirs.project_id}'",
+            f"SELECT slug FROM projects WHERE slug = '{theirs.slug}'",
+        ):
+            assert answered(await ask(client, sql, f"p/{ours.slug}/sql")) == []
+        for sql in ("SELECT * FROM pg_authid", "SELECT * FROM derwin.keys", "SELECT pg_read_file('/etc/passwd')"):
+            assert (await ask(client, sql)).status_code == 422
+
+    async def test_an_error_tells_nothing_of_another_project(
+        self, client: httpx.AsyncClient, ours: Filled, theirs: Filled
+    ) -> None:
+        response = await ask(client, "SELECT title::int FROM qa_tickets ORDER BY title", f"p/{ours.slug}/sql")
+        assert response.status_code == 422
+        assert theirs.marker not in response.text
+
+    async def test_nothing_stays_behind(self, client: httpx.AsyncClient, data: Database, database: TestDatabase) -> None:
+        for sql in ("SELECT 1", "SELECT 1 / 0", "SHOW role"):
+            await ask(client, sql)
+        owner = await asyncpg.connect(**database.owner.connect_arguments())
+        try:
+            stuck = await owner.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+            )
+            functions = await owner.fetch(
+                "SELECT DISTINCT proname FROM pg_proc WHERE provolatile <> 'v' AND proname = ANY($1)", list(OPEN | set(CLOSED))
+            )
+            harmless = await owner.fetch(
+                "SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'v' AND proname = ANY($1)", list(HARMLESS)
+            )
+        finally:
+            await owner.close()
+        assert stuck == 0
+        assert [row[0] for row in functions] == []  # whatever reaches other sessions is VOLATILE, and so refused
+        assert {row[0] for row in harmless} >= {"random", "clock_timestamp", "gen_random_uuid"}
+
+    async def test_it_ends_in_time(
+        self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, database: TestDatabase
+    ) -> None:
+        from derwin_db.studio import sql_box
+
+        monkeypatch.setattr(sql_box, "SECONDS", 0.2)
+        async with Database(**database.urls) as db:
+            transport = httpx.ASGITransport(app=create_app(db, token="secret", takes_sql=True))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost/secret/") as inside:
+                response = await ask(inside, "SELECT count(*) FROM generate_series(1, 1000000000)")
+                again = await ask(inside, "SELECT 1")
+        assert (response.status_code, "and was ended" in response.text) == (422, True)
+        assert answered(again) == [["1"]]
+        assert SECONDS == 5
+
+
+class TestOff:
+    async def test_it_is_off_unless_it_is_asked_for(self, database: TestDatabase, data: Database, empty: Project) -> None:
+        async with Database(**database.urls) as db:
+            transport = httpx.ASGITransport(app=create_app(db, token="secret"))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost/secret/") as inside:
+                page = await inside.get(f"p/{empty.slug}/sql", params={"statement": "SELECT 1"})
+                first = await inside.get(f"p/{empty.slug}/")
+        assert page.status_code == 404
+        assert "/sql" not in first.text
+        assert "<textarea" not in first.text
