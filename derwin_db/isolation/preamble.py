@@ -168,8 +168,8 @@ class Preamble:
         await connection.execute(TransactionMode.READ_WRITE + unlimited)
         if not await connection.fetchval(_BYPASSES):
             raise ConfigurationError(
-                "On Citus an import is one transaction of one role, which no policy may hold: set DIRECT_URL to a login that is "
-                "a superuser, or has BYPASSRLS."
+                "On Citus an import is one transaction of one role, which no policy may hold: set DIRECT_URL to a login that "
+                "is a superuser, or has BYPASSRLS."
             )
 
     async def enter_project(self, connection: "PooledConnection", project_id: UUID) -> None:

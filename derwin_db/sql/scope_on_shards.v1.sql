@@ -52,7 +52,7 @@ DECLARE
     kind text := substr(token, 38, 1);
     message bytea := convert_to(left(token, 53), 'UTF8');
     made bigint;
-    lasts bigint := (SELECT setting::bigint * 1000 FROM pg_settings WHERE name = 'transaction_timeout');
+    lasts bigint := extract(epoch FROM current_setting('transaction_timeout', true)::interval) * 1000000;
     inner_block bytea;
     outer_block bytea;
 BEGIN
@@ -70,14 +70,14 @@ BEGIN
     IF coalesce(current_setting('derwin.project_id', true), '') <> '' THEN
         RAISE 'this transaction has a project scope already' USING ERRCODE = '42501';
     END IF;
-    -- a transaction without a limit has a day
+    -- a transaction without a limit has a day; both settings are read as text, for pg_settings takes a millisecond
     made := made + 10000000 + CASE WHEN lasts > 0 THEN lasts ELSE 86400000000 END;
     project := project || '.6' || lpad(to_hex(made), 15, '0');
     message := convert_to(project, 'UTF8') || int8send(citus_backend_gpid());
     EXECUTE 'SET LOCAL citus.propagate_set_commands = ''local''';
     EXECUTE format(
         '/*%s*/SET LOCAL derwin.project_id = %L',
-        repeat('.', (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size')),
+        repeat('.', pg_size_bytes(current_setting('track_activity_query_size'))::int),
         project || left(encode(sha256(outer_block || sha256(inner_block || message)), 'hex'), 48)
     );
     -- locks are waited for on the workers, whose sessions know no limit of the service

@@ -18,7 +18,7 @@ from derwin_db import Database, repos, sql
 from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, probe_topology
 from derwin_db.deploy.migrations import script_folder
 from derwin_db.doctor import examine
-from derwin_db.errors import ConfigurationError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
+from derwin_db.errors import ConfigurationError, DerwinError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.isolation.preamble import TransactionMode
 from derwin_db.testing import TestDatabase, TestServer
@@ -236,23 +236,29 @@ class TestUnits:
 
 
 class TestLostAnswers:
-    async def test_a_commit_whose_answer_a_node_did_not_give_is_unknown(self, own_database: TestDatabase):
-        """The coordinator says so with an ordinary connection error, on a connection that is as good as before."""
-        owner = await owner_of(own_database)
+    @pytest.mark.parametrize(
+        ("state", "outcome"), [("08006", "outcome unknown"), ("XX000", "outcome unknown"), ("23514", "rolled back")]
+    )
+    async def test_a_commit_whose_answer_a_node_did_not_give_is_unknown(
+        self, wide: Database, spread: TestDatabase, state: str, outcome: str
+    ):
+        """The coordinator says so as a lost connection or an internal error, on a connection that is as good as before."""
+        owner = await owner_of(spread)
         await owner.execute(
             "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE 'the node did not answer' USING ERRCODE = '08006'; END $$;"
+            f" $$ BEGIN RAISE 'the node did not answer' USING ERRCODE = '{state}'; END $$;"
             "CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON public.qa_tickets DEFERRABLE INITIALLY DEFERRED"
             " FOR EACH ROW EXECUTE FUNCTION public.lose()"
         )
-        await owner.close()
-        async with Database(**own_database.urls) as db:
-            project = await new_project(db)
-            unit = db.project(project)
-            with pytest.raises(OutcomeUnknown):
+        unit = wide.project(await new_project(wide))
+        try:
+            with pytest.raises(OutcomeUnknown if outcome == "outcome unknown" else DerwinError):
                 async with unit as session:
                     await repos.qa_tickets.create(session, a_ticket())
-            assert unit.outcome == "outcome unknown"
+        finally:
+            await owner.execute("DROP FUNCTION public.lose() CASCADE")
+            await owner.close()
+        assert unit.outcome == outcome
 
 
 class TestDoctor:
