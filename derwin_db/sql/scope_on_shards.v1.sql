@@ -7,7 +7,7 @@
 --   6     the scope of a transaction: bound to the backend that the service is connected to, and good until its time
 -- A worker can't tell which transaction it serves when its own begins, so a scope ends with the longest time a transaction may
 -- take, not with its transaction. Nobody else can read it: on the workers it stands behind a comment as long as what
--- pg_stat_activity shows. The clocks of the nodes may differ by ten seconds.
+-- pg_stat_activity shows. The clocks of the nodes may differ by ten seconds. While the key is rotated there are two, as elsewhere.
 CREATE FUNCTION public.derwin_scope_on_shard() RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -29,8 +29,11 @@ BEGIN
         WHEN '6' THEN int8send(citus_backend_gpid())
     END;
     IF left(encode(sha256(outer_block || sha256(inner_block || message)), 'hex'), 48) IS DISTINCT FROM substr(sealed, 54) THEN
-        RAISE 'the project scope is not sealed with the key of this database'
-            USING ERRCODE = CASE WHEN kind = '4' THEN 'DW004' ELSE '42501' END;
+        SELECT former_inner_pad, former_outer_pad INTO inner_block, outer_block FROM derwin.{{key}};
+        IF left(encode(sha256(outer_block || sha256(inner_block || message)), 'hex'), 48) IS DISTINCT FROM substr(sealed, 54) THEN
+            RAISE 'the project scope is not sealed with the key of this database'
+                USING ERRCODE = CASE WHEN kind = '4' THEN 'DW004' ELSE '42501' END;
+        END IF;
     END IF;
     given := ('x0' || substr(sealed, 39, 15))::bit(64)::bigint;
     IF kind = '4' AND extract(epoch FROM clock_timestamp()) * 1000000 NOT BETWEEN given - 10000000 AND given + 15000000 THEN
@@ -53,14 +56,16 @@ DECLARE
     message bytea := convert_to(left(token, 53), 'UTF8');
     made bigint;
     lasts bigint := extract(epoch FROM current_setting('transaction_timeout', true)::interval) * 1000000;
-    inner_block bytea;
-    outer_block bytea;
+    key derwin.scope_key;
 BEGIN
-    SELECT inner_pad, outer_pad INTO inner_block, outer_block FROM derwin.{{key}};
-    IF token IS NULL OR kind NOT IN ('1', '2') OR left(encode(sha256(outer_block || sha256(
-           inner_block || message || CASE kind WHEN '1' THEN int4send(pg_backend_pid()) ELSE ''::bytea END
-       )), 'hex'), 48) IS DISTINCT FROM substr(token, 54)
-    THEN
+    SELECT * INTO key FROM derwin.{{key}};
+    IF kind = '1' THEN
+        message := message || int4send(pg_backend_pid());
+    END IF;
+    IF (kind IN ('1', '2') AND (
+        left(encode(sha256(key.outer_pad || sha256(key.inner_pad || message)), 'hex'), 48) = substr(token, 54)
+        OR left(encode(sha256(key.former_outer_pad || sha256(key.former_inner_pad || message)), 'hex'), 48) = substr(token, 54)
+    )) IS NOT TRUE THEN
         RAISE 'the project scope is not sealed with the key of this database' USING ERRCODE = 'DW004';
     END IF;
     made := ('x0' || substr(token, 39, 15))::bit(64)::bigint;
@@ -78,7 +83,7 @@ BEGIN
     EXECUTE format(
         '/*%s*/SET LOCAL derwin.project_id = %L',
         repeat('.', pg_size_bytes(current_setting('track_activity_query_size'))::int),
-        project || left(encode(sha256(outer_block || sha256(inner_block || message)), 'hex'), 48)
+        project || left(encode(sha256(key.outer_pad || sha256(key.inner_pad || message)), 'hex'), 48)
     );
     -- locks are waited for on the workers, whose sessions know no limit of the service
     EXECUTE format('SET LOCAL lock_timeout = %L', current_setting('lock_timeout'));
