@@ -18,6 +18,7 @@ from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.deploy.fences import scope_policies
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.catalog import code
+from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.preamble import ScopeForm, policy_condition
 from derwin_db.observe.progress import Progress
 
@@ -199,6 +200,17 @@ def distribution(table: str) -> str:
     return f"SELECT create_distributed_table('public.{table}', 'project_id', colocate_with => 'public.projects')"
 
 
+async def _drop_statistics(connection: Any, table: str, *, is_distributed: bool) -> None:
+    """Gather no statistics of values, on the shards too where there are some already: Citus does not send it there."""
+    await connection.execute("SET citus.enable_ddl_propagation = off")
+    for statement in sql.read_current("no_statistics", table=table):
+        await connection.execute(statement)
+    await connection.execute("RESET citus.enable_ddl_propagation")
+    if is_distributed:
+        for statement in sql.read_current("no_shard_statistics", shard="%1$s"):
+            await connection.fetch(_SHARDS, f"public.{table}", statement)
+
+
 async def distribute(connection: Any, *, progress: Progress | None = None) -> Distribution:
     """Distribute the tables of a migrated database, and those of the service that are fenced, parents first. Idempotent.
 
@@ -232,7 +244,10 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
         await _seal(connection)
     await _close_nodes(connection)
     done = []
+    gathered = {part.partition(".")[0] for part in await value_statistics(connection)}
     for number, table in enumerate(tables, 1):
+        if table in gathered:
+            await _drop_statistics(connection, table, is_distributed=table in before)
         if table not in before:
             await connection.execute(distribution(table))
             done.append(table)

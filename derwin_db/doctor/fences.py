@@ -52,20 +52,22 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
         *(await _check_rotation(opened) if facts.is_sealed else ()),
-        *(await _check_statistics(opened) if not facts.is_distributed else ()),
+        *await _check_statistics(opened, facts),
         await _check_dropping(opened),
         await _check_stores(opened, login),
         await _check_signals(opened, login, facts),
     ]
 
 
-async def _check_statistics(opened: Any) -> list[Check]:
+async def _check_statistics(opened: Any, facts: Facts) -> list[Check]:
     return [
         verdict(
             "statistics",
             await value_statistics(opened),
             well="none of values; counts of rows, sizes of tables and pg_stat views tell of all projects together",
-            fix="as the owner: ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0; what was gathered before, as a superuser: "
+            fix="`derwin-db distribute`"
+            if facts.is_distributed
+            else "as the owner: ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0; what was gathered before, as a superuser: "
             "DELETE FROM pg_statistic WHERE starelid = 'public...'::regclass, or, from 18 on, pg_clear_attribute_stats",
         )
     ]

@@ -52,6 +52,7 @@ CURRENT = {
     "history": "history.v1",
     "keep_fences": "keep_fences.v1",
     "key_rotation": "key_rotation.v1",
+    "no_shard_statistics": "no_shard_statistics.v1",
     "no_statistics": "no_statistics.v1",
     "node_commands": "node_commands.v1",
     "own_table": "own_table.v1",

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
@@ -134,22 +135,24 @@ class TestRoles:
             for name in names:
                 await owner.execute(f"DROP ROLE IF EXISTS {name}")
 
-    async def test_a_new_key_ends_the_old_one_on_every_node(self, neighbours: Neighbours, migrated: TestDatabase) -> None:
-        async with Database(**migrated.urls) as old:
+    async def test_a_new_key_is_taken_up_while_units_run(self, neighbours: Neighbours, migrated: TestDatabase) -> None:
+        async def serves(db: Database) -> None:
             for project in (neighbours.one, neighbours.other):
-                async with old.project(project) as session:
+                async with db.project(project) as session:
                     assert await repos.qa_tickets.count(session) > 0
-            rotated = await asyncio.to_thread(run, "roles", "rotate", "--yes", environment=environment_of(migrated))
-            assert rotated.returncode == 0, rotated.stderr
-            for project in (neighbours.one, neighbours.other):
-                with pytest.raises(DerwinError):
-                    async with old.project(project) as session:
-                        await repos.qa_tickets.count(session)
-        async with Database(**migrated.urls) as new:
-            for project in (neighbours.one, neighbours.other):
-                async with new.project(project) as session:
-                    assert await repos.qa_tickets.count(session) > 0
-        await neighbours.db.close()  # its next use starts again, with the new key
+                async with db.project(project) as session:
+                    found = await session.sql.execute(sa.text("SELECT DISTINCT project_id FROM public.qa_tickets"))
+                    assert found.scalars().all() == [project]
+
+        environment = environment_of(migrated)
+        async with Database(**migrated.urls) as before:
+            await serves(before)
+            for step in (("--yes",), ("--finish", "--yes"), ("--now", "--yes")):
+                rotated = await asyncio.to_thread(run, "roles", "rotate", *step, environment=environment)
+                assert rotated.returncode == 0, rotated.stderr
+                await serves(before)
+                async with Database(**migrated.urls) as after:
+                    await serves(after)
 
 
 class TestDoctor:
