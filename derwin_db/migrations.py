@@ -69,7 +69,8 @@ _SEEN = """
 SELECT
     to_regclass('public.' || :name) IS NOT NULL AS is_there,
     to_regclass('public.' || :version_table) IS NOT NULL AS has_schema,
-    to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
+    CASE WHEN to_regprocedure('public.derwin_open(text)') IS NULL THEN 'plain'
+        WHEN to_regprocedure('public.derwin_scope_on_shard()') IS NULL THEN 'sealed' ELSE 'sharded' END AS scope,
     EXISTS (
         SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = to_regclass('public.' || :name) AND c.contype = 'p'
         AND ARRAY(
@@ -102,10 +103,9 @@ def fence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None 
         raise ConfigurationError("fence looks at the server, and writes no script: run the revision online.")
     seen = op.get_bind().execute(sa.text(_SEEN), {"name": name, "version_table": sql.VERSION_TABLE}).mappings().one()
     _check(name, seen)
-    form = "table_policies_sealed" if seen["is_sealed"] else "table_policies_plain"
     statements = [
         *sql.read_current("revoke_public", objects=f"public.{name}"),
-        *sql.read_current(form, table=name),
+        *sql.read_current(f"table_policies_{seen['scope']}", table=name),
         *sql.read_current("admin_policies", table=name),
         *sql.read_current("own_table", table=name, privileges=_ADDITIONS if is_log else _CHANGES),
         *(sql.read_current("append_only_table", table=name) if is_log else []),

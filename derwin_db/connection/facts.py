@@ -24,7 +24,7 @@ from derwin_db.errors import (
 )
 from derwin_db.isolation.catalog.logins import STORED_SETTINGS
 from derwin_db.isolation.catalog.standing import missing_fences
-from derwin_db.isolation.preamble import ADMIN_ROLE
+from derwin_db.isolation.preamble import ADMIN_ROLE, ScopeForm
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.sql import VERSION_TABLE
 from derwin_db.translation.driver_errors import sqlstate_of, translate
@@ -73,6 +73,7 @@ SELECT
         WHERE e.extname = 'vector' AND app.rolname = 'derwin_app'
     ), true) AS has_vector_grant,
     to_regprocedure('public.derwin_open(text)') IS NOT NULL AS is_sealed,
+    to_regprocedure('public.derwin_scope_on_shard()') IS NOT NULL AS is_sharded,
     to_regclass('public.derwin_alembic_version') IS NOT NULL AS has_schema,
     EXISTS (
         SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_roles app ON app.rolname = 'derwin_app'
@@ -132,6 +133,8 @@ class Facts:
     has_vector_grant: bool
     """Whether derwin_app may use that schema: one that pgvector moved to later may be closed."""
     is_sealed: bool
+    is_sharded: bool
+    """Whether the seal is checked on the shards of distributed tables."""
     has_schema: bool
     has_fences: bool
     """Whether the schema is new enough for fences."""
@@ -147,6 +150,13 @@ class Facts:
     """Names of settings that are stored for the login."""
     own_settings: Mapping[str, str]
     """What a connection of the login sets itself, against what is stored for it."""
+
+    @property
+    def scope(self) -> ScopeForm:
+        """How the project scope is held."""
+        if not self.is_sealed:
+            return ScopeForm.PLAIN
+        return ScopeForm.SHARDED if self.is_sharded else ScopeForm.SEALED
 
 
 @dataclass(frozen=True)
@@ -317,7 +327,7 @@ async def _probe(opened: Connection, connection: ConnectionInfo, role: str) -> S
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")
             revision = await read_revision(opened)
             functions = schema_of(revision, facts.schema_note).functions
-            missing = await missing_fences(opened, is_sealed=facts.is_sealed, functions=functions)
+            missing = await missing_fences(opened, facts.scope, functions=functions)
     elif facts.has_former_grants and await _may_become(opened, role):
         async with opened.transaction():
             await opened.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = pg_catalog")

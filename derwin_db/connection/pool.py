@@ -80,6 +80,7 @@ class Pool:
         role: str | None = None,
         keeps_statements: bool = True,
         ender: Ender | None = None,
+        is_distributed: bool = False,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -99,6 +100,7 @@ class Pool:
         self._drained = asyncio.Event()
         self._setup = session_setup(role)
         self._ender = ender or Ender(connection, settings)
+        self._is_distributed = is_distributed
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
             server_settings.update(defaults or {}, **session_settings(settings, server_version), jit="off")
@@ -231,6 +233,8 @@ class Pool:
         return not connection.is_closed() and connection.expires_at > self._loop.time()
 
     async def _cleaned(self, connection: PooledConnection) -> bool:
+        if self._is_distributed:
+            return False  # what SQL of a caller left in its sessions on the workers ends with it alone
         if self._info.is_pooled:
             forget(connection)  # what the server knows was undone with the transaction
             return True
@@ -452,9 +456,11 @@ def open_pool(
         role=role,
         keeps_statements=is_kept or not connection.is_pooled,
         ender=ender,
+        is_distributed=server.is_distributed,
     )
     preamble = Preamble(
         seal=None if keys is None else ServerSeal(keys),
+        is_sharded=server.is_sharded,
         is_distributed=server.is_distributed,
         is_pooled=connection.is_pooled,
         keeps_statements=is_kept,

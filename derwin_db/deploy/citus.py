@@ -4,9 +4,10 @@
 that a unit of work touches one shard. Source: the rules in docs/explanation/scale.md, for Citus 13.2 and 14.0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from hashlib import md5
 from typing import Any
 
 from sqlmodel import SQLModel
@@ -14,9 +15,11 @@ from sqlmodel import SQLModel
 import derwin_db.models  # noqa: F401  # fills SQLModel.metadata
 from derwin_db import sql
 from derwin_db.connection.facts import read_facts, read_revision
+from derwin_db.deploy.fences import scope_policies
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.catalog import code
-from derwin_db.isolation.preamble import policy_condition
+from derwin_db.isolation.catalog.statistics import value_statistics
+from derwin_db.isolation.preamble import ScopeForm, policy_condition
 from derwin_db.observe.progress import Progress
 
 SETTINGS = (
@@ -65,9 +68,15 @@ SELECT t.relrowsecurity::text || ' ' || coalesce(string_agg(
 ), 'no policy')
 FROM pg_class t LEFT JOIN pg_policy p ON p.polrelid = t.oid
     AND (p.polroles = '{0}' OR to_regrole('derwin_app') = ANY (p.polroles))
-WHERE t.oid = '%s'::regclass GROUP BY t.oid
+WHERE t.oid = '%s'::regclass AND set_config('search_path', 'pg_catalog', true) IS NOT NULL GROUP BY t.oid
 """
 """What a shard says of derwin_app. The catalog of the coordinator does not tell: policies travel there as commands."""
+_SENDING = """
+SELECT p.oid::regprocedure::text AS name FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::regnamespace
+AND (p.proname LIKE 'run\\_command\\_on\\_%' OR p.proname = 'master_run_on_worker')
+AND has_function_privilege('derwin_app', p.oid, 'EXECUTE') ORDER BY 1
+"""
 _SHARDS = "SELECT success, result FROM pg_catalog.run_command_on_shards($1::text::regclass, $2)"
 
 
@@ -106,8 +115,12 @@ class Topology:
     silent: list[str]
 
 
-def statements(own: Sequence[str] = (), *, is_sealed: bool) -> list[str]:
-    """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms."""
+def statements(key: str, tables: Iterable[str]) -> list[str]:
+    """Return what prepares the schema: roles that workers may be opened as, keys, policies and triggers in Citus' forms.
+
+    `key` is the name that the key of the seal has on each node, `tables` are those with the scope's policy. To run them again
+    changes nothing.
+    """
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
     prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
     dropped = sorted(code.STAMPS | code.QUEUE)
@@ -115,18 +128,69 @@ def statements(own: Sequence[str] = (), *, is_sealed: bool) -> list[str]:
     prepared += ["DROP FUNCTION IF EXISTS public.derwin_waiting(text, uuid, integer, integer)"]
     prepared += ["DROP FUNCTION IF EXISTS public.derwin_stalled(text, interval)", "DROP TABLE IF EXISTS derwin.open_runs"]
     prepared.append("ALTER TABLE derwin.restoring DROP CONSTRAINT IF EXISTS restoring_id_fkey")  # no local table may refer
-    prepared += sql.read_current("plain_scope", table="projects", column="id")
-    for table in (*sql.PROJECT_TABLES, *own):
-        prepared += sql.read_current("plain_scope", table=table, column="project_id")
-    if is_sealed:
-        prepared.append("DROP FUNCTION public.derwin_open(text), public.derwin_scope()")
-        prepared.append("DROP FUNCTION public.derwin_end_process(integer, timestamptz, text)")
-        signals = "REVOKE EXECUTE ON FUNCTION %s FROM pg_signal_backend"  # without a seal nobody else can end what is given up
-        prepared += sql.read_current("signals", public="GRANT EXECUTE ON FUNCTION %s TO PUBLIC", signals=signals)
-        for entity in ("append_only", "retention"):
-            function = sql.read_current(entity, project_is_gone="true")[0]
-            prepared.append(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+    for table in tables:
+        prepared += [f"DROP POLICY IF EXISTS {policy} ON public.{table}" for policy in ("derwin_app_rows", "derwin_scope")]
+    prepared.append("DROP FUNCTION IF EXISTS public.derwin_open(text), public.derwin_scope(), public.derwin_scope_on_shard()")
+    prepared += sql.read_current("scope_on_shards", key=key)
+    prepared.append(f"DROP FUNCTION IF EXISTS {_ENDS}")
+    prepared += sql.read_current("end_process")
+    prepared += sql.read_current("revoke_public", objects=f"FUNCTION {_FUNCTIONS}, {_ENDS}")
+    prepared.append(f"GRANT EXECUTE ON FUNCTION {_FUNCTIONS} TO derwin_app")
+    prepared += scope_policies(tables)
+    for entity in ("append_only", "retention"):
+        function = sql.read_current(entity, project_is_gone="true")[0]
+        prepared.append(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
     return prepared
+
+
+_FUNCTIONS = "public.derwin_open(text), public.derwin_scope_on_shard()"
+_ENDS = "public.derwin_end_process(integer, timestamptz, text)"
+_SEAL_ON_NODE = """
+SELECT string_agg(
+    concat_ws(' ', proname, prosecdef::text, array_to_string(proconfig, ', '), md5(prosrc)), '; ' ORDER BY proname
+) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname IN ('derwin_open', 'derwin_scope_on_shard')
+"""
+_SCOPED = """
+SELECT t.relname FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class t ON t.oid = p.polrelid
+WHERE p.polname = 'derwin_scope' AND t.relnamespace = 'public'::regnamespace ORDER BY 1
+"""
+"""Tables with the scope's policy: those of the service too."""
+_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+_OWNER = "SELECT relowner::regrole::text FROM pg_catalog.pg_class WHERE oid = 'public.projects'::regclass"
+_ON_NODES = "SELECT nodeid, success, result FROM pg_catalog.run_command_on_all_nodes($1)"
+
+
+async def _seal(connection: Any) -> None:
+    """Prepare the schema, and seal its scope in the form that shards check.
+
+    Errors:
+        ConfigurationError where the coordinator is no node of its own cluster: it has no copy of the key then.
+    """
+    if not await connection.fetchval(_DISTRIBUTED, "derwin.scope_key"):
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_node WHERE groupid = 0)"):
+            raise ConfigurationError(
+                "The coordinator is no node of its own cluster. As an administrator: SELECT citus_set_coordinator_host('...')."
+            )
+        await connection.execute("SELECT create_reference_table('derwin.scope_key')")
+    key = await code.key_on_shards(connection)
+    assert key is not None
+    tables = [row["relname"] for row in await connection.fetch(_SCOPED)]
+    async with connection.transaction():
+        for statement in statements(key, tables):
+            await connection.execute(statement)
+
+
+async def _close_nodes(connection: Any) -> None:
+    """Take from everybody, on each node, what reaches other units or sends SQL beside the own one. Only a superuser may."""
+    if not await connection.fetchval(_SUPERUSER):
+        return
+    revoke = "REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC"
+    signals = "GRANT EXECUTE ON FUNCTION %s TO pg_signal_backend"
+    statements = sql.read_current("node_commands", owner=await connection.fetchval(_OWNER))
+    statements += sql.read_current("shared_stores", change=revoke)
+    statements += sql.read_current("signals", public=revoke, signals=signals)
+    for statement in statements:
+        await connection.fetch(_ON_NODES, statement)
 
 
 def distribution(table: str) -> str:
@@ -136,10 +200,24 @@ def distribution(table: str) -> str:
     return f"SELECT create_distributed_table('public.{table}', 'project_id', colocate_with => 'public.projects')"
 
 
+async def _drop_statistics(connection: Any, table: str, *, is_distributed: bool) -> None:
+    """Gather no statistics of values, on the shards too where there are some already: Citus does not send it there."""
+    await connection.execute("SET citus.enable_ddl_propagation = off")
+    for statement in sql.read_current("no_statistics", table=table):
+        await connection.execute(statement)
+    await connection.execute("RESET citus.enable_ddl_propagation")
+    if is_distributed:
+        for statement in sql.read_current("no_shard_statistics", shard="%1$s"):
+            await connection.fetch(_SHARDS, f"public.{table}", statement)
+
+
 async def distribute(connection: Any, *, progress: Progress | None = None) -> Distribution:
     """Distribute the tables of a migrated database, and those of the service that are fenced, parents first. Idempotent.
 
     Runs as the owner, directly.
+
+    One whose scope was plain is sealed. Services that run meanwhile know nothing of it, and their units fail until they start
+    anew. After a node was added, it closes there what a superuser takes from everybody.
 
     Errors:
         ConfigurationError without Citus, or before the newest revision.
@@ -162,12 +240,14 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
     own = await own_in_order(connection)
     tables = [*in_order(), *own]
     before = [table for table in tables if await connection.fetchval(_DISTRIBUTED, f"public.{table}")]
-    if "projects" not in before:
-        async with connection.transaction():
-            for statement in statements(own, is_sealed=facts.is_sealed):
-                await connection.execute(statement)
+    if "projects" not in before or not facts.is_sharded:
+        await _seal(connection)
+    await _close_nodes(connection)
     done = []
+    gathered = {part.partition(".")[0] for part in await value_statistics(connection)}
     for number, table in enumerate(tables, 1):
+        if table in gathered:
+            await _drop_statistics(connection, table, is_distributed=table in before)
         if table not in before:
             await connection.execute(distribution(table))
             done.append(table)
@@ -176,16 +256,33 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
     return Distribution(done, before)
 
 
-async def unfenced_shards(connection: Any) -> list[str]:
+async def open_node_commands(connection: Any) -> list[str]:
+    """Return the functions that send SQL to a node by itself, and that derwin_app may call."""
+    return [row["name"] for row in await connection.fetch(_SENDING)]
+
+
+async def unfenced_shards(connection: Any, form: ScopeForm) -> list[str]:
     """Return what the shards' own policies are, where they are not the scope alone. Runs as the owner or an administrator."""
     wrong = []
     for table in [*in_order(), *await own_in_order(connection)]:
-        condition = policy_condition(table, is_sealed=False)
+        condition = policy_condition(table, form)
         expected = f"true derwin_scope true * {condition} {condition}"
         rows = await connection.fetch(_SHARDS, f"public.{table}", _ON_SHARD)
         others = {row["result"] for row in rows if not row["success"] or row["result"] != expected}
         wrong += [f"shards of {table}: {other}" for other in sorted(others)]
-    return wrong
+    return wrong + (await _changed_seals(connection) if form is ScopeForm.SHARDED else [])
+
+
+async def _changed_seals(connection: Any) -> list[str]:
+    """Return the nodes whose functions of the seal are not the ones that this package makes: each checks by its own."""
+    bodies = await code.seal_bodies(connection, ScopeForm.SHARDED)
+    expected = "; ".join(
+        f"{name} true search_path=pg_catalog, pg_temp {md5(body.encode(), usedforsecurity=False).hexdigest()}"
+        for name, body in sorted(bodies.items())
+    )
+    rows = await connection.fetch(_ON_NODES, _SEAL_ON_NODE)
+    changed = [row["nodeid"] for row in rows if not row["success"] or row["result"] != expected]
+    return [f"node {node}: the functions of the seal" for node in changed]
 
 
 async def probe_topology(connection: Any) -> Topology:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from derwin_db import sql
 from derwin_db.connection.driver import Connection
@@ -12,7 +12,7 @@ from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.isolation.catalog.grants import CALLED, grants
 from derwin_db.isolation.catalog.policies import policies
 from derwin_db.isolation.catalog.stores import CLOSED, STORES, is_closable, open_functions
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, ScopeForm
 
 _POLICY = re.compile(r"CREATE POLICY ([a-z_]+) ON public\.([a-z_]+)")
 
@@ -45,8 +45,8 @@ async def remake_fences(connection: Connection) -> list[str]:
     async with connection.transaction():
         await connection.execute("SET LOCAL search_path = pg_catalog")
         closed = await _close(connection, is_sealed=facts.is_sealed) if await is_closable(connection) else []
-        wrong, _ = await policies(connection, is_sealed=facts.is_sealed)
-        for name, table, statement in _policies(is_sealed=facts.is_sealed):
+        wrong, _ = await policies(connection, facts.scope)
+        for name, table, statement in _policies(facts.scope):
             if f"{name} of {table}" in wrong:
                 await connection.execute(f"DROP POLICY IF EXISTS {name} ON public.{table}")
                 await connection.execute(statement)
@@ -89,9 +89,17 @@ async def _close(connection: Connection, *, is_sealed: bool) -> list[str]:
     return [f"{name} (closed)" for name in again] + ["derwin_keep_fences"] * (not is_kept)
 
 
-def _policies(*, is_sealed: bool) -> Iterator[tuple[str, str, str]]:
+def scope_policies(tables: Iterable[str]) -> list[str]:
+    """Return the statements that make the scope's policy where it is checked on shards."""
+    made = []
+    for table in tables:
+        entity = "projects_policies_sharded" if table == "projects" else "table_policies_sharded"
+        made += [one for one in sql.read_current(entity, table=table) if "CREATE POLICY derwin_scope " in one]
+    return made
+
+
+def _policies(form: ScopeForm) -> Iterator[tuple[str, str, str]]:
     """Yield name, table and statement of each policy of this package."""
-    form = "sealed" if is_sealed else "plain"
     statements = [*sql.read_current(f"projects_policies_{form}"), *sql.read_current("admin_writes")]
     for table in sql.PROJECT_TABLES:
         statements += sql.read_current(f"table_policies_{form}", table=table)

@@ -8,8 +8,10 @@ import asyncio
 import time
 
 from derwin_db.connection.driver import Connection, DriverError
+from derwin_db.connection.facts import read_facts
 from derwin_db.deploy.targets import keys_in
 from derwin_db.errors import ConfigurationError, Conflict, DatabaseUnavailable
+from derwin_db.isolation.catalog.code import key_on_shards
 from derwin_db.isolation.seal import Seal
 from derwin_db.translation.driver_errors import sqlstate_of
 
@@ -18,10 +20,13 @@ _PAUSE = 0.1
 
 _OPEN = """
 SELECT DISTINCT virtualtransaction, pid FROM pg_catalog.pg_locks
-WHERE locktype = 'relation' AND relation = 'derwin.scope_key'::regclass AND granted AND pid <> pg_catalog.pg_backend_pid()
+WHERE locktype = 'relation' AND relation = ANY ($1::text[]::regclass[]) AND granted AND pid <> pg_catalog.pg_backend_pid()
 AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 """
-"""Transactions that have looked at the key: each unit of work does, when it opens, and keeps its lock to its end."""
+"""Transactions that have looked at the key: each unit of work does, when it opens, and keeps its lock to its end.
+
+On a distributed server they look at the copy of their node.
+"""
 
 
 async def read_key(connection: Connection) -> Seal:
@@ -86,4 +91,6 @@ async def finish_rotation(connection: Connection, *, wait_seconds: float = 120.0
 
 
 async def _open_transactions(connection: Connection) -> set[tuple[str, int]]:
-    return {(row["virtualtransaction"], row["pid"]) for row in await connection.fetch(_OPEN)}
+    copy = await key_on_shards(connection) if (await read_facts(connection)).is_sharded else None
+    tables = ["derwin.scope_key", *([f"derwin.{copy}"] if copy else [])]
+    return {(row["virtualtransaction"], row["pid"]) for row in await connection.fetch(_OPEN, tables)}

@@ -15,7 +15,7 @@ from derwin_db.isolation.catalog.own import loose_tables
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.catalog.stores import SIGNALS, STORES, is_closable, large_objects, open_functions
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, LONGEST_PAD, ScopeForm
 
 _LOGINS = "`derwin-db roles create` makes a login that may become derwin_app and nothing else: put that into DATABASE_URL"
 
@@ -36,7 +36,7 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
     """
     facts = await read_facts(opened)
     if schema.standing is Standing.COMPATIBLE:
-        missing = await missing_fences(opened, is_sealed=facts.is_sealed, functions=schema.functions)
+        missing = await missing_fences(opened, facts.scope, functions=schema.functions)
         return [
             *_check_logins(await probe_login(opened, login)),
             await _check_roles(opened),
@@ -46,26 +46,28 @@ async def check_fences(opened: Any, login: str, schema: Schema) -> list[Check]:
         *_check_logins(await probe_login(opened, login)),
         await _check_password(opened, login),
         await _check_roles(opened),
-        *await _check_policies(opened, is_sealed=facts.is_sealed),
+        *await _check_policies(opened, facts.scope),
         *await _check_grants(opened, login, facts),
         *await _check_keys(opened),
         *await _check_code(opened, login, facts),
         *_check_seal(facts),
         *(await _check_rotation(opened) if facts.is_sealed else ()),
-        *(await _check_statistics(opened) if not facts.is_distributed else ()),
+        *await _check_statistics(opened, facts),
         await _check_dropping(opened),
         await _check_stores(opened, login),
         await _check_signals(opened, login, facts),
     ]
 
 
-async def _check_statistics(opened: Any) -> list[Check]:
+async def _check_statistics(opened: Any, facts: Facts) -> list[Check]:
     return [
         verdict(
             "statistics",
             await value_statistics(opened),
             well="none of values; counts of rows, sizes of tables and pg_stat views tell of all projects together",
-            fix="as the owner: ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0; what was gathered before, as a superuser: "
+            fix="`derwin-db distribute`"
+            if facts.is_distributed
+            else "as the owner: ALTER TABLE ... ALTER COLUMN ... SET STATISTICS 0; what was gathered before, as a superuser: "
             "DELETE FROM pg_statistic WHERE starelid = 'public...'::regclass, or, from 18 on, pg_clear_attribute_stats",
         )
     ]
@@ -154,10 +156,10 @@ async def _check_roles(opened: Any) -> Check:
     return verdict("roles", wrong, well="derwin_app and derwin_admin hold nothing but their grants", fix=fix)
 
 
-async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
+async def _check_policies(opened: Any, form: ScopeForm) -> list[Check]:
     off, unforced = await policies.row_security(opened)
-    wrong, foreign = await policies.policies(opened, is_sealed=is_sealed)
-    unfenced = await policies.unfenced_tables(opened, is_sealed=is_sealed)
+    wrong, foreign = await policies.policies(opened, form)
+    unfenced = await policies.unfenced_tables(opened, form)
     return [
         verdict("rls-enabled", off, well="on for every table", fix="ALTER TABLE ... ENABLE ROW LEVEL SECURITY"),
         verdict("rls-forced", unforced, well="forced upon the owner", fix="ALTER TABLE ... FORCE ROW LEVEL SECURITY"),
@@ -171,7 +173,7 @@ async def _check_policies(opened: Any, *, is_sealed: bool) -> list[Check]:
         ),
         verdict(
             "own-tables",
-            await loose_tables(opened, is_sealed=is_sealed, look_for_more=True),
+            await loose_tables(opened, form=form, look_for_more=True),
             well="those of the service are fenced as ours are",
             fix="a revision of the service: derwin_db.migrations.unfence and fence; REVOKE what is not ours",
         ),
@@ -223,7 +225,8 @@ def expected_keys() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 async def _check_code(opened: Any, login: str, facts: Facts) -> list[Check]:
     expected = {
         **code.guard_bodies(is_distributed=facts.is_distributed),
-        **({**code.seal_bodies(), **code.ending_bodies()} if facts.is_sealed else {}),
+        **await code.seal_bodies(opened, facts.scope),
+        **(code.ending_bodies() if facts.is_sealed else {}),
         **await code.search_bodies(opened),
     }
     changed = await code.changed_functions(opened, expected)
@@ -249,7 +252,7 @@ def _check_seal(facts: Facts) -> list[Check]:
     return [
         verdict(
             "scope-sealed", plain, well="the scope is sealed",
-            fix="Citus takes no sealed policies: let no SQL of others into sessions" if facts.is_distributed else RESTORE,
+            fix="`derwin-db distribute`, then start the services anew" if facts.is_distributed else RESTORE,
         ),
         verdict(
             "activity-size", large, well=f"track_activity_query_size is {size}: the opening of a unit hides its token",

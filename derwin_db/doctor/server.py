@@ -6,7 +6,7 @@ from dataclasses import replace
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.connection.schema import Schema, Standing, schema_of
-from derwin_db.deploy.citus import probe_topology, unfenced_shards
+from derwin_db.deploy.citus import open_node_commands, probe_topology, unfenced_shards
 from derwin_db.deploy.migrations import check_revisions, refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
@@ -91,7 +91,8 @@ async def check_distribution(opened: Connection, *, is_owner: bool) -> list[Chec
 
     Nothing to check without Citus. The shards are looked at with the owner's login alone: another may run nothing on them.
     """
-    if not (await read_facts(opened)).is_distributed:
+    facts = await read_facts(opened)
+    if not facts.is_distributed:
         return []
     seen = await probe_topology(opened)
     spread = ", ".join(f"{name} {shards}" for name, shards in sorted(seen.shards.items()))
@@ -114,8 +115,14 @@ async def check_distribution(opened: Connection, *, is_owner: bool) -> list[Chec
         ),
         verdict(
             "shards",
-            await unfenced_shards(opened) if is_owner and not seen.forgotten else [],
+            await unfenced_shards(opened, facts.scope) if is_owner and not seen.forgotten else [],
             well="each has the scope's policy and no other" if is_owner else "not looked at: that takes the owner's login",
             fix="DROP POLICY on the shard; what is ours: `derwin-db migrate`, then `derwin-db distribute`",
+        ),
+        verdict(
+            "node-commands",
+            [f"derwin_app may call {name}" for name in await open_node_commands(opened)],
+            well="no session sends SQL to a node beside its unit of work",
+            fix="as a superuser: `derwin-db distribute`, again after a node was added",
         ),
     ]

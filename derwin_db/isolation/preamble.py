@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 APP_ROLE = "derwin_app"
 ADMIN_ROLE = "derwin_admin"
 
+_BYPASSES = "SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user"
+
 LONGEST_PAD = 8192
 """Largest track_activity_query_size that the padded preamble covers; above it a unit takes one more round trip."""
 
@@ -35,11 +37,28 @@ CLEAN_IN_TRANSACTION = (
 run on another server connection, so this one is cleaned while it is ours."""
 
 
-def policy_condition(table: str, *, is_sealed: bool) -> str:
+class ScopeForm(StrEnum):
+    """How a database holds its project scope. A property of the database, never of the client."""
+
+    PLAIN = "plain"
+    """A setting that whoever has SQL in a session can change."""
+    SEALED = "sealed"
+    SHARDED = "sharded"
+    """Sealed on a distributed server: each shard checks the seal by itself."""
+
+    @property
+    def is_restrictive(self) -> bool:
+        """Whether the scope's policy is a restrictive one: those reach the shards of a distributed table as permissive ones."""
+        return self is ScopeForm.SEALED
+
+
+def policy_condition(table: str, form: ScopeForm) -> str:
     """Return what the policy `derwin_scope` of a table says, as the server prints it while search_path is pg_catalog."""
     column = "id" if table == "projects" else "project_id"
-    if is_sealed:
+    if form is ScopeForm.SEALED:
         return f"({column} = ( SELECT public.derwin_scope() AS derwin_scope))"
+    if form is ScopeForm.SHARDED:
+        return f"({column} = public.derwin_scope_on_shard())"
     return f"({column} = (NULLIF(current_setting('derwin.project_id'::text, true), ''::text))::uuid)"
 
 
@@ -63,6 +82,7 @@ class Preamble:
 
     seal: ServerSeal | None
     is_distributed: bool = False
+    is_sharded: bool = False
     is_pooled: bool = False
     keeps_statements: bool = False
     """Whether a pooler keeps what is prepared by name. Then role and settings of the service stay on the server connection."""
@@ -77,9 +97,10 @@ class Preamble:
         return self.seal is not None and (self.keeps_statements or not self.is_pooled)
 
     def scope_of_one(self, connection: "PooledConnection", project_id: UUID) -> str:
-        """Return the scope of one statement on this connection."""
+        """Return the scope of one statement on this connection. A shard's node does not know by which backend it is asked."""
         assert self.seal is not None
-        pid, kind = (None, Kind.SCOPES_ANYWHERE) if self.is_pooled else (connection.get_server_pid(), Kind.SCOPES)
+        is_anywhere = self.is_pooled or self.is_sharded
+        pid, kind = (None, Kind.SCOPES_ANYWHERE) if is_anywhere else (connection.get_server_pid(), Kind.SCOPES)
         return self.seal.token(kind, project_id, _server_time(connection), pid)
 
     def token_to_ask(self, connection: "PooledConnection") -> str:
@@ -105,7 +126,16 @@ class Preamble:
         else:
             await connection.execute(self._begin_app[begin])
             await connection.execute("SELECT public.derwin_open($1)", token)
+        if self.is_sharded:
+            await self._look_for_project(connection, project_id)
         self.known_projects.add(project_id)
+
+    async def _look_for_project(self, connection: "PooledConnection", project_id: UUID) -> None:
+        """See that the project is there, once for each server: what opens the unit does not ask the workers."""
+        if project_id not in self.known_projects:
+            if await connection.fetchval("SELECT 1 FROM public.projects WHERE id = $1", project_id) is None:
+                raise ProjectNotFound
+            self.known_projects.add(project_id)
 
     @property
     def timeout_names(self) -> Sequence[str]:
@@ -123,18 +153,29 @@ class Preamble:
     async def for_import(self, connection: "PooledConnection") -> None:
         """Open a transaction of the owner's login that makes a project, as the admin door. It may take its time.
 
+        Citus opens a connection to a worker for each role, and that of the rows would not see the project before its commit:
+        there the whole transaction is the login's own.
+
         Errors:
-            ConfigurationError on Citus: there the rows' connection to a worker would not see the project before its commit.
+            ConfigurationError on Citus for a login that policies hold.
         """
-        if self.is_distributed:
-            raise ConfigurationError("Citus can't take an import whole or not at all. Import before `derwin-db distribute`.")
         if self.seal is not None:
             await self.seal.look_again()  # a refusal in the midst of it would be the end of it
-        begin = self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE)
-        await connection.execute(begin + ("; SET LOCAL transaction_timeout = 0" if self.server_version >= 170000 else ""))
+        unlimited = "; SET LOCAL transaction_timeout = 0" if self.server_version >= 170000 else ""
+        if not self.is_distributed:
+            await connection.execute(self._begin(ADMIN_ROLE, TransactionMode.READ_WRITE) + unlimited)
+            return
+        await connection.execute(TransactionMode.READ_WRITE + unlimited)
+        if not await connection.fetchval(_BYPASSES):
+            raise ConfigurationError(
+                "On Citus an import is one transaction of one role, which no policy may hold: set DIRECT_URL to a login that "
+                "is a superuser, or has BYPASSRLS."
+            )
 
     async def enter_project(self, connection: "PooledConnection", project_id: UUID) -> None:
         """Go on with a transaction of the owner's login, just begun, as one of this project. Three round trips."""
+        if self.is_distributed:
+            return
         await connection.execute(f"SET LOCAL ROLE {APP_ROLE}")
         if self.seal is None:
             await connection.execute(f"SET LOCAL derwin.project_id = '{project_id}'")
@@ -146,7 +187,8 @@ class Preamble:
 
     async def leave_project(self, connection: "PooledConnection") -> None:
         """Go on as the admin door again."""
-        await connection.execute(f"SET LOCAL ROLE {ADMIN_ROLE}")
+        if not self.is_distributed:
+            await connection.execute(f"SET LOCAL ROLE {ADMIN_ROLE}")
 
     @cached_property
     def _begin_app(self) -> dict[TransactionMode, str]:
@@ -175,10 +217,7 @@ class Preamble:
             await connection.execute("; ".join(settings))
         else:
             await connection.execute("; ".join([begin, *settings]))
-        if project_id not in self.known_projects:
-            if await connection.fetchval("SELECT 1 FROM public.projects WHERE id = $1", project_id) is None:
-                raise ProjectNotFound
-            self.known_projects.add(project_id)
+        await self._look_for_project(connection, project_id)
 
 
 @cache

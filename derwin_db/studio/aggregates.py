@@ -80,8 +80,15 @@ async def trust(session: ProjectSession, period: Period) -> list[Any]:
 
 
 async def _rows(session: ProjectSession, query: sa.Select[Any], period: Period | None = None) -> list[Any]:
-    values = {} if period is None else {"since": period.since, "until": period.until, "days": period.days}
+    values: dict[str, Any] = {"project": session.project_id}
+    if period is not None:
+        values |= {"since": period.since, "until": period.until, "days": period.days}
     return list((await session.sql.execute(query, values)).all())
+
+
+def _own(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Name the project, which the policies do anyway: so a distributed server asks the one worker that has it."""
+    return table.c.project_id == param("project", table.c.project_id)
 
 
 def _within(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
@@ -95,27 +102,28 @@ def _within(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
 def _spend_statement() -> Any:
     day = sa.cast(sa.func.timezone("UTC", _LEDGER.c.occurred_at), sa.Date)
     payee = sa.func.coalesce(_LEDGER.c.model, _LEDGER.c.source)
-    query = sa.select(day, payee, sa.func.sum(_LEDGER.c.amount_usd)).where(_within(_LEDGER.c.occurred_at))
+    query = sa.select(day, payee, sa.func.sum(_LEDGER.c.amount_usd)).where(_own(_LEDGER), _within(_LEDGER.c.occurred_at))
     return query.group_by(day, payee).order_by(day, payee)
 
 
 @cache
 def _tickets_statement() -> Any:
     columns = _TICKETS.c.final_bucket, _TICKETS.c.status
-    return sa.select(*columns, sa.func.count()).group_by(*columns)
+    return sa.select(*columns, sa.func.count()).where(_own(_TICKETS)).group_by(*columns)
 
 
 @cache
 def _signals_statement() -> Any:
     columns = _SIGNALS.c.route, _SIGNALS.c.status
-    return sa.select(*columns, sa.func.count()).where(_within(_SIGNALS.c.created_at)).group_by(*columns)
+    return sa.select(*columns, sa.func.count()).where(_own(_SIGNALS), _within(_SIGNALS.c.created_at)).group_by(*columns)
 
 
 @cache
 def _runs_statement() -> Any:
     seconds = sa.func.date_part("epoch", _RUNS.c.finished_at - _RUNS.c.started_at)
     median = sa.func.percentile_cont(0.5).within_group(seconds)
-    return sa.select(_RUNS.c.status, sa.func.count(), median).where(_within(_RUNS.c.created_at)).group_by(_RUNS.c.status)
+    query = sa.select(_RUNS.c.status, sa.func.count(), median).where(_own(_RUNS), _within(_RUNS.c.created_at))
+    return query.group_by(_RUNS.c.status)
 
 
 @cache
@@ -133,6 +141,7 @@ def _trust_statement() -> Any:
             sa.func.count().filter(outcome == FixOutcome.MERGED).label("successes"),
         )
         .join_from(_ATTEMPTS, _TICKETS, _ATTEMPTS.c.ticket_id == _TICKETS.c.id)
+        .where(_own(_ATTEMPTS), _own(_TICKETS))
         .where(concluded_at > oldest, concluded_at <= sa.func.now())
         .where(outcome.is_not(None), outcome != FixOutcome.PR_OPENED)
         .group_by(_TICKETS.c.classification, age)

@@ -119,7 +119,8 @@ async def import_project(db: Opener, source: IO[bytes], *, progress: Progress | 
     Errors:
         InvalidInput for a file that is no export, truncated, altered or of another revision; TooLarge for one that takes more
         memory than DERWIN_IMPORT_MEMORY_MIB; Conflict where the project exists, or its ledger says otherwise;
-        ConfigurationError without the owner's login, and on Citus; StorageFull without room for temporary files.
+        ConfigurationError without the owner's login, which on Citus no policy may hold; StorageFull without room for
+        temporary files.
     """
     try:
         return await _import(db, source, progress)

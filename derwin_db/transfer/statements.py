@@ -9,7 +9,6 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlmodel import SQLModel
 
 from derwin_db.query.builders import scope_of
-from derwin_db.query.guard import PROJECT
 from derwin_db.query.statement import Statement, command, scalars
 from derwin_db.sql import DERIVED_COLUMNS, ColumnType
 
@@ -58,7 +57,9 @@ def import_statement(table: sa.Table) -> Statement[None]:
     given = _given(table)
     left_out = ("project_id", "duplicate_of_id") if table.name == "qa_tickets" else ("project_id",)
     names = [column.name for column in table.columns if column.name not in left_out]
-    query: Any = insert(table).from_select(["project_id", *names], sa.select(PROJECT, *(_raw(given.c[n]) for n in names)))
+    root = table_named("projects")
+    rows = sa.select(root.c.id, *(_raw(given.c[n]) for n in names)).select_from(root.join(given, sa.true()))
+    query: Any = insert(table).from_select(["project_id", *names], rows.where(scope_of(root)))
     return command(
         "import", query.on_conflict_do_nothing(index_elements=["project_id", "id"]) if table.name == "spend_ledger" else query
     )

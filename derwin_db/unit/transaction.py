@@ -376,15 +376,21 @@ class Transaction(ABC):
         except Exception as error:
             translated = translate_any(error)
             is_lost = isinstance(translated, DatabaseUnavailable | DatabaseTimeout)
-            state = translated.sqlstate
-            # a class 08 is the server's own: a node of a distributed one did not answer, and may have committed
-            if is_lost and (state is None or state.startswith("08") or connection.is_closed()):
+            if is_lost and (connection.is_closed() or self._may_have_committed(translated.sqlstate)):
                 raise OutcomeUnknown from None
             self._outcome = "rolled back"
             raise_translated(error)
         if tag != "COMMIT":
             self._outcome = "rolled back"
             raise ScopeError(UNIT_FAILED)
+
+    def _may_have_committed(self, state: str | None) -> bool:
+        """Tell whether an error of COMMIT says nothing of its outcome: a node of a distributed server may have stored it.
+
+        Of a node that did not answer the coordinator says so in class 08, or as an internal error.
+        """
+        is_distributed = self._source is not None and self._source.preamble.is_distributed
+        return state is None or state.startswith("08") or (is_distributed and state.startswith("XX"))
 
     async def _commit_late(self, ending: Resumable[None]) -> None:
         """See a commit through whose task was cancelled."""

@@ -7,13 +7,15 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, sql
-from derwin_db.connection.driver import connect
+from derwin_db.connection.driver import DriverError, connect
 from derwin_db.doctor import examine
-from derwin_db.errors import DerwinError, IsolationNotEnforced
+from derwin_db.errors import DerwinError, IsolationNotEnforced, SqlState
 from derwin_db.testing import TestDatabase
+from derwin_db.translation.driver_errors import sqlstate_of
 from tests.citus.conftest import Neighbours, on_worker, place_of
 
 TABLES = ("projects", *sql.PROJECT_TABLES)
+REPLAYED = "SET LOCAL citus.propagate_set_commands = 'local'"
 WRITES = ("UPDATE public.{table} SET created_at = created_at", "DELETE FROM public.{table}")
 SHARDS = """
 SELECT result FROM run_command_on_shards('public.qa_tickets', $$
@@ -56,12 +58,18 @@ class TestRawSql:
                     raise DerwinError("undo what it did to its own")
         assert await held(owner, table) == before
 
-    async def test_no_scope_no_rows(self, migrated: TestDatabase, neighbours: Neighbours, table: str) -> None:
+    @pytest.mark.parametrize("forged", ["", "{other}", "{other}.6ffffffffffffff{mac}", "{other}.4ffffffffffffff{mac}"])
+    async def test_a_scope_that_is_not_sealed_is_none(
+        self, migrated: TestDatabase, neighbours: Neighbours, table: str, forged: str
+    ) -> None:
+        scope = forged.format(other=neighbours.other, mac="0" * 48)
         connection = await connect(migrated.service)
         try:
             await connection.execute("BEGIN")
-            await connection.execute("SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL ROLE derwin_app")
-            assert await connection.fetchval(f"SELECT count(*) FROM public.{table}") == 0
+            await connection.execute(f"{REPLAYED}; SET LOCAL ROLE derwin_app; SET LOCAL derwin.project_id = '{scope}'")
+            with pytest.raises(DriverError) as caught:
+                await connection.fetchval(f"SELECT count(*) FROM public.{table}")
+            assert sqlstate_of(caught.value) in ("42501", SqlState.NO_SCOPE, SqlState.FOREIGN_SEAL)
         finally:
             connection.terminate()
 

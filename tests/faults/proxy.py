@@ -26,9 +26,9 @@ _COMMIT = b"COMMIT\0"
 
 
 class Proxy:
-    """Listens on 127.0.0.1 and hands on to a Unix socket. `async with Proxy(path) as proxy`."""
+    """Listens on 127.0.0.1 and hands on to a Unix socket, or to a host and port. `async with Proxy(path) as proxy`."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str | tuple[str, int]) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -78,13 +78,18 @@ class Proxy:
         self._commit_came = asyncio.Event()
         return self._commit_came
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, str):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(*self._target)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self.mode == "refuse":
             _reset(writer)
             return
         try:
-            up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+            up_reader, up_writer = await self._connect()
         except OSError:
             _reset(writer)
             return

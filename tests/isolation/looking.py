@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from derwin_db.connection.facts import read_facts
 from derwin_db.doctor.fences import check_fences
 from derwin_db.errors import IsolationNotEnforced
 from derwin_db.isolation.catalog.standing import missing_fences
@@ -28,9 +29,9 @@ async def noticed(owner: asyncpg.Connection, database: TestDatabase, damage: Dam
 
 async def refuses_to_start(owner: asyncpg.Connection) -> bool:
     """Tell what `Database.start` makes of it: it looks as derwin_app."""
-    is_sealed = await owner.fetchval("SELECT to_regprocedure('public.derwin_open(text)') IS NOT NULL")
+    form = (await read_facts(owner)).scope
     await owner.execute("SET LOCAL ROLE derwin_app")
-    return bool(await missing_fences(owner, is_sealed=is_sealed))
+    return bool(await missing_fences(owner, form))
 
 
 async def unnoticed(owner: asyncpg.Connection, database: TestDatabase, damages: Sequence[Damage]) -> list[str]:

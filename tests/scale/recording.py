@@ -1,4 +1,4 @@
-"""All SQL that the repositories send, taken down where it leaves: at the one road to the driver, and at its cursors."""
+"""All SQL that the repositories send, taken down where it leaves: on the roads to the driver, with a transaction and alone."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ from uuid import UUID
 from derwin_db import Database, repos
 from derwin_db.connection.driver import PooledConnection
 from derwin_db.filters import not_
+from derwin_db.query.statement import Statement
 from derwin_db.session import AdminSession
+from derwin_db.unit.alone import Reader
 from derwin_db.unit.transaction import Transaction
 from tests.contract.verbs import ADMIN_CALLS, PROJECT_CALLS
 from tests.repos.filling import REPOSITORIES, fill
@@ -61,7 +63,7 @@ class Record:
 async def record_all(db: Database, monkeypatch: Any) -> list[Sent]:
     """Call every verb of every repository, with every filter, and return what was sent."""
     record = Record()
-    send, cursor = Transaction._driver, PooledConnection.cursor
+    send, cursor, read = Transaction._driver, PooledConnection.cursor, Reader.read
 
     async def recorded(unit: Transaction, method: str, sql: str, *arguments: Any, **options: Any) -> Any:
         record.add(sql, is_admin=isinstance(unit, AdminSession))
@@ -71,7 +73,12 @@ async def record_all(db: Database, monkeypatch: Any) -> list[Sent]:
         record.add(sql, is_admin=False)
         return cursor(connection, sql, *arguments, **options)
 
+    async def recorded_alone(reader: Reader, source: Any, statement: Statement[Any], arguments: list[Any]) -> Any:
+        record.add(statement.sql, is_admin=False)  # what is sent is this, and the gate that brings its scope along
+        return await read(reader, source, statement, arguments)
+
     monkeypatch.setattr(Transaction, "_driver", recorded)
+    monkeypatch.setattr(Reader, "read", recorded_alone)
     monkeypatch.setattr(PooledConnection, "cursor", recorded_cursor)
 
     async def new_project() -> UUID:

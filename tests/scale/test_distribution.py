@@ -7,16 +7,18 @@ seen here.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
 from derwin_db import Database, repos, sql
 from derwin_db.deploy.citus import Topology, distribute, distribution, in_order, probe_topology
 from derwin_db.deploy.migrations import script_folder
 from derwin_db.doctor import examine
-from derwin_db.errors import ConfigurationError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
+from derwin_db.errors import ConfigurationError, DerwinError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.isolation.preamble import TransactionMode
 from derwin_db.testing import TestDatabase, TestServer
@@ -156,15 +158,34 @@ class TestDistribute:
 
 
 class TestUnits:
-    async def test_open_with_one_query_that_workers_can_replay(self, wide: Database):
+    async def test_open_sealed_in_one_round_trip_with_settings_that_workers_replay(self, wide: Database):
         project = await new_project(wide)
+        async with wide.project(project) as session:
+            await repos.qa_tickets.count(session)
         pool, opening = await wide.app_pool(read_only=False)
-        assert opening.is_distributed
-        assert opening.seal is None
+        assert (opening.is_distributed, opening.is_sharded, opening.seal is not None) == (True, True, True)
         connection = await pool.acquire()
         sent: list[str] = []
         connection.add_query_logger(lambda query: sent.append(query.query))
         await opening.for_project(connection, project, TransactionMode.READ_WRITE)
+        await asyncio.sleep(0)
+        [opened] = sent
+        assert opened.index("SELECT public.derwin_open") > connection.activity_query_size
+        settings = "SELECT current_setting('citus.propagate_set_commands'), current_setting('derwin.project_id')"
+        replayed, scope = await connection.fetchrow(settings)
+        await connection.execute("ROLLBACK")
+        pool.drop(connection)
+        assert (replayed, scope[:38]) == ("local", f"{project}.6")
+
+    async def test_open_with_one_query_that_workers_can_replay_where_the_scope_is_plain(self, wide: Database):
+        """A cluster that was distributed before the seal, and is served for as long as nobody has sealed it."""
+        project = await new_project(wide)
+        pool, opening = await wide.app_pool(read_only=False)
+        connection = await pool.acquire()
+        sent: list[str] = []
+        connection.add_query_logger(lambda query: sent.append(query.query))
+        plain = replace(opening, seal=None, is_sharded=False, known_projects={project})
+        await plain.for_project(connection, project, TransactionMode.READ_WRITE)
         await connection.execute("ROLLBACK")
         await asyncio.sleep(0)
         pool.drop(connection)
@@ -174,7 +195,15 @@ class TestUnits:
             "SET LOCAL ROLE derwin_app",
             f"SET LOCAL derwin.project_id = '{project}'",
         ]
-        assert not any("set_config" in text for text in sent)
+
+    async def test_a_connection_that_sql_by_hand_ran_on_is_not_used_again(self, wide: Database):
+        """What that SQL left in its sessions on the workers ends with it alone."""
+        project = await new_project(wide)
+        seen = []
+        for _ in range(2):
+            async with wide.project(project) as session:
+                seen.append((await session.sql.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one())
+        assert seen[0] != seen[1]
 
     @pytest.mark.parametrize("call", PROJECT_CALLS, ids=str)
     async def test_verbs_do_what_they_do_on_one_node(self, wide: Database, db: Database, call: Any):
@@ -207,23 +236,29 @@ class TestUnits:
 
 
 class TestLostAnswers:
-    async def test_a_commit_whose_answer_a_node_did_not_give_is_unknown(self, own_database: TestDatabase):
-        """The coordinator says so with an ordinary connection error, on a connection that is as good as before."""
-        owner = await owner_of(own_database)
+    @pytest.mark.parametrize(
+        ("state", "outcome"), [("08006", "outcome unknown"), ("XX000", "outcome unknown"), ("23514", "rolled back")]
+    )
+    async def test_a_commit_whose_answer_a_node_did_not_give_is_unknown(
+        self, wide: Database, spread: TestDatabase, state: str, outcome: str
+    ):
+        """The coordinator says so as a lost connection or an internal error, on a connection that is as good as before."""
+        owner = await owner_of(spread)
         await owner.execute(
             "CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE 'the node did not answer' USING ERRCODE = '08006'; END $$;"
+            f" $$ BEGIN RAISE 'the node did not answer' USING ERRCODE = '{state}'; END $$;"
             "CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON public.qa_tickets DEFERRABLE INITIALLY DEFERRED"
             " FOR EACH ROW EXECUTE FUNCTION public.lose()"
         )
-        await owner.close()
-        async with Database(**own_database.urls) as db:
-            project = await new_project(db)
-            unit = db.project(project)
-            with pytest.raises(OutcomeUnknown):
+        unit = wide.project(await new_project(wide))
+        try:
+            with pytest.raises(OutcomeUnknown if outcome == "outcome unknown" else DerwinError):
                 async with unit as session:
                     await repos.qa_tickets.create(session, a_ticket())
-            assert unit.outcome == "outcome unknown"
+        finally:
+            await owner.execute("DROP FUNCTION public.lose() CASCADE")
+            await owner.close()
+        assert unit.outcome == outcome
 
 
 class TestDoctor:
@@ -234,7 +269,7 @@ class TestDoctor:
 
     async def test_shows_shards_and_nodes(self, spread: TestDatabase):
         report = await examine(spread.service, owner=spread.owner)
-        assert {check.name for check in report.checks if not check.ok} == {"scope-sealed"}  # Citus takes no seal
+        assert {check.name for check in report.checks if not check.ok} == set()
         nodes = next(check for check in report.checks if check.name == "nodes")
         assert nodes.detail == "shards of projects: worker-1:5432 2, worker-2:5432 2"
 

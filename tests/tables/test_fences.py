@@ -180,7 +180,7 @@ class FakeOp:
 class TestRefusals:
     @pytest.mark.parametrize("missing", ["has_schema", "is_there", "has_key", "goes_with_project"])
     def test_a_table_that_can_not_be_fenced_is_told_why(self, missing: str) -> None:
-        seen = dict.fromkeys(("has_schema", "is_there", "has_key", "goes_with_project", "is_sealed"), True)
+        seen = dict.fromkeys(("has_schema", "is_there", "has_key", "goes_with_project"), True) | {"scope": "sealed"}
         with pytest.raises(ConfigurationError, match=r"^fence: "):
             fence(FakeOp({**seen, missing: False}), "webhooks")
 

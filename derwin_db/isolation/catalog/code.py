@@ -8,7 +8,7 @@ from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
 from derwin_db.isolation.catalog.grants import DEFINERS
 from derwin_db.isolation.catalog.tables import OURS, TABLES
-from derwin_db.isolation.preamble import APP_ROLE
+from derwin_db.isolation.preamble import APP_ROLE, ScopeForm
 
 STAMPS = {
     ("audit_artifacts", "derwin_stamp_evidence"),
@@ -64,9 +64,23 @@ def ending_bodies() -> dict[str, str]:
     return sql.function_bodies("end_process")
 
 
-def seal_bodies() -> dict[str, str]:
-    """Return the functions of the seal by name."""
-    return sql.function_bodies("scope_sealed")
+async def seal_bodies(opened: Any, form: ScopeForm) -> dict[str, str]:
+    """Return the functions of the seal by name; none where the scope is plain."""
+    if form is ScopeForm.SHARDED:
+        return sql.function_bodies("scope_on_shards", key=await key_on_shards(opened) or "")
+    return sql.function_bodies("scope_sealed") if form is ScopeForm.SEALED else {}
+
+
+async def key_on_shards(opened: Any) -> str | None:
+    """Return the name of the key's table on each node: a copy of the reference table, that its node reads by itself."""
+    name: str | None = await opened.fetchval(
+        """
+        SELECT 'scope_key_' || s.shardid FROM pg_catalog.pg_dist_shard s
+        JOIN pg_class t ON t.oid = s.logicalrelid AND t.relname = 'scope_key'
+        JOIN pg_namespace n ON n.oid = t.relnamespace AND n.nspname = 'derwin'
+        """
+    )
+    return name
 
 
 async def search_bodies(opened: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ from derwin_db import sql
 from derwin_db.isolation.catalog.tables import OURS, TABLES
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE
 
-SEAL = ("derwin_open", "derwin_scope")
+SEAL = ("derwin_open", "derwin_scope", "derwin_scope_on_shard")
 """The functions of the seal: SECURITY DEFINER, because they read the key."""
 
 OPERATED = ("derwin_end_process",)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from derwin_db.isolation.catalog.tables import TABLES
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, policy_condition
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, ScopeForm, policy_condition
 
 _CHANGES = {"SELECT", "INSERT", "UPDATE", "DELETE"}
 _ADDITIONS = {"SELECT", "INSERT"}
@@ -46,21 +46,21 @@ ORDER BY t.relname
 
 
 async def loose_tables(
-    opened: Any, named: Collection[str] = (), logs: Collection[str] = (), *, is_sealed: bool, look_for_more: bool
+    opened: Any, named: Collection[str] = (), logs: Collection[str] = (), *, form: ScopeForm, look_for_more: bool
 ) -> list[str]:
     """Say what is missing around tables of the service: those `named`, where they are there, and others that are fenced.
 
     `logs` are to be append-only. search_path must be pg_catalog.
     """
     rows = await opened.fetch(_SEEN, TABLES, list(named), list(_GUARDS), look_for_more)
-    condition = policy_condition("qa_tickets", is_sealed=is_sealed)
-    scope = _scope(condition, is_sealed=is_sealed)
+    scope = _scope(form)
     return [f"{row['name']}: {what}" for row in rows for what in _missing(row, scope, is_log=row["name"] in logs)]
 
 
-def _scope(condition: str, *, is_sealed: bool) -> dict[str, tuple[str, ...]]:
-    """Return the policies for derwin_app: two where the scope is sealed, else one, as of our own tables."""
-    if not is_sealed:
+def _scope(form: ScopeForm) -> dict[str, tuple[str, ...]]:
+    """Return the policies for derwin_app: two where the scope's is restrictive, else one, as of our own tables."""
+    condition = policy_condition("qa_tickets", form)
+    if not form.is_restrictive:
         return {"derwin_scope": ("true", "*", APP_ROLE, condition, condition)}
     return {
         "derwin_app_rows": ("true", "*", APP_ROLE, "true", "true"),

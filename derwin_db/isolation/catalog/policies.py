@@ -3,7 +3,7 @@
 from typing import Any
 
 from derwin_db.isolation.catalog.tables import OURS, TABLES
-from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, policy_condition
+from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, ScopeForm, policy_condition
 
 
 async def row_security(opened: Any) -> tuple[list[str], list[str]]:
@@ -15,18 +15,18 @@ async def row_security(opened: Any) -> tuple[list[str], list[str]]:
     return off, unforced
 
 
-def expected_policies(*, is_sealed: bool) -> dict[tuple[str, str], tuple[Any, ...]]:
+def expected_policies(form: ScopeForm) -> dict[tuple[str, str], tuple[Any, ...]]:
     """Return (permissive, command, roles, USING, WITH CHECK) of each policy that this package makes, by table and name.
 
-    A plain scope is one permissive policy: a restrictive one reaches the shards of a distributed table as a permissive one.
+    Where the scope is plain or sharded it is one permissive policy: a restrictive one reaches shards as a permissive one.
     """
     both = ("true", "true")
     found: dict[tuple[str, str], tuple[Any, ...]] = {("projects", "derwin_admin_rows"): (True, "*", (ADMIN_ROLE,), *both)}
     for table in TABLES:
-        condition = policy_condition(table, is_sealed=is_sealed)
-        if is_sealed:
+        condition = policy_condition(table, form)
+        if form.is_restrictive:
             found[table, "derwin_app_rows"] = (True, "*", (APP_ROLE,), *both)
-        found[table, "derwin_scope"] = (not is_sealed, "*", (APP_ROLE,), condition, condition)
+        found[table, "derwin_scope"] = (not form.is_restrictive, "*", (APP_ROLE,), condition, condition)
         if table != "projects":
             found[table, "derwin_admin_reads"] = (True, "r", (ADMIN_ROLE,), "true", None)
     found["project_mode_logs", "derwin_admin_adds"] = (True, "a", (ADMIN_ROLE,), None, "true")
@@ -35,7 +35,7 @@ def expected_policies(*, is_sealed: bool) -> dict[tuple[str, str], tuple[Any, ..
     return found
 
 
-async def policies(opened: Any, *, is_sealed: bool) -> tuple[list[str], list[str]]:
+async def policies(opened: Any, form: ScopeForm) -> tuple[list[str], list[str]]:
     """Return the policies that are missing or changed, and those that are not ours. search_path must be pg_catalog."""
     rows = await opened.fetch(
         f"""
@@ -52,13 +52,13 @@ async def policies(opened: Any, *, is_sealed: bool) -> tuple[list[str], list[str
         )
         for row in rows
     }  # fmt: skip
-    expected = expected_policies(is_sealed=is_sealed)
-    wrong = [f"{name} of {table}" for (table, name), form in expected.items() if present.get((table, name)) != form]
+    expected = expected_policies(form)
+    wrong = [f"{name} of {table}" for (table, name), said in expected.items() if present.get((table, name)) != said]
     foreign = [f"{name} of {table}" for table, name in present if (table, name) not in expected]
     return wrong, foreign
 
 
-async def unfenced_tables(opened: Any, *, is_sealed: bool) -> list[str]:
+async def unfenced_tables(opened: Any, form: ScopeForm) -> list[str]:
     """Return tables with a project_id, in any schema, that are not fenced: a table that was added, or a partition."""
     rows = await opened.fetch(
         """
@@ -74,7 +74,7 @@ async def unfenced_tables(opened: Any, *, is_sealed: bool) -> list[str]:
         """,
         TABLES,
         APP_ROLE,
-        policy_condition("qa_tickets", is_sealed=is_sealed),
-        is_sealed,
+        policy_condition("qa_tickets", form),
+        form.is_restrictive,
     )
     return [row["name"] for row in rows]

@@ -6,10 +6,10 @@ from typing import Any
 from derwin_db.fields.own import own_logs, own_tables
 from derwin_db.isolation.catalog import code, logins, policies
 from derwin_db.isolation.catalog.own import loose_tables
-from derwin_db.isolation.preamble import APP_ROLE
+from derwin_db.isolation.preamble import APP_ROLE, ScopeForm
 
 
-async def missing_fences(opened: Any, *, is_sealed: bool, functions: Mapping[str, str] | None = None) -> list[str]:
+async def missing_fences(opened: Any, form: ScopeForm, *, functions: Mapping[str, str] | None = None) -> list[str]:
     """Name what does not stand of the policies of units of work, of their role, of the seal, and of the service's own tables.
 
     `functions` are the hashes of functions of the seal that a newer revision made and noted: they count instead of this code's.
@@ -18,16 +18,17 @@ async def missing_fences(opened: Any, *, is_sealed: bool, functions: Mapping[str
     search_path must be pg_catalog.
     """
     off, unforced = await policies.row_security(opened)
-    wrong, foreign = await policies.policies(opened, is_sealed=is_sealed)
-    wider = () if is_sealed else foreign  # beside a restrictive policy a permissive one widens nothing
+    wrong, foreign = await policies.policies(opened, form)
+    wider = () if form.is_restrictive else foreign  # beside a restrictive policy a permissive one widens nothing
     names = [table.name for table in own_tables()]
-    loose = await loose_tables(opened, names, own_logs(), is_sealed=is_sealed, look_for_more=False) if names else []
-    changed = await code.changed_functions(opened, code.seal_bodies(), functions) if is_sealed else []
+    loose = await loose_tables(opened, names, own_logs(), form=form, look_for_more=False) if names else []
+    noted = functions if form is ScopeForm.SEALED else None  # a revision leaves the functions of a cluster's seal alone
+    changed = await code.changed_functions(opened, await code.seal_bodies(opened, form), noted)
     return [
         *(f"row level security of {table} is off" for table in off),
         *(f"row level security of {table} is not forced" for table in unforced),
         *(f"the policy {policy} is missing or changed" for policy in wrong if not policy.startswith("derwin_admin_")),
-        *(f"the policy {policy} is not ours: beside a plain scope it lets rows through" for policy in wider),
+        *(f"the policy {policy} is not ours: beside a permissive scope it lets rows through" for policy in wider),
         *(f"the function {name} is not the one that this package makes" for name in changed),
         *(f"{what} (fence it in its revision: derwin_db.migrations.fence)" for what in loose),
         *_powers(await logins.probe_login(opened, APP_ROLE)),

@@ -82,3 +82,31 @@ BEGIN
     END LOOP;
 END
 $$;
+
+
+-- The one copy on the one node.
+CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    number bigint := (SELECT coalesce(max(shardid), 102007) + 1 FROM pg_catalog.pg_dist_shard);
+BEGIN
+    INSERT INTO pg_catalog.pg_dist_partition VALUES (table_name, 'n', NULL, 2);
+    INSERT INTO pg_catalog.pg_dist_shard VALUES (table_name, number);
+    EXECUTE format('CREATE VIEW %s_%s AS SELECT * FROM %s', table_name, number, table_name);
+END
+$$;
+
+CREATE FUNCTION pg_catalog.run_command_on_all_nodes(command text, OUT nodeid int, OUT success bool, OUT result text)
+RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+    nodeid := 1;
+    success := true;
+    IF command LIKE '%SELECT string_agg%' THEN
+        EXECUTE command INTO result;
+    ELSE
+        EXECUTE command;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+CREATE FUNCTION pg_catalog.citus_backend_gpid() RETURNS bigint LANGUAGE sql AS 'SELECT 10000000000 + pg_backend_pid()';
