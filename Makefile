@@ -88,7 +88,7 @@ long: $(STAMP) ## run the tests that the default run leaves out (an hour); liste
 	$(BIN)/python -m pytest -m long
 
 test-previous: $(STAMP) ## run the tests of units and repositories of the release before (PREVIOUS, else the newest tag) on this schema
-	$(BIN)/python -m tests.deploy.previous $(if $(PREVIOUS),--release $(PREVIOUS))
+	$(BIN)/python -m tests.deploy.previous $(if $(PREVIOUS),--release $(PREVIOUS)) -- $(TESTS)
 
 flaky: $(STAMP) ## run the tests RUNS times (20) in random order, under load, and count (hours)
 	$(BIN)/python -m tests.flaky --runs $(RUNS)

@@ -84,7 +84,7 @@ def main() -> None:
         take_out(commit, folder)
         print(f"The tests of {release} ({commit[:10]}) on the schema of this code", flush=True)
         there = [test for test in TESTS if (folder / test).exists()]
-        sys.exit(run_tests(folder, options.tests or ["-n", "auto", *there]))
+        sys.exit(run_tests(folder, ["-n", "auto", *(options.tests or there)]))
 
 
 if __name__ == "__main__":
