@@ -14,7 +14,7 @@ import asyncpg
 import sqlalchemy as sa
 
 from derwin_db import repos
-from derwin_db.deploy import logins
+from derwin_db.deploy import rotation
 from derwin_db.errors import DerwinError
 from derwin_db.isolation.seal import Kind
 from derwin_db.models import QARun
@@ -77,7 +77,7 @@ def by_hand(statement: str) -> Any:
 
 async def tokens_of_other_kinds(arena: Arena) -> None:
     """What opens a project, or is the scope of a statement, asks nothing; what asks, opens nothing; and all of it ends."""
-    seal = await logins.read_key(arena.shared.owner)
+    seal = await rotation.read_key(arena.shared.owner)
     anywhere = (Kind.OPENS_ANYWHERE, Kind.SCOPES_ANYWHERE, Kind.ASKS_ANYWHERE)
     async with arena.shared.narrow.project(arena.a.project_id) as session:
         raw = await raw_connection(session)
