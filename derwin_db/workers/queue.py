@@ -7,7 +7,7 @@ plain (Citus), nobody may look over all projects but the admin door, which lists
 import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from derwin_db import repos
+from derwin_db.errors import DerwinError
 from derwin_db.query.statement import Statement, scalars
+from derwin_db.unit.backend import KeyAttempts
 
 if TYPE_CHECKING:
     from derwin_db.database import Database
@@ -50,12 +52,22 @@ class SealedQueue(Queue):
     """Asks the database's own functions, with a token of the seal's key."""
 
     async def waiting(self, last: UUID, most: int, at_once: int | None) -> Sequence[UUID]:
-        async with self._db.queue() as session:
-            return await session.ask(_waiting_statement(), {"last": last, "most": most, "at_once": at_once})
+        return await self._ask(_waiting_statement(), {"last": last, "most": most, "at_once": at_once})
 
     async def stalled(self, older_than: timedelta) -> Sequence[UUID]:
-        async with self._db.queue() as session:
-            return await session.ask(_stalled_statement(), {"older_than": older_than})
+        return await self._ask(_stalled_statement(), {"older_than": older_than})
+
+    async def _ask(self, statement: Statement[UUID], values: Mapping[str, Any]) -> Sequence[UUID]:
+        """Ask, and ask again with a newer key where the one of this process was rotated."""
+        keys = KeyAttempts((await self._db.app_pool(read_only=False)).preamble)
+        while True:
+            keys.begin()
+            try:
+                async with self._db.queue() as session:
+                    return await session.ask(statement, values)
+            except DerwinError as error:
+                if not await keys.has_another(error):
+                    raise
 
 
 class ListedQueue(Queue):

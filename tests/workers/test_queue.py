@@ -83,17 +83,18 @@ class TestTable:
             "UPDATE public.qa_runs SET id = gen_random_uuid()",
             "UPDATE public.qa_runs SET status = 'RUNNING', heartbeat_at = now() - interval '1 hour'",
             "UPDATE public.qa_runs SET status = 'COMPLETED' WHERE id = (SELECT min(id::text)::uuid FROM public.qa_runs)",
-            "DELETE FROM public.qa_runs WHERE id = (SELECT max(id::text)::uuid FROM public.qa_runs)",
-            "UPDATE public.qa_runs SET status = 'QUEUED', created_at = now() - interval '1 year' WHERE status = 'COMPLETED'",
+            "DELETE FROM qa_runs WHERE id = (SELECT max(id::text)::uuid FROM qa_runs WHERE status = 'RUNNING')",
+            "UPDATE public.qa_runs SET status = 'QUEUED', heartbeat_at = NULL, claimed_by = NULL WHERE status = 'RUNNING'",
+            "UPDATE public.qa_runs SET created_at = now() - interval '1 year'",
         ):
             async with db.project(project) as session:
                 await session.sql.execute(sa.text(statement))
             await assert_same(owner)
         with pytest.raises(ZeroDivisionError):
             async with db.project(project) as session:
-                await session.sql.execute(sa.text("UPDATE public.qa_runs SET status = 'CANCELLED'"))
+                await session.sql.execute(sa.text("UPDATE public.qa_runs SET status = 'CANCELLED' WHERE status = 'QUEUED'"))
                 raise ZeroDivisionError
-        assert await assert_same(owner) == 3
+        assert await assert_same(owner) == 2
 
     async def test_has_what_an_import_brings(
         self, db: Database, projects: Projects, owner: asyncpg.Connection, tmp_path: Any
@@ -175,6 +176,15 @@ class TestCircle:
             await self.ask(db, NOBODY)
         assert await self.ask(db, NOBODY) == [project]
         assert db.connections_in_use() == 0
+
+    async def test_is_asked_with_the_new_key_after_a_rotation(
+        self, db: Database, projects: Projects, owner: asyncpg.Connection
+    ) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        assert await self.ask(db, NOBODY) == [project]
+        await owner.execute("SELECT derwin.rotate_scope_key()")  # the former one ends at once
+        assert await self.ask(db, NOBODY) == [project]
 
 
 class TestMessage:

@@ -14,6 +14,7 @@ from derwin_db.cli.sweep import sweep as command
 from derwin_db.errors import DatabaseTimeout, InvalidInput
 from derwin_db.models import RunStatus
 from derwin_db.repos.classification_trust import ClassificationTrusts
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.workers import SweepResult
 from tests.workers.conftest import Projects, enqueue, statuses
@@ -49,9 +50,7 @@ class TestStalled:
         await stall(db, project, 1)
         key = (await db.app_pool(read_only=False)).preamble.seal
         assert key is not None
-        from derwin_db.settings import Settings
-
-        settings = Settings(_env_file=None, scope_key=key.to_text())
+        settings = Settings(_env_file=None, scope_key=key.current.to_text())
         async with Database(own_database.urls["url"], settings=settings) as alone:
             assert await alone.sweep("stalled") == SweepResult(requeued=1)
 
