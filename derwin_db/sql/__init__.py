@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "a6d18e52c0f7"
+HEAD_REVISION = "e81c5a37f0d2"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -73,6 +73,7 @@ CURRENT = {
     "search_rag_corpus": "search_rag_corpus.v2",
     "shared_stores": "shared_stores.v1",
     "signals": "signals.v1",
+    "stamp_log": "stamp_log.v2",
     "stamps": "stamps.v1",
     "statuses": "statuses.v1",
     "table_policies_plain": "table_policies_plain.v2",

@@ -125,6 +125,7 @@ class TestRevisions:
             "b5d27f1ce934": "derwin_check_status",
             "a6d18e52c0f7": "CREATE TABLE derwin.open_runs",
             "d7b3f1a96c24": "derwin_end_process",
+            "e81c5a37f0d2": "is_over",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

@@ -131,6 +131,12 @@ class TestOrdinaryOwner:
         assert upgrade(settings).pending == []
 
 
+VERBS = {
+    "create", "fence", "convert", "index", "add", "drop", "end", "leave", "change", "rename", "take", "follow", "guard",
+}  # fmt: skip
+"""What the name of a revision says that it does."""
+
+
 class TestFrozenFiles:
     """Revisions and SQL entities never change once they have landed. A change is a new revision, a new version."""
 
@@ -152,7 +158,7 @@ class TestFrozenFiles:
             date, time, verb, *_ = path.stem.replace("-", " ", 0).split("_")
             assert len(date) == 10, path.name
             assert time.isdigit(), path.name
-            assert verb in {"create", "fence", "convert", "index", "add", "drop", "end", "leave", "change", "rename"}, path.name
+            assert verb in VERBS, path.name
 
 
 class TestOffline:

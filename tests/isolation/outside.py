@@ -100,6 +100,9 @@ FORGED: dict[str, Callable[[Lines, Arena], bytes]] = {
     "that is cut off": lambda lines, _: packed(lines)[:-40],
     "without an end": lambda lines, _: zstandard.ZstdCompressor().compress(json.dumps(lines[0]).encode() + b"\n"),
     "with a number that is none": lambda lines, _: changed(lines, "qa_tickets", confidence=float("nan")),
+    "with a log of times to come": lambda lines, _: changed(
+        lines, "project_mode_logs", created_at="9999-12-31T23:59:59.999999+00:00"
+    ),
     "with half a character": lambda lines, _: changed(lines, "qa_tickets", title="\ud800"),
     "with a name of two lines": lambda lines, _: _in_the_head(lines, slug=f"{SLUG}\nadmin door: forged"),
 }

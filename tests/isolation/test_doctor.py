@@ -118,7 +118,9 @@ class TestHealthy:
     async def test_every_check_is_planted_somewhere(self, own_database):
         report = await examine(own_database.service)
 
-        own_tests = {"server", "server-version", "pooler", "scope-sealed", "activity-size", "login-inherits", "own-tables"}
+        own_tests = {
+            "server", "server-version", "pooler", "scope-sealed", "scope-key", "activity-size", "login-inherits", "own-tables",
+        }  # fmt: skip
         assert {check.name for check in report.checks} == set(PLANTS) | own_tests
 
     async def test_statistics_are_said_to_be_visible(self, own_database):

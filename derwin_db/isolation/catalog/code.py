@@ -111,7 +111,11 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
 
 
 def _bodies_of_one_node() -> dict[str, str]:
-    return {name: body for entity in ("stamps", "profile_log", "queue") for name, body in sql.function_bodies(entity).items()}
+    return {
+        name: body
+        for entity in ("stamps", "stamp_log", "profile_log", "queue")
+        for name, body in sql.function_bodies(entity).items()
+    }
 
 
 async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Mapping[str, str] | None = None) -> list[str]:
