@@ -1,6 +1,6 @@
 """`derwin-db spend`."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -58,15 +58,17 @@ def spend(
 
 async def _of_all(reason: str, key: Any, bounds: Bounds, bar: Callable[[str, int, int], None]) -> dict[Any, Decimal]:
     """Add up the projects that are there, each read in its own scope: the admin door sees no model and no source."""
-    sums: Counter[Any] = Counter()
+    sums: defaultdict[Any, Decimal] = defaultdict(Decimal)
     async with Database() as db:
         async with db.admin(reason=reason) as admin:
             ids = [row.id async for row in repos.projects.stream(admin)]
         for done, project_id in enumerate(ids, 1):
             try:
                 async with db.project(project_id) as session:
-                    sums.update(await repos.spend_ledger.totals_by(session, key, **bounds))
+                    parts = await repos.spend_ledger.totals_by(session, key, **bounds)
             except ProjectNotFound:  # erased meanwhile
-                continue
+                parts = {}
+            for name, amount in parts.items():
+                sums[name] += amount
             bar("projects", done, len(ids))
-    return dict(sums)
+    return sums
