@@ -18,6 +18,7 @@ from derwin_db.fields.table import (
     Fields,
     Input,
     ProjectTable,
+    index,
     owned_by_project,
     paged,
     primary_key,
@@ -86,6 +87,8 @@ class RAGCorpus(Changing, RAGCorpusFields, ProjectTable, table=True):
         owned_by_project("rag_corpus"),
         paged("rag_corpus"),
         paged("rag_corpus", "classification text_pattern_ops"),
+        index("rag_corpus", "ticket_id", where="ticket_id IS NOT NULL"),
+        index("rag_corpus", "fix_attempt_id", where="fix_attempt_id IS NOT NULL"),
         sa.Index(
             "ix_rag_corpus_bits",
             "project_id",

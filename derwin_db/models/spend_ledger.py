@@ -86,6 +86,9 @@ class SpendLedger(Created, SpendLedgerFields, ProjectTable, table=True):
             "(kind = 'CHARGE' AND amount_usd > 0) OR (kind = 'CREDIT' AND amount_usd < 0)", name="ck_spend_ledger_sign"
         ),
         index("spend_ledger", "occurred_at"),
+        index("spend_ledger", "run_id", where="run_id IS NOT NULL"),
+        index("spend_ledger", "ticket_id", where="ticket_id IS NOT NULL"),
+        index("spend_ledger", "fix_attempt_id", where="fix_attempt_id IS NOT NULL"),
         paged("spend_ledger"),
         {"schema": SCHEMA, "postgresql_with": GROWING},
     )

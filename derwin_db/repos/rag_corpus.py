@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db.errors import InvalidInput, NotFound
-from derwin_db.fields.scalars import Classification, SearchText, new_id
+from derwin_db.fields.scalars import Classification, Id, SearchText, new_id
 from derwin_db.fields.vector import Embedding
-from derwin_db.filters import Filter
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.batch import BatchReport
 from derwin_db.models.rag_corpus import Match, RAGCorpus, RAGCorpusBrief, RAGCorpusCreate, RAGCorpusUpdate
 from derwin_db.paging import Page, check_limit
@@ -49,6 +49,8 @@ class RAGCorpusFilters(TimeFilters, total=False):
     """Filters of `list`, `stream` and `count`."""
 
     classification: Filter[Classification]
+    ticket_id: OptionalFilter[Id]
+    fix_attempt_id: OptionalFilter[Id]
     classification_prefix: Classification | None
 
 

@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
 from derwin_db.fields.money import MONEY, Money
-from derwin_db.fields.scalars import Timestamp, new_id, project_id_of
-from derwin_db.filters import Filter
+from derwin_db.fields.scalars import Id, Timestamp, new_id, project_id_of
+from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.batch import BatchReport
 from derwin_db.models.project import Project
 from derwin_db.models.spend_ledger import SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
@@ -47,6 +47,9 @@ class SpendLedgerFilters(TimeFilters, total=False):
 
     kind: Filter[SpendKind]
     source: Filter[SpendSource]
+    run_id: OptionalFilter[Id]
+    ticket_id: OptionalFilter[Id]
+    fix_attempt_id: OptionalFilter[Id]
     min_amount_usd: Money | None
     max_amount_usd: Money | None
     occurred_since: Timestamp | None

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "e81c5a37f0d2"
+HEAD_REVISION = "b8e4d02f6a17"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"

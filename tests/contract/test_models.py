@@ -163,6 +163,7 @@ class TestFilters:
     def test_every_enumeration_foreign_key_and_named_column_is_a_filter(self, name: str) -> None:
         table = SQLModel.metadata.tables[f"public.{name}"]
         references = {key for c in table.foreign_key_constraints for key in c.column_keys} - {"project_id"}
+        references |= {"run_id", "ticket_id", "fix_attempt_id"} & set(table.columns.keys())  # some are plain ids
         enumerations = {column.name for column in table.columns if isinstance(column.type, sa.Enum)}
         named = {"classification", "fingerprint"} & set(table.columns.keys())
         filters = get_type_hints(getattr(repos, name).filters, include_extras=True)

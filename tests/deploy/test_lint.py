@@ -124,6 +124,7 @@ class TestRevisions:
             "a6e0f4b82d15": "derwin_signs",
             "b5d27f1ce934": "derwin_check_status",
             "a6d18e52c0f7": "CREATE TABLE derwin.open_runs",
+            "b8e4d02f6a17": "CREATE INDEX CONCURRENTLY",
             "d7b3f1a96c24": "derwin_end_process",
             "e81c5a37f0d2": "is_over",
         }

@@ -134,12 +134,15 @@ async def _fill_books(session: ProjectSession, part: str) -> None:
     await repos.classification_trust.refresh(session, [f"{part}_{n}" for n in range(3)])
     for n in range(4):
         embedding = None if n == 3 else axis(1.0, float(n))
-        await repos.rag_corpus.add(session, a_fix(classification=f"class_{n % 2}", embedding=embedding))
+        learned_from = {"ticket_id": new_id(), "fix_attempt_id": new_id()} if n % 2 else {}  # it outlives both
+        await repos.rag_corpus.add(session, a_fix(classification=f"class_{n % 2}", embedding=embedding, **learned_from))
     for _ in range(3):
         await repos.policies.activate(session, a_policy(note=part))
     for n, source in enumerate(SpendSource):
         when = NOW + timedelta(days=n)
-        await repos.spend_ledger.append(session, a_charge(f"{part} {n}", source=source, occurred_at=when, model=f"m{n % 2}"))
+        of = {"run_id": new_id(), "ticket_id": new_id(), "fix_attempt_id": new_id()} if n % 2 else {}
+        charge = a_charge(f"{part} {n}", source=source, occurred_at=when, model=f"m{n % 2}", **of)
+        await repos.spend_ledger.append(session, charge)
     await repos.spend_ledger.append(session, a_credit(part, occurred_at=NOW))
 
 

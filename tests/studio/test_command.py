@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -124,6 +125,17 @@ class TestStart:
             assert httpx.get(studio.url, timeout=30).status_code == 200
             assert httpx.get(studio.url, headers={"Host": "192.168.0.7"}, timeout=30).status_code == 200
             assert httpx.get(studio.url, headers={"Host": "evil.example"}, timeout=30).status_code == 403
+
+    def test_opens_the_browser(self, environment: dict[str, str], tmp_path: Path) -> None:
+        noted = tmp_path / "opened"
+        browser = tmp_path / "browser"
+        browser.write_text(f'#!/bin/sh\necho "$1" > {noted}.new && mv {noted}.new {noted}\n')
+        browser.chmod(0o755)
+        with started("--port", "0", "--open", environment={**environment, "BROWSER": f"{browser} %s"}) as studio:
+            deadline = time.monotonic() + 30
+            while not noted.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert noted.read_text().strip() == studio.url
 
     def test_two_have_two_tokens(self, environment: dict[str, str]) -> None:
         with started("--port", "0", environment=environment) as one, started("--port", "0", environment=environment) as two:
