@@ -212,7 +212,8 @@ class ProjectSession(UnitOfWork):
 
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         if self.__after is not None and self.is_read_only:
-            await wait_for(connection, self.__after, self._backend.read_wait)
+            is_kept = preamble.keeps_statements or not preamble.is_pooled
+            await wait_for(connection, self.__after, self._backend.read_wait, is_kept=is_kept)
         await preamble.for_project(connection, self.__project_id, self.__begin)
 
     def _fail(self, error: BaseException) -> NoReturn:

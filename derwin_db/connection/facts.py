@@ -4,6 +4,7 @@ The one place that asks: start-up, `doctor`, migrations and the distribution rea
 service's login does not have.
 """
 
+import asyncio
 import contextlib
 import json
 import re
@@ -355,6 +356,9 @@ async def _may_become(opened: Connection, role: str) -> bool:
     return True
 
 
+_ENDS_WITHIN = 0.2
+"""Seconds in which the server ends a connection that has been idle for a thousandth of one. The service may send no signals."""
+
 _PREPARED = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE statement LIKE '%whose name is it, {mark}?%'"
 
 
@@ -381,7 +385,8 @@ async def _keeps_in_transaction(opened: Connection) -> bool:
     try:
         return await _run_named(opened, query, names[1]) not in (names[1], None)
     except DriverError:
-        await opened.execute("ROLLBACK TO keeping; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")
+        await opened.execute("ROLLBACK TO keeping; SET LOCAL idle_in_transaction_session_timeout = 1")
+        await asyncio.sleep(_ENDS_WITHIN)
         return False
 
 

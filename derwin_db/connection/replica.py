@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from derwin_db.connection.driver import Connection
@@ -146,15 +147,18 @@ async def current_position(primary: DataSource) -> str:
     return position
 
 
-async def wait_for(connection: Connection, position: str, seconds: float) -> None:
-    """Wait until this server has replayed the position.
+async def wait_for(connection: Connection, position: str, seconds: float, *, is_kept: bool = True) -> None:
+    """Wait until this server has replayed the position. Behind a pooler that keeps no statements, each look is a transaction.
 
     Errors:
         ReplicaBehind.
     """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
-    while not await connection.fetchval(_HAS_REPLAYED, position):
+    while True:
+        async with nullcontext() if is_kept else connection.transaction():
+            if await connection.fetchval(_HAS_REPLAYED, position):
+                return
         if time.monotonic() + pause > deadline:
             raise ReplicaBehind
         await asyncio.sleep(pause)

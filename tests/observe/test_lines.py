@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from derwin_db import Database
 from derwin_db.connection.pool import DataSource
 from derwin_db.errors import ConfigurationError, DerwinError, ScopeError
+from derwin_db.isolation.preamble import Preamble
 from derwin_db.models import Project
 from derwin_db.observe.text import one_line
 from derwin_db.session import AdminSession
@@ -46,7 +47,7 @@ class TestTheAdminDoor:
                 raise ConfigurationError
 
         async def choose() -> DataSource:
-            return DataSource(Named(), None)  # type: ignore[arg-type]
+            return DataSource(Named(), Preamble(None))  # type: ignore[arg-type]
 
         with caplog.at_level(logging.INFO, "derwin_db.admin"), pytest.raises(ConfigurationError):
             async with AdminSession(db.backend, Route(choose), "a test") as admin:

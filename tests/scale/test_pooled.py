@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
+from derwin_db.connection.driver import PooledConnection
 from derwin_db.deploy import migrations
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, NotFound, ScopeError
@@ -338,6 +339,26 @@ class TestReplica:
             pooler.remove()
         assert {is_standby for is_standby, _ in seen} == {True}
         assert len(set(seen)) == 1  # what session.sql leaves is undone there as well: the connection goes on
+
+
+class TestPositions:
+    """What is prepared without a name may be another client's after a transaction: nothing is asked outside of one."""
+
+    async def test_are_asked_for_in_a_transaction(self, monkeypatch: pytest.MonkeyPatch, clients: Clients):
+        asked: list[bool] = []
+        fetchval = PooledConnection.fetchval
+
+        async def ask(self: Any, *arguments: Any, **options: Any) -> Any:
+            asked.append(self.is_in_transaction())
+            return await fetchval(self, *arguments, **options)
+
+        monkeypatch.setattr(PooledConnection, "fetchval", ask)
+        after = await clients[0].position()
+        assert asked == [True]
+        project = await new_project(clients[0])
+        async with clients[0].project(project, read_only=True, after=after) as session:
+            assert await repos.qa_tickets.count(session) == 0
+        assert asked == [True, True]
 
 
 class TestUndeclared:
