@@ -1,12 +1,14 @@
-"""Times without an offset, refused before the driver takes them for this machine's own zone and shifts them."""
+"""Times without an offset, refused before the driver takes them for this machine's own zone and shifts them. Dates, too."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any
 
 from derwin_db.errors import InvalidInput
 
-_WITH_ZONE = frozenset({"timestamptz", "timestamptz[]", "_timestamptz"})
+_WITH_ZONE = frozenset(
+    name for kind in ("timestamptz", "tstzrange", "tstzmultirange") for name in (kind, f"{kind}[]", f"_{kind}")
+)
 _ONE = frozenset({"fetch", "fetchrow", "fetchval", "cursor"})
 _MANY = frozenset({"fetchmany", "executemany"})
 
@@ -46,16 +48,18 @@ def check_zones(arguments: Sequence[Any], zoned: frozenset[int]) -> None:
     for place in sorted(zoned):
         if place < len(arguments) and is_naive(arguments[place]):
             raise InvalidInput(
-                f"Argument {place + 1} is a time without an offset from UTC, which is ambiguous: give it a tzinfo, such as "
-                "datetime.now(UTC)."
+                f"Argument {place + 1} is a date, or a time without an offset from UTC, where a time with one is wanted: give it "
+                "a tzinfo, such as datetime.now(UTC)."
             )
 
 
 def is_naive(value: Any) -> bool:
-    """Tell whether the value is, or holds, a time without an offset."""
+    """Tell whether the value is, or holds, a time without an offset, or a date."""
     if isinstance(value, list | tuple):
         return any(is_naive(item) for item in value)
-    return isinstance(value, datetime) and value.tzinfo is None
+    if hasattr(value, "lower_inc"):  # a range of the driver's, or of SQLAlchemy's
+        return is_naive(value.lower) or is_naive(value.upper)
+    return isinstance(value, date) and getattr(value, "tzinfo", None) is None
 
 
 def holds_naive(arguments: Sequence[Any]) -> bool:

@@ -3,6 +3,7 @@
 import gc
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, select
@@ -160,7 +161,13 @@ class TestTimes:
             connection = await (await session.sql.connection()).get_raw_connection()
             await connection.driver_connection.fetch("SELECT $1::timestamptz", NAIVE)
 
-        for way in (by_orm, by_core, by_text, by_many, by_query, by_driver):
+        async def by_date(session) -> None:  # midnight, where this machine is
+            await session.sql.execute(sa.update(QATicket).values(resolved_at=NAIVE.date()))
+
+        async def by_range(session) -> None:
+            await session.sql.execute(sa.text("SELECT CAST(:at AS tstzrange)"), {"at": asyncpg.Range(NAIVE, None)})
+
+        for way in (by_orm, by_core, by_text, by_many, by_query, by_driver, by_date, by_range):
             with pytest.raises(InvalidInput, match="without an offset"):
                 async with db.project(ticket.project_id) as session:
                     await way(session)
@@ -170,6 +177,8 @@ class TestTimes:
         async with db.project(ticket.project_id) as session:
             seen = await session.sql.execute(sa.text("SELECT CAST(:at AS timestamp)"), {"at": NAIVE})
             assert seen.scalar_one() == NAIVE
+            seen = await session.sql.execute(sa.text("SELECT CAST(:day AS date)"), {"day": NAIVE.date()})
+            assert seen.scalar_one() == NAIVE.date()
 
 
 class TestNames:
