@@ -1,6 +1,7 @@
 """`derwin-db doctor`."""
 
 import os
+import stat
 import sys
 import time
 from dataclasses import asdict
@@ -60,7 +61,8 @@ def _way(check: "Check", *, is_fixing: bool) -> str | None:
 def _write(path: Path, text: str) -> None:
     with replacing(path) as file:
         file.write(text.encode())
-        os.fchmod(file.fileno(), 0o644)  # the collector is another user, and nothing in it is secret
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # the mode of a device is everybody's
+            os.fchmod(file.fileno(), 0o644)  # the collector is another user, and nothing in it is secret
 
 
 def metrics_of(report: "Report") -> str:

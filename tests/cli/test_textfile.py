@@ -1,6 +1,9 @@
 """`derwin-db doctor --textfile`: the checks as metrics, for the collector of node_exporter."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Operate
 
@@ -18,3 +21,9 @@ class TestTextfile:
     def test_one_that_can_t_be_written_is_named(self, operate: Operate) -> None:
         result = operate("doctor", "--textfile", "/nowhere/derwin.prom")
         assert (result.exit_code, "/nowhere/derwin.prom can't be written" in result.stderr) == (3, True)
+
+    def test_a_device_keeps_its_mode(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed: list[int] = []
+        monkeypatch.setattr(os, "fchmod", lambda _, mode: changed.append(mode))
+        assert operate("doctor", "--textfile", "/dev/null").exit_code == 0
+        assert changed == []
