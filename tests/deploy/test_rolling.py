@@ -1,10 +1,12 @@
 """A program and a schema of different revisions: everybody who looks says the same of it.
 
-The older program is this code without its newest revisions: its head, files and expected functions are the former ones.
+The older program is this code without its last expanding revisions: its head, its files and the functions of the seal that it
+expects are those of before.
 """
 
 import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,28 +35,40 @@ from derwin_db.testing.filling import create_filled
 from .conftest import run_sql, settings_of
 
 SCRIPTS = ScriptDirectory.from_config(alembic_config(MigrationSettings(None)))  # type: ignore[arg-type]
-FORMER = "f3c9a1e07b52"
-FORMER_VERSIONS = {"scope_sealed": "scope_sealed.v2"}
-"""What entities were at the former revision, where a newer one changed what a program checks at its start."""
+NEWEST, FORMER = [script.revision for script in SCRIPTS.walk_revisions()][:2]
+*LATER, OLDEST = code_that_runs(SCRIPTS, NEWEST)
+"""The revisions that the oldest code which runs on the newest schema does not know, and the one that it does."""
 
-NEWEST = SCRIPTS.get_current_head()
-NEWER = {script.revision for script in SCRIPTS.iterate_revisions(NEWEST, FORMER)}
+
+def path_of(revision: str) -> Path:
+    return Path(SCRIPTS.get_revision(revision).path)
+
+
+def versions_of_old() -> dict[str, str]:
+    """Return the versions that entities had at the oldest revision: that before the first one which came since."""
+    found = dict(sql.CURRENT)
+    for revision in LATER:
+        for entity, number in re.findall(r'"([a-z_]+)\.v(\d+)"', path_of(revision).read_text().partition("def downgrade")[0]):
+            if int(number) > 1:
+                found[entity] = f"{entity}.v{int(number) - 1}"
+    return found
 
 
 @pytest.fixture
 def older(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Turns this program into the one of the former revision."""
+    """Turns this program into one of before."""
 
     def become() -> None:
         folder = tmp_path / "alembic"
         shutil.copytree(revisions.script_folder(), folder)
-        for revision in NEWER:
-            (folder / "versions" / Path(SCRIPTS.get_revision(revision).path).name).unlink()
-        known = revisions.known_revisions() - NEWER
+        for revision in LATER:
+            (folder / "versions" / path_of(revision).name).unlink()
+        known = revisions.known_revisions() - set(LATER)
+        versions = versions_of_old()
         monkeypatch.setattr(revisions, "known_revisions", lambda: known)
         monkeypatch.setattr(migrations, "script_folder", lambda: folder)
-        monkeypatch.setattr(sql, "HEAD_REVISION", FORMER)
-        monkeypatch.setattr(sql, "CURRENT", {**sql.CURRENT, **FORMER_VERSIONS})
+        monkeypatch.setattr(sql, "HEAD_REVISION", OLDEST)
+        monkeypatch.setattr(sql, "CURRENT", versions)
 
     return become
 
@@ -141,7 +155,7 @@ class TestEverybodyAgrees:
         await note(own_database, text)
         said = await all_say(own_database, monkeypatch)
         assert said.start is not None
-        assert f"code of {FORMER} does not run on it" in said.start
+        assert f"code of {OLDEST} does not run on it" in said.start
         assert said[1:4] == ((503, "schema_out_of_date"), "newer, not compatible", 3)
         assert said.doctor == (False, said.start.rstrip("."))
 
@@ -178,38 +192,20 @@ class TestOlderProgram:
         report = await examine(own_database.service, owner=own_database.owner)
         assert [check.name for check in report.checks if not check.ok] == ["fences"]
 
-    async def test_goes_on_while_the_schema_is_migrated(
-        self, own_database: TestDatabase, older: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        settings = settings_of(own_database.owner)
-        await asyncio.to_thread(downgrade, settings, FORMER)
-        with monkeypatch.context() as patch:
-            patch.setattr(sql, "HEAD_REVISION", FORMER)
-            patch.setattr(sql, "CURRENT", {**sql.CURRENT, **FORMER_VERSIONS})
-            patch.setattr("derwin_db.deploy.targets.keys_in", former_key)
-            db = Database(**own_database.urls)
+    async def test_is_ready_still_when_the_schema_moved_on(self, own_database: TestDatabase, older: Any) -> None:
+        async with Database(**own_database.urls) as db:
             filled = await create_filled(db)
-        await asyncio.to_thread(upgrade, settings)
-        async with db.project(filled.project_id) as session:
-            row = await create_ticket(session)
-        async with db.project(filled.project_id) as session:
-            assert await repos.qa_tickets.get(session, row.id)
-        older()
-        assert await health_of(own_database, db) == (200, "newer, compatible")
-        await db.close()
+            older()
+            assert await health_of(own_database, db) == (200, "newer, compatible")
+            await note(own_database, Note(NEWEST, [NEWEST]).to_text())
+            assert await health_of(own_database, db) == (503, "schema_out_of_date")
+            async with db.project(filled.project_id) as session:  # what runs is not stopped
+                await create_ticket(session)
 
     async def test_takes_nothing_back(self, own_database: TestDatabase, older: Any) -> None:
         older()
         with pytest.raises(SchemaOutOfDate, match="takes the newer version"):
             await asyncio.to_thread(downgrade, settings_of(own_database.owner), "-1")
-
-
-async def former_key(opened: Any) -> Any:
-    """Read the key as the former revision has it."""
-    from derwin_db.isolation.seal import Seal
-
-    row = await opened.fetchrow("SELECT inner_pad, outer_pad FROM derwin.scope_key")
-    return (Seal(row["inner_pad"], row["outer_pad"]),)
 
 
 class TestHalfway:
