@@ -48,8 +48,8 @@ def check_zones(arguments: Sequence[Any], zoned: frozenset[int]) -> None:
     for place in sorted(zoned):
         if place < len(arguments) and is_naive(arguments[place]):
             raise InvalidInput(
-                f"Argument {place + 1} is a date, or a time without an offset from UTC, where a time with one is wanted: "
-                "give it a tzinfo, such as datetime.now(UTC)."
+                f"Argument {place + 1} is a date, or a time without an offset from UTC, where a time with one is wanted: give "
+                "it a tzinfo, such as datetime.now(UTC)."
             )
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its shape: floors, no other configuration, no path to an unscoped statement."""
+"""The package keeps its shape: layers, no other configuration, no path to an unscoped statement."""
 
 import re
 import subprocess

@@ -1,6 +1,7 @@
 """A worker over all projects: whose runs it takes and when, and how each of them ends."""
 
 import asyncio
+import logging
 import os
 import signal
 from datetime import timedelta
@@ -175,7 +176,10 @@ class TestEnds:
             await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).stats == DONE
 
-    async def test_failed_with_what_was_raised(self, db: Database, projects: Projects) -> None:
+    async def test_failed_with_what_was_raised(
+        self, db: Database, projects: Projects, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.CRITICAL, logger="derwin_db.worker")  # no surrogates in what pytest reports
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
 
