@@ -198,7 +198,7 @@ class TestPictures:
             " parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a,"
             " r.left, r.right, r.top, r.bottom, e.textContent] })"
         )
-        assert len(seen) > 40
+        assert len(seen) > 20
         assert {size for _, _, size, *_ in seen} == {12}
         for number, (figure, plot, _, left, right, top, bottom, text) in enumerate(seen):
             for other in seen[number + 1 :]:
