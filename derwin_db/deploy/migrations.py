@@ -4,6 +4,7 @@ These are blocking calls, made by the command line, by tests, in notebooks, and 
 so that their event loop goes on: `await asyncio.to_thread(upgrade, settings)`).
 """
 
+import configparser
 import logging
 import random
 import re
@@ -166,7 +167,7 @@ def upgrade_service(settings: MigrationSettings, alembic_ini: Path, revision: st
     """Bring a service's own chain of revisions to a revision, after ours. Its `env.py` calls `derwin_db.migrations.run`.
 
     Errors:
-        ConfigurationError for a file that is not there; what a revision raises.
+        ConfigurationError for a file that is not there, or is no alembic.ini; what a revision raises.
     """
     _run(settings, command.upgrade, revision, _service_config(settings, alembic_ini))
 
@@ -180,6 +181,10 @@ def _service_config(settings: MigrationSettings, alembic_ini: Path) -> Config:
     if not alembic_ini.is_file():
         raise ConfigurationError(f"There is no {alembic_ini}: the alembic.ini of the service's own revisions is wanted.")
     config = Config(str(alembic_ini))
+    try:
+        config.get_main_option("script_location")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{alembic_ini} is no alembic.ini: {type(error).__name__}.") from error
     config.attributes["derwin_migration"] = settings
     return config
 

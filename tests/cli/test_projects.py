@@ -56,7 +56,7 @@ class TestCreate:
             (["p-1", "--type", "SHOP"], 2, "'SHOP' is not one of"),
             (["p-1", "--type", "ERP", "--repo-url", "javascript:1"], 1, "invalid_input: repo_url"),
             (["p-1", "--type", "ERP", "--name", ""], 1, "invalid_input: name"),
-            (["p-1", "--type", "ERP", "--settings", "/nowhere/settings.json"], 2, "No such file"),
+            (["p-1", "--type", "ERP", "--settings", "/nowhere/settings.json"], 2, "does not exist"),
         ],
     )
     def test_what_is_wrong_is_named(self, operate: Operate, arguments: list[str], code: int, words: str) -> None:

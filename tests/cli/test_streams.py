@@ -85,8 +85,9 @@ LEAVES = [pytest.param(path, found, id="-".join(path)) for path, found in leaves
 class TestArguments:
     @pytest.mark.parametrize(("path", "found"), LEAVES)
     def test_of_any_kind_are_no_traceback(
-        self, path: tuple[str, ...], found: click.Command, monkeypatch: pytest.MonkeyPatch
+        self, path: tuple[str, ...], found: click.Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
+        monkeypatch.chdir(tmp_path)  # some of the commands write files
         for name, value in NOWHERE.items():
             monkeypatch.setenv(name, value)
         count = sum(isinstance(one, click.Argument) for one in found.params)
