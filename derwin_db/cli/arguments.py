@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from derwin_db.cli.output import Option
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -46,10 +48,10 @@ def member_of(enum: type[StrEnum]) -> click.Choice[str]:
     return click.Choice([member.value for member in enum], case_sensitive=False)
 
 
-MOMENT = Moment()
-LENGTH = Length()
+MOMENT: Moment = Moment()
+LENGTH: Length = Length()
 
-limit_option = click.option(
+limit_option: Option = click.option(
     "--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="Most rows of one page."
 )
-cursor_option = click.option("--cursor", help="Go on where a page ended: the cursor that it printed.")
+cursor_option: Option = click.option("--cursor", help="Go on where a page ended: the cursor that it printed.")

@@ -7,11 +7,11 @@ import click
 from derwin_db import repos
 from derwin_db.cli.asking import confirm_project
 from derwin_db.cli.door import as_admin, reason_of, reason_option
-from derwin_db.cli.output import command, json_option, show, yes_option
+from derwin_db.cli.output import Option, command, json_option, show, yes_option
 from derwin_db.models import Project
 from derwin_db.session import AdminSession, parse_project
 
-despite_option = click.option("--despite-retention", is_flag=True, help="Erase evidence too that must still be kept.")
+despite_option: Option = click.option("--despite-retention", is_flag=True, help="Erase evidence too that must still be kept.")
 
 
 @click.command()

@@ -1,9 +1,11 @@
 """`derwin-db hold`."""
 
+import click
+
 from derwin_db import repos
 from derwin_db.cli.holding import holding_command
 
-hold = holding_command(
+hold: click.Command = holding_command(
     "hold",
     repos.audit_artifacts.hold,
     is_held=True,

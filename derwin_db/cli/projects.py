@@ -13,7 +13,7 @@ from derwin_db.cli.arguments import cursor_option, limit_option, member_of
 from derwin_db.cli.asking import actor_of, actor_option, confirm_project
 from derwin_db.cli.door import as_admin, in_project, reason_of, reason_option
 from derwin_db.cli.erase import despite_option, erase_project
-from derwin_db.cli.output import command, json_option, show, yes_option
+from derwin_db.cli.output import Option, command, json_option, show, yes_option
 from derwin_db.cli.tables import pairs, table
 from derwin_db.errors import InvalidInput
 from derwin_db.models import (
@@ -31,12 +31,12 @@ from derwin_db.session import AdminSession, ProjectSession, parse_project
 
 _LISTED = ("slug", "name", "type", "mode", "compliance_mode", "created_at")
 
-type_option = click.option("--type", "kind", type=member_of(ProjectType), help="What kind of product it is.")
-compliance_option = click.option(
+type_option: Option = click.option("--type", "kind", type=member_of(ProjectType), help="What kind of product it is.")
+compliance_option: Option = click.option(
     "--compliance-mode", type=member_of(ComplianceMode), help="Under which rule its evidence is kept."
 )
-repo_option = click.option("--repo-url", help="Where its code is.")
-settings_option = click.option(
+repo_option: Option = click.option("--repo-url", help="Where its code is.")
+settings_option: Option = click.option(
     "--settings",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="JSON file of its public settings; - is standard input.",

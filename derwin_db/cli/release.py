@@ -1,9 +1,11 @@
 """`derwin-db release`."""
 
+import click
+
 from derwin_db import repos
 from derwin_db.cli.holding import holding_command
 
-release = holding_command(
+release: click.Command = holding_command(
     "release",
     repos.audit_artifacts.release,
     is_held=False,

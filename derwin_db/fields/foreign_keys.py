@@ -4,6 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.orm import Mapper
 
 from derwin_db.errors import ConfigurationError
@@ -27,7 +28,7 @@ def _is_whole(key: sa.ForeignKey) -> bool:
     """Tell whether the key leads to a table, and not to an id of ours alone."""
     try:
         target = key.column.table
-    except sa.exc.NoReferenceError:
+    except NoReferenceError:
         return False
     is_alone = key.constraint is not None and len(key.constraint.elements) == 1
     return not (is_alone and target.name in PROJECT_TABLES and target.metadata is OWN.metadata and target.schema == SCHEMA)

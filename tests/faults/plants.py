@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db.connection.pool import Pool
 from derwin_db.models import Project, QARun, TicketStatus
-from derwin_db.models.classification_trust import WINDOW_DAYS
+from derwin_db.models.classification_trust import WINDOW_DAYS, ClassificationTrust
 from derwin_db.models.qa_run import RunStatus
 from derwin_db.query.builders import param, scope_of, scoped, scoped_update
 from derwin_db.query.statement import entities, scalars
@@ -103,14 +103,15 @@ async def a_claim_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIt
         )
     )
     statement = entities("qa_runs.claim", query.returning(*runs._RUNS.c), QARun)
-    patch.setattr(runs, "_claim_statement", lambda: statement)
+    patch.setattr(runs, "_claim_statement", lambda *, is_limited: statement)
     yield
 
 
 @asynccontextmanager
-async def an_edge_too_many(_: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """A ticket that is open may be resolved at once."""
-    edges = {**tickets.TRANSITIONS, TicketStatus.RESOLVED: (TicketStatus.FIX_PROPOSED, TicketStatus.OPEN)}
+async def an_edge_too_few(_: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A ticket whose fix is proposed can't be resolved. (One edge too many is refused by the database itself.)"""
+    sources = tickets.TRANSITIONS[TicketStatus.RESOLVED]
+    edges = {**tickets.TRANSITIONS, TicketStatus.RESOLVED: tuple(one for one in sources if one != TicketStatus.FIX_PROPOSED)}
     patch.setattr(tickets, "TRANSITIONS", edges)
     tickets._transition_statement.cache_clear()
     yield
@@ -132,10 +133,11 @@ async def a_score_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIt
     """The evidence is counted before the score's row is locked."""
 
     original = trust.bring_up_to_date
+    present = scalars("classification_trust.names", scoped(ClassificationTrust, trust._TRUST.c.classification))
 
     async def bring_up_to_date(session: Any, classifications: Any) -> int:
         names = sorted(set(classifications))
-        if not set(names) <= set(await session.fetch(trust._names_statement(), {})):
+        if not set(names) <= set(await session.fetch(present, {})):
             return await original(session, names)
         return await session.execute(trust._compute_statement(), {"names": names, "days": WINDOW_DAYS})
 

@@ -6,6 +6,7 @@ import asyncpg
 
 from derwin_db.connection.facts import read_facts
 from derwin_db.doctor.fences import check_fences
+from derwin_db.doctor.server import look_at_schema
 from derwin_db.errors import IsolationNotEnforced
 from derwin_db.isolation.catalog.standing import missing_fences
 from derwin_db.testing import TestDatabase
@@ -21,7 +22,9 @@ async def noticed(owner: asyncpg.Connection, database: TestDatabase, damage: Dam
             names = {"service": database.service.user, "database": f'"{database.owner.database}"'}
             await owner.execute(statement.format(**names) if "$$" not in statement else statement)
         await owner.execute("SET LOCAL search_path = pg_catalog")
-        found = [check.name for check in await check_fences(owner, database.service.user) if not check.ok]
+        schema = await look_at_schema(owner)
+        assert schema is not None
+        found = [check.name for check in await check_fences(owner, database.service.user, schema) if not check.ok]
         return found + (["start"] if await refuses_to_start(owner) else [])
     finally:
         await transaction.rollback()
