@@ -34,7 +34,7 @@ class RowsRefusedError(Exception):
 
     def __init__(self, rows: Iterable[int], error: DerwinError) -> None:
         super().__init__(error.message)
-        self.rows = frozenset(rows)
+        self.rows: frozenset[int] = frozenset(rows)
         self.error = error
 
 

@@ -76,7 +76,9 @@ class TestFunction:
             now[0] = SECOND
             db.pools()[0].forget_idle()
             await reads(db, project)
-            assert len([login for login in asked if login.user == strict.service.user]) == len(of_service) + 1
+            assert len([login for login in asked if login.user == strict.service.user]) > len(
+                of_service
+            )  # and one to look for strays
         assert all((login.database, login.host) == (strict.service.database, strict.service.host) for login in asked)
 
     @pytest.mark.parametrize(

@@ -14,14 +14,18 @@ SEAL = ("derwin_open", "derwin_scope", "derwin_scope_on_shard")
 OPERATED = ("derwin_end_process",)
 """What operators call too."""
 
-CALLED = {APP_ROLE: (*SEAL, "derwin_is_restoring", "derwin_stalled", "derwin_waiting", *OPERATED), ADMIN_ROLE: OPERATED}
+CALLED: dict[str, tuple[str, ...]] = {
+    APP_ROLE: (*SEAL, "derwin_is_restoring", "derwin_stalled", "derwin_waiting", *OPERATED),
+    ADMIN_ROLE: OPERATED,
+}
 """Functions of this package that run as their owner, by the role that may call them."""
 
-DEFINERS = (*CALLED[APP_ROLE], "derwin_note_open_run")
+DEFINERS: tuple[str, ...] = (*CALLED[APP_ROLE], "derwin_note_open_run")
 """All functions of this package that run as their owner: they read or write what is closed to sessions."""
 
 _CLOSED = ("derwin_check_asker",)
 """What only these functions call."""
+
 Grant = tuple[str, str, str, str]
 """Table, column (empty for the whole table), role, privilege."""
 
