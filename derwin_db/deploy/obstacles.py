@@ -18,6 +18,9 @@ SELECT c.relname FROM pg_catalog.pg_class c
 WHERE c.relnamespace = to_regnamespace('public') AND c.relname = ANY ($1::text[]) ORDER BY c.relname
 """
 
+_MADE_MEANWHILE = {"23505", "42710"}
+"""Another starter made it while this one tried."""
+
 _NOT_TO_BE_HAD = frozenset({"42501", "0A000", "58P01"})
 _MAY_HAVE_ROLES = """
 SELECT login.rolsuper OR login.rolcreaterole OR (
@@ -91,7 +94,8 @@ async def check_vector(connection: Connection) -> None:
     except DriverError as error:
         if sqlstate_of(error) in _NOT_TO_BE_HAD:
             raise ExtensionMissing from None
-        raise
+        if sqlstate_of(error) not in _MADE_MEANWHILE:
+            raise
     finally:
         await connection.execute("ROLLBACK")
 

@@ -9,6 +9,7 @@ import pytest
 from derwin_db import Database, repos, sql
 from derwin_db.deploy.fences import remake_fences
 from derwin_db.deploy.migrations import check, downgrade, status, upgrade
+from derwin_db.deploy.obstacles import check_vector
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, ExtensionMissing, SchemaOutOfDate
 from derwin_db.seed import LIFELINE, seed_lifeline
@@ -56,6 +57,21 @@ class TestUpgrade:
         database = server_of("18").empty()
         run_sql(database.owner, "CREATE SCHEMA insurance", "CREATE TABLE insurance.policies (id serial)", "SELECT 1")
         assert upgrade(settings_of(database.owner)).current == sql.HEAD_REVISION
+
+    async def test_pgvector_that_another_starter_makes_meanwhile(self, server_of: ServerOf) -> None:
+        database = (await asyncio.to_thread(server_of("18").empty)).owner
+        other, mine, watch = [await asyncpg.connect(**database.connect_arguments()) for _ in range(3)]
+        try:
+            await other.execute("BEGIN; CREATE EXTENSION vector")
+            looking = asyncio.create_task(check_vector(mine))
+            async with asyncio.timeout(10):
+                while not await watch.fetchval("SELECT pg_blocking_pids($1) <> '{}'", mine.get_server_pid()):
+                    await asyncio.sleep(0.01)
+            await other.execute("COMMIT")
+            await looking
+        finally:
+            for connection in (other, mine, watch):
+                await connection.close()
 
     def test_a_server_without_pgvector(self, server_of: ServerOf, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.deploy import obstacles
