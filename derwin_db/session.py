@@ -268,11 +268,13 @@ class AdminSession(UnitOfWork):
         return self.__reason
 
     async def allow_long_statements(self) -> None:
-        """Give the statements of this unit the time of the setting delete_timeout."""
+        """Give this unit and its statements the time of the setting delete_timeout. A clock that runs is stopped first."""
         seconds = self._backend.delete_timeout
         self._options = {"timeout": seconds}
         names = (await self._choose()).preamble.timeout_names
-        await self.set_for_unit("; ".join(f"SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names))
+        await self.set_for_unit(
+            "; ".join(f"SET LOCAL {name} = 0; SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names)
+        )
 
     def forget_project(self, project_id: UUID) -> None:
         """Have units of the project look again whether it is there, once this one has committed."""

@@ -88,7 +88,7 @@ _NAMED: dict[str, Kind | list[Any]] = {
     "order": ["title", CANARY, "-", "", "created_at DESC", 5, b"created_at", None, True, ["created_at"]],
     "on_error": ["ignore", CANARY, "", None, True, 5, ["report"]],
     "limit_each": [0, -1, 101, "5", 1.5, True, None, CANARY],
-    "at_most": [0, -1, "5", 1.5, True, 10**9, math.nan, CANARY],
+    "at_most": [0, -1, "5", 1.5, True, 2**31, math.nan, CANARY],
     "error": kind_of(scalars.LongText),
     "text": kind_of(scalars.SearchText),
     "fingerprint": kind_of(scalars.Fingerprint),

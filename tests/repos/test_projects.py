@@ -157,7 +157,7 @@ class TestDelete:
         self, db: Database, migrated: TestDatabase, project: Project, locks: Locks
     ) -> None:
         """Longer than the server allows, and longer than this side waits for an answer elsewhere."""
-        settings = Settings(statement_timeout=1, command_timeout=1, lock_timeout=20, delete_timeout=60)
+        settings = Settings(statement_timeout=1, command_timeout=1, transaction_timeout=1, lock_timeout=20, delete_timeout=60)
 
         async def delete(hasty: Database) -> dict[str, int]:
             async with hasty.admin(reason="a test") as admin:

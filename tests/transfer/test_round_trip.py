@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+import time
 from datetime import UTC, datetime
 
 import asyncpg
@@ -14,7 +15,9 @@ from derwin_db import Database, repos
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import TicketStatus
+from derwin_db.observe.progress import Progress
 from derwin_db.seed import LIFELINE, seed_demo, seed_lifeline
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.transfer import Report, export_project, import_project
 from derwin_db.transfer.lines import TABLES
@@ -54,6 +57,21 @@ def lines_of(data: bytes) -> list[bytes]:
 
 def packed(lines: list[bytes]) -> io.BytesIO:
     return io.BytesIO(zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(lines)))
+
+
+def slow() -> Progress:
+    """Takes longer than a unit of work may, once."""
+    waits = iter([0.7])
+    return lambda *_: time.sleep(next(waits, 0))
+
+
+class TestBoth:
+    async def test_may_take_longer_than_a_unit_of_work(self, filled: Database, own_database: TestDatabase) -> None:
+        data, _ = await exported(filled)
+        await erase(filled)
+        async with Database(**own_database.urls, settings=Settings(transaction_timeout=0.5)) as db:
+            await import_project(db, io.BytesIO(data), progress=slow())
+            await export_project(db, LIFELINE, io.BytesIO(), progress=slow())
 
 
 class TestExport:
