@@ -10,7 +10,7 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from derwin_db.errors import ConfigurationError
-from derwin_db.fields.own import OWN_REGISTRY
+from derwin_db.fields.own import OWN_REGISTRY, own_logs, own_tables
 from derwin_db.models import QATicket
 from derwin_db.tables import Id, ProjectTable
 from examples.service.tables import webhooks
@@ -70,8 +70,11 @@ class TestForeignKey:
         OWN_REGISTRY.configure()
 
     def test_in_a_fenced_table_is_refused_as_it_is_defined(self):
-        with pytest.raises(ConfigurationError, match=r"references\(QARun\)"):
+        with pytest.raises(ConfigurationError, match=r"references\(QARun\)") as caught:
 
             class Note(ProjectTable, table=True):
                 __tablename__ = "notes_of_runs"
                 run_id: Id = Field(foreign_key="qa_runs.id")
+
+        assert caught.tb is not None  # it keeps what is left of the class
+        assert "notes_of_runs" not in {*own_logs(), *(table.name for table in own_tables())}
