@@ -67,7 +67,7 @@ def everywhere(name: str, value: Any) -> Any:
     return stack
 
 
-def _no_role(_self: Any, _role: str, begin: Any) -> str:
+def _no_role(_self: Any, _role: str, begin: Any, _puts: str = "") -> str:
     return str(begin)
 
 
