@@ -68,7 +68,9 @@ class TestFilters:
 
     async def test_matrix_notices_most_by_itself(self, server, ground, calls):
         async with without_policies(server, ground) as arena:
-            names = filtered_names()
+            attacked = {case.method for case in calls}  # other tests of this process have statements compiled too
+            names = [name for name in filtered_names() if name in attacked]
+            assert len(names) > 100
             found = await filters_caught(arena, calls, names)
 
         missed = [name for name, by in found.items() if by is None]
