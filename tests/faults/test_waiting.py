@@ -26,10 +26,10 @@ def full(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     has_room = asyncio.Event()
     connect = pooling.connect_pooled
 
-    async def refusing(arguments: Any) -> Any:
+    async def refusing(info: Any, arguments: Any) -> Any:
         if not has_room.is_set():
             raise Refused
-        return await connect(arguments)
+        return await connect(info, arguments)
 
     monkeypatch.setattr(pooling, "connect_pooled", refusing)
     return has_room
@@ -65,12 +65,12 @@ class TestWaitingForAConnection:
         connect = pooling.connect_pooled
         trying, go_on = asyncio.Event(), asyncio.Event()
 
-        async def fails_once(arguments: Any) -> Any:
+        async def fails_once(info: Any, arguments: Any) -> Any:
             if not trying.is_set():
                 trying.set()
                 await go_on.wait()
                 raise ConnectionRefusedError
-            return await connect(arguments)
+            return await connect(info, arguments)
 
         monkeypatch.setattr(pooling, "connect_pooled", fails_once)
 
