@@ -110,9 +110,9 @@ class UnitOfWork(Transaction):
         """Tell whether the statement needs no transaction."""
         return False
 
-    async def _read_alone(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any] | None:
+    async def _read_alone(self, _statement: Statement[Any], _values: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return the records of a statement that runs without a transaction; None where it has to run in one."""
-        raise NotImplementedError
+        return None
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
@@ -131,6 +131,15 @@ class UnitOfWork(Transaction):
     async def wait_for_locks(self, seconds: float) -> None:
         """Let this unit wait for locks for so long, where DERWIN_LOCK_TIMEOUT says otherwise."""
         await self.set_for_unit(f"SET LOCAL lock_timeout = '{round(seconds * 1000)}ms'")
+
+    async def allow_long_statements(self) -> None:
+        """Give this unit and its statements the time of the setting delete_timeout. A clock that runs is stopped first."""
+        seconds = self._backend.delete_timeout
+        self._options = {"timeout": seconds}
+        names = (await self._choose()).preamble.timeout_names
+        await self.set_for_unit(
+            "; ".join(f"SET LOCAL {name} = 0; SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names)
+        )
 
     async def stream(self, statement: Statement[R], values: Mapping[str, Any]) -> AsyncIterator[R]:
         """Yield the rows through a cursor on the server: constant memory. Other statements may run in between."""
@@ -266,15 +275,6 @@ class AdminSession(UnitOfWork):
     def reason(self) -> str:
         """Why the door was opened."""
         return self.__reason
-
-    async def allow_long_statements(self) -> None:
-        """Give this unit and its statements the time of the setting delete_timeout. A clock that runs is stopped first."""
-        seconds = self._backend.delete_timeout
-        self._options = {"timeout": seconds}
-        names = (await self._choose()).preamble.timeout_names
-        await self.set_for_unit(
-            "; ".join(f"SET LOCAL {name} = 0; SET LOCAL {name} = '{round(seconds * 1000)}ms'" for name in names)
-        )
 
     def forget_project(self, project_id: UUID) -> None:
         """Have units of the project look again whether it is there, once this one has committed."""

@@ -40,6 +40,7 @@ NEEDS = (
     Need("faults/test_clock_step.py", lambda: LIBRARY is not None, "the library libfaketime (apt-get install -y libfaketime)"),
     Need("scale/test_pooled.py", lambda: PROGRAM is not None, NEED),
     Need("scale/test_pooled_verbs.py", lambda: PROGRAM is not None, NEED),
+    Need("workers/test_pooled.py", lambda: PROGRAM is not None, NEED),
     Need(
         "studio/test_browser.py",
         lambda: CHROMIUM is not None or "CI" in os.environ,  # there it has to be, and the tests say that it is not

@@ -1,4 +1,6 @@
-"""The command line, `derwin-db`. Every command has `--json`; none ever prints a password.
+"""The command line, `derwin-db`. Every command but `psql` has `--json`.
+
+Only `roles create` and `roles backup` print a password: the one that they made.
 
 Exit codes: 0 done; 1 refused, or a check failed; 2 wrong usage; 3 configuration (URL, schema, extension, isolation, folder);
 4 the database is not available. Commands are imported when they are called.

@@ -2,18 +2,15 @@
 
 import getpass
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
 
 from derwin_db import repos
 from derwin_db.cli.door import in_project
-from derwin_db.cli.output import REFUSED
+from derwin_db.cli.output import REFUSED, Option
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.session import parse_project
-
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+from derwin_db.settings import Settings
 
 actor_option: Option = click.option("--actor", help="Who does it; the name of this system user by default.")
 
@@ -41,7 +38,7 @@ def confirm_project(action: str, project: str, *, yes: bool) -> None:
         click.secho(f"{action} {project}: say --yes to do this without a terminal.", fg="red", err=True)
         sys.exit(REFUSED)
     slug = in_project(project, repos.projects.current).slug
-    place = owner_connection().place
+    place = (Settings.load().connection("admin_url") or owner_connection()).place  # where the admin door leads
     typed = click.prompt(f"{action} {slug} in {place}. Type its slug to go on", default="", show_default=False, err=True)
     if typed != slug:
         click.echo("Nothing was done.", err=True)

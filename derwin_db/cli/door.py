@@ -2,18 +2,17 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
-from derwin_db.cli.output import log_to_stderr
+from derwin_db.cli.output import Option, log_to_stderr
 from derwin_db.database import Database
 from derwin_db.deploy.blocking import run
 from derwin_db.errors import ScopeError
 from derwin_db.session import AdminSession, ProjectSession, check_reason
 
 T = TypeVar("T")
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 reason_option: Option = click.option("--reason", help="Why this is done; it is logged. Asked for at a terminal.")
 

@@ -52,9 +52,9 @@ def holding_command(name: str, change: Change, *, is_held: bool, text: str) -> c
         with progress(name, as_json=as_json) as bar:
             rows = run(_chosen(project, artifacts, filters, is_held=is_held))
             if why is not None:
-                changed = run(_change(project, [row.id for row in rows], change, bar))
+                said = f"{name} of %d artifacts of {one_line(project)}: {one_line(why)}"
+                changed = run(_change(project, [row.id for row in rows], change, lambda count: logger.info(said, count), bar))
                 rows = [row for row in rows if row.id in changed]
-                logger.info("%s of %d artifacts of %s: %s", name, len(rows), project, one_line(why))
         done = f"{len(rows):,} artifacts {'would be' if dry_run else 'are'} {'on hold' if is_held else 'released'}."
         listed = table([{field: getattr(row, field) for field in _LISTED} for row in rows], empty="") if dry_run else ""
         value = {"dry_run": dry_run, "artifacts": [str(row.id) for row in rows]}
@@ -82,14 +82,18 @@ async def _chosen(project: str, artifacts: tuple[UUID, ...], filters: dict[str, 
     return [row for row in found.values() if row.legal_hold is not is_held]
 
 
-async def _change(project: str, ids: list[UUID], change: Change, bar: Callable[[str, int, int], None]) -> set[UUID]:
-    """Change the holds, a unit of work for each 500. Return those that are changed: what was pruned meanwhile is not."""
+async def _change(
+    project: str, ids: list[UUID], change: Change, log: Callable[[int], None], bar: Callable[[str, int, int], None]
+) -> set[UUID]:
+    """Change the holds, a unit of work for each 500, and log each. Return what is changed: what was pruned meanwhile is not."""
     changed: set[UUID] = set()
     async with Database() as db:
         for start in range(0, len(ids), _BATCH):
+            before = len(changed)
             async with db.project(project) as session:
                 for one in ids[start : start + _BATCH]:
                     with contextlib.suppress(NotFound):
                         changed.add((await change(session, one)).id)
+            log(len(changed) - before)
             bar("artifacts", min(start + _BATCH, len(ids)), len(ids))
     return changed

@@ -16,6 +16,7 @@ from derwin_db.cli.tables import table
 from derwin_db.database import Database
 from derwin_db.deploy.blocking import run
 from derwin_db.errors import ProjectNotFound
+from derwin_db.workers.queue import all_projects
 
 Bounds = dict[str, datetime | None]
 
@@ -60,8 +61,7 @@ async def _of_all(reason: str, key: Any, bounds: Bounds, bar: Callable[[str, int
     """Add up the projects that are there, each read in its own scope: the admin door sees no model and no source."""
     sums: defaultdict[Any, Decimal] = defaultdict(Decimal)
     async with Database() as db:
-        async with db.admin(reason=reason) as admin:
-            ids = [row.id async for row in repos.projects.stream(admin)]
+        ids = await all_projects(db, reason=reason)
         for done, project_id in enumerate(ids, 1):
             try:
                 async with db.project(project_id) as session:

@@ -6,6 +6,7 @@ from typing import get_args
 
 import click
 
+from derwin_db.cli.arguments import LENGTH
 from derwin_db.cli.output import REFUSED, command, json_option, log_to_stderr, progress, show
 from derwin_db.workers.sweep import STALLED_AFTER, What
 
@@ -14,17 +15,17 @@ from derwin_db.workers.sweep import STALLED_AFTER, What
 @click.argument("what", nargs=-1, type=click.Choice(get_args(What)))
 @click.option(
     "--stalled-after",
-    default=STALLED_AFTER.total_seconds(),
+    default=f"{STALLED_AFTER.seconds}s",
     show_default=True,
-    type=click.FloatRange(min=0.1),
-    help="Seconds without a heartbeat: as `stalled_seconds` of the workers.",
+    type=LENGTH,
+    help="How long without a heartbeat: 90s, 15m; as `stalled_seconds` of the workers.",
 )
 @click.option(
     "--limit-per-unit", default=500, show_default=True, type=click.IntRange(1, 500), help="Artifacts in one transaction."
 )
 @json_option
 @command
-async def sweep(what: tuple[What, ...], stalled_after: float, limit_per_unit: int, as_json: bool) -> None:
+async def sweep(what: tuple[What, ...], stalled_after: timedelta, limit_per_unit: int, as_json: bool) -> None:
     """Sweep over all projects: queue stalled runs again, remove expired evidence, compute trust scores. For cron.
 
     Does all of it, or what is named. Of evidence only rows go: where blobs have to be removed too, a service calls
@@ -35,9 +36,7 @@ async def sweep(what: tuple[What, ...], stalled_after: float, limit_per_unit: in
     log_to_stderr("derwin_db.retention", as_json=as_json)
     async with Database() as db:
         with progress("sweep", as_json=as_json) as bar:
-            done = await db.sweep(
-                *what, stalled_after=timedelta(seconds=stalled_after), limit_per_unit=limit_per_unit, progress=bar
-            )
+            done = await db.sweep(*what, stalled_after=stalled_after, limit_per_unit=limit_per_unit, progress=bar)
     wanted = what or get_args(What)
     lines = {
         "stalled": f"{done.requeued:,} stalled runs are in the queue again.",

@@ -29,6 +29,7 @@ DriverOrNetworkError: tuple[type[asyncpg.PostgresError], type[asyncpg.InterfaceE
 
 _STATEMENT_CACHE = 512
 _CONNECT_SECONDS = 10.0
+_LEAST_SECONDS = 0.1
 
 
 class Cursor(Protocol):
@@ -98,15 +99,18 @@ async def connect(
 
 
 def _of_each_host(connection: ConnectionInfo, seconds: float) -> float:
-    """Return how long one host may take, so that all of them together take no longer."""
-    return seconds / len(connection.places)
+    """Return how long one host may take, so that all of them together take no longer: some are asked twice."""
+    return seconds / len(connection.places) / (2 if connection.target_session_attrs == "prefer-standby" else 1)
 
 
 async def _connect_at(one: ConnectionInfo, arguments: Mapping[str, Any]) -> Any:
-    """Connect to one host, with the password of now."""
+    """Connect to one host, with the password of now: both together take no longer than the connect may."""
     place = one.connect_arguments()
     if one.gets_password:
+        begun = asyncio.get_running_loop().time()
         place["password"] = await _fetched_password(one, arguments["timeout"])
+        spent = asyncio.get_running_loop().time() - begun
+        arguments = {**arguments, "timeout": max(arguments["timeout"] - spent, _LEAST_SECONDS)}
     if one.target_session_attrs is not None:
         place["target_session_attrs"] = one.target_session_attrs
     connecting: Any = asyncpg.connect(**place, **arguments)

@@ -16,7 +16,9 @@ from derwin_db.translation.driver_errors import is_connection_lost, sqlstate_of
 
 C = TypeVar("C")
 
-_STARTING_OR_FULL = frozenset({"53300", "57P03"})
+COMES_BACK = frozenset({"53300", "57P03"})
+"""SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
+
 _right: dict[tuple[tuple[tuple[str, int], ...], TargetServer | None], tuple[str, int]] = {}
 """The host that was right last time, by the hosts and what was wanted of them."""
 
@@ -55,7 +57,7 @@ async def connect_to_one(info: ConnectionInfo, make: Callable[[ConnectionInfo], 
 
 
 def _wanting(info: ConnectionInfo, host: str, port: int, target: TargetServer | None) -> ConnectionInfo:
-    return replace(info, host=host, port=port, others=(), target_session_attrs=target)
+    return replace(info.at(host, port), target_session_attrs=target)
 
 
 def _ordered(info: ConnectionInfo, target: TargetServer | None) -> list[tuple[str, int]]:
@@ -65,4 +67,4 @@ def _ordered(info: ConnectionInfo, target: TargetServer | None) -> list[tuple[st
 
 def _is_for_the_next(error: Exception) -> bool:
     """Tell whether another host may do better: this one is away, starting or full. A refused login is refused everywhere."""
-    return isinstance(error, OSError | TimeoutError) or sqlstate_of(error) in _STARTING_OR_FULL or is_connection_lost(error)
+    return isinstance(error, OSError) or sqlstate_of(error) in COMES_BACK or is_connection_lost(error)

@@ -39,7 +39,7 @@ async def listen(connection: ConnectionInfo, settings: "Settings", channel: str,
             attempts += 1
             log = logger.warning if attempts == 1 else logger.debug
             log("nobody can listen at %s now (%s): it is asked from time to time", connection.place, type(error).__name__)
-            await asyncio.sleep(min(_LONGEST_PAUSE, 0.1 * 2**attempts) * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load
+            await asyncio.sleep(min(_LONGEST_PAUSE, 0.1 * 2 ** min(attempts, 10)) * random.uniform(0.5, 1.0))  # noqa: S311  # spreads load
             continue
         attempts = 0
         try:

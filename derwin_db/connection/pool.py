@@ -32,7 +32,7 @@ from derwin_db.connection.driver import (
 )
 from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import ServerFacts
-from derwin_db.connection.hosts import NoHostFits
+from derwin_db.connection.hosts import COMES_BACK, NoHostFits
 from derwin_db.connection.refused import connection_error
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.isolation.keys import KeyRing, ServerSeal
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("derwin_db")
 
 _APPLICATION = "derwin-db"
-_COMES_BACK = frozenset({"53300", "57P03"})
-"""SQLSTATEs of a server that takes no connection now, but soon may: it is full, or it is starting."""
-
 _REFUSED_LOGIN = frozenset({"28000", "28P01"})
 """SQLSTATEs of a password that is not right. One that is fetched at each connect may be changed on one side just now."""
 
@@ -74,13 +71,13 @@ class Pool:
         connection: ConnectionInfo,
         settings: "Settings",
         server_version: int,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[Observer],
         *,
-        defaults: Mapping[str, str] | None = None,
-        role: str | None = None,
-        keeps_statements: bool = True,
-        ender: Ender | None = None,
-        is_distributed: bool = False,
+        defaults: Mapping[str, str],
+        role: str | None,
+        keeps_statements: bool,
+        ender: Ender,
+        is_distributed: bool,
     ) -> None:
         self.server: Endpoint = Endpoint(connection.host or "localhost", connection.port, connection.database, connection.user)
         self._watch = PoolWatch(observers, self.server)
@@ -99,11 +96,11 @@ class Pool:
         self._is_closed = False
         self._drained = asyncio.Event()
         self._setup = session_setup(role)
-        self._ender = ender or Ender(connection, settings)
+        self._ender = ender
         self._is_distributed = is_distributed
         server_settings = {"application_name": connection.application_name or _APPLICATION}
         if not connection.is_pooled:
-            server_settings.update(defaults or {}, **session_settings(settings, server_version), jit="off")
+            server_settings.update(defaults, **session_settings(settings, server_version), jit="off")
         self._arguments = pooled_arguments(connection, settings, server_settings, keeps_statements=keeps_statements)
 
     # --- taking and giving back ---------------------------------------------------------------------------------------
@@ -382,7 +379,7 @@ class Pool:
     def _comes_back(self, error: Exception) -> bool:
         """Tell whether a server that takes no connection now may do so while a caller waits."""
         is_new_password = self._info.gets_password and sqlstate_of(error) in _REFUSED_LOGIN
-        return is_new_password or sqlstate_of(error) in _COMES_BACK or isinstance(error, NoHostFits)
+        return is_new_password or sqlstate_of(error) in COMES_BACK or isinstance(error, NoHostFits)
 
     async def _set_up(self, connection: PooledConnection) -> None:
         try:

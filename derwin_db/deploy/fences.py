@@ -76,9 +76,7 @@ async def _close(connection: Connection, *, is_sealed: bool) -> list[str]:
         revoke = f"REVOKE EXECUTE ON FUNCTION %s FROM {role}"
         statements = sql.read_current("shared_stores", change=revoke)
         if is_sealed:
-            statements += sql.read_current(
-                "signals", public=revoke, signals="GRANT EXECUTE ON FUNCTION %s TO pg_signal_backend"
-            )
+            statements += sql.read_current("signals", public=revoke, signals=_TO_SIGNAL)
         for statement in statements:
             await connection.execute(statement)
     is_kept = await connection.fetchval(_KEPT)

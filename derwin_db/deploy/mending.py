@@ -82,9 +82,11 @@ async def mend_indexes(connection: Connection, _login: str) -> list[str]:
         _LEFT,
     )
     await connection.execute(_PATIENT)  # nobody stands behind these waits
-    for row in rows:
-        await (_remove_index if row["is_left"] else _rebuild)(connection, row["name"])
-    await connection.execute(LOCK_TIMEOUT)
+    try:
+        for row in rows:
+            await (_remove_index if row["is_left"] else _rebuild)(connection, row["name"])
+    finally:
+        await connection.execute(LOCK_TIMEOUT)
     return [f"{row['name']} {'removed' if row['is_left'] else 'built again'}" for row in rows]
 
 

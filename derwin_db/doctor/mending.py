@@ -14,7 +14,7 @@ from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, connect_once, rea
 from derwin_db.deploy import mending
 from derwin_db.deploy.targets import Urls
 from derwin_db.doctor.report import Report
-from derwin_db.errors import ConfigurationError, DerwinError
+from derwin_db.errors import DerwinError
 from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
@@ -73,7 +73,8 @@ async def mend(
     Examine again afterwards: what this login may not do, or what is more than was looked at, is still to be mended.
 
     Errors:
-        ConfigurationError on a distributed server, whose tables are changed on all nodes or on none; DatabaseUnavailable.
+        DatabaseUnavailable. What is refused is told with its finding; on a distributed server all of it is, for tables are
+        changed on all of its nodes or on none.
     """
     settings = settings or Settings.load()
     if service is None:
@@ -86,7 +87,9 @@ async def mend(
     opened = await connect_once(owner or service, settings)
     try:
         if (await read_facts(opened)).is_distributed:
-            raise ConfigurationError("On a distributed server nothing is mended by itself: type what the doctor says.")
+            return [
+                Mended(name, (), "on a distributed server nothing is mended by itself: type what is said") for name in wanted
+            ]
         await opened.execute(mending.LOCK_TIMEOUT)
         once = {one: await _mended(opened, one, service.user) for one in dict.fromkeys(wanted.values())}
         return [Mended(name, *once[one]) for name, one in wanted.items()]

@@ -31,12 +31,21 @@ class Described:
         """Return the schema that Pydantic makes, with descriptions."""
         schema = handler(core_schema)
         for name, shown in handler.resolve_ref_schema(schema).get("properties", {}).items():
+            if _says_itself(cls, name):
+                continue
             description, example = _text(cls, name)
             if description is not None:
                 shown["description"] = description
             if example is not None and "$ref" not in shown:
                 shown["examples"] = [example]
         return schema
+
+
+def _says_itself(model: Any, name: str) -> bool:
+    """Tell whether a description was given to the field itself."""
+    return any(
+        field.description is not None for known, field in model.__pydantic_fields__.items() if name in (known, field.alias)
+    )
 
 
 def _text(model: type, name: str) -> tuple[str | None, Any]:

@@ -20,17 +20,17 @@ def _explain(mapper: Mapper[Any], _: type) -> None:
     table = mapper.local_table
     if isinstance(table, sa.Table) and mapper.registry is not OWN:
         for key in table.foreign_keys:
-            if not _is_whole(key):
+            if not is_whole(key):
                 refuse_half_a_key(table, key)
 
 
-def _is_whole(key: sa.ForeignKey) -> bool:
+def is_whole(key: sa.ForeignKey) -> bool:
     """Tell whether the key leads to a table, and not to an id of ours alone."""
+    is_alone = key.constraint is not None and len(key.constraint.elements) == 1
     try:
         target = key.column.table
-    except NoReferenceError:
-        return False
-    is_alone = key.constraint is not None and len(key.constraint.elements) == 1
+    except NoReferenceError:  # by its name, in other metadata
+        return not is_alone
     return not (is_alone and target.name in PROJECT_TABLES and target.metadata is OWN.metadata and target.schema == SCHEMA)
 
 
@@ -41,7 +41,7 @@ def refuse_half_a_key(table: sa.Table, key: sa.ForeignKey) -> None:
         ConfigurationError.
     """
     *schema, name = key.target_fullname.split(".")[:-1]
-    if name not in _REFERRED or (schema or [SCHEMA]) != [SCHEMA]:
+    if name not in _REFERRED or (schema or [SCHEMA]) != [SCHEMA] or (name == "projects" and schema):
         return
     column = key.parent.name
     if name == "projects":

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-from derwin_db.fields.foreign_keys import refuse_half_a_key
+from derwin_db.fields.foreign_keys import is_whole, refuse_half_a_key
 from derwin_db.fields.table import (
     SCHEMA,
     finish_columns,
@@ -86,7 +86,8 @@ def _finish(table: sa.Table, metadata: sa.MetaData) -> None:
             f"{table.name[:64]!r} names no table here: 1 to {_LONGEST} of a-z, 0-9 and underscore, and none of derwin-db's own."
         )
     for reference in table.foreign_keys:
-        refuse_half_a_key(table, reference)
+        if not is_whole(reference):
+            refuse_half_a_key(table, reference)
     finish_columns(table)
     table.append_constraint(primary_key(table.name))
     projects = SQLModel.metadata.tables[f"{SCHEMA}.projects"]

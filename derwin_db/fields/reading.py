@@ -7,10 +7,20 @@ queue, and what a response that says more, or less, is derived from.
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 from sqlmodel import SQLModel
 
 from derwin_db.fields.described import Described
+
+_AS_IT_IS: Any = SerializeAsAny()  # type: ignore[type-arg]  # checkers see an alias
 
 
 class Read(Described, BaseModel):
@@ -29,7 +39,7 @@ def read_model(table: type[SQLModel]) -> type[Read]:
     for name, field in table.model_fields.items():
         kind = _annotation(field.annotation, field.metadata)
         is_json = isinstance(columns[name].type, PydanticJson)
-        fields[name] = (Annotated[kind, WrapValidator(_or_plain)] if is_json else kind, ...)
+        fields[name] = (Annotated[kind, _AS_IT_IS, WrapValidator(_or_plain)] if is_json else kind, ...)
     return create_model(f"{table.__name__}Read", __base__=Read, __module__=table.__module__, __doc__=table.__doc__, **fields)
 
 

@@ -27,7 +27,7 @@ _VERB_LENGTH = max(map(len, _VERBS)) + 1
 
 
 class Endpoint(NamedTuple):
-    """Where a pool's connections lead."""
+    """Where a pool's connections lead: of several hosts of a URL, the first that it names."""
 
     host: str
     port: int

@@ -14,6 +14,7 @@ from derwin_db.fields.money import Cost
 from derwin_db.fields.scalars import Id, Timestamp, new_id
 from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.qa_fix_attempt import (
+    TRANSITIONS,
     DiffStat,
     FixOutcome,
     FixStatus,
@@ -279,7 +280,7 @@ def _start_statement() -> Statement[QAFixAttempt]:
 
 @cache
 def _cancel_statement() -> Statement[QAFixAttempt]:
-    is_open = one_of(_ATTEMPTS.c.status, (FixStatus.DISPATCHED, FixStatus.RUNNING))
+    is_open = one_of(_ATTEMPTS.c.status, TRANSITIONS[FixStatus.CANCELLED])
     return _moved("cancel", is_open, status=FixStatus.CANCELLED)
 
 

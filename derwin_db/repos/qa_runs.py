@@ -15,7 +15,7 @@ from derwin_db.filters import Filter
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import ProjectMode
 from derwin_db.models.project import Project
-from derwin_db.models.qa_run import QARun, QARunCreate, RunStats, RunStatus, RunTrigger
+from derwin_db.models.qa_run import TRANSITIONS, QARun, QARunCreate, RunStats, RunStatus, RunTrigger
 from derwin_db.models.qa_ticket import QATicket
 from derwin_db.models.raw_signal import RawSignal, SignalStatus
 from derwin_db.paging import Page
@@ -303,7 +303,7 @@ def _of_worker_statement(verb: str) -> Statement[QARun]:
 
 @cache
 def _cancel_statement() -> Statement[QARun]:
-    is_open = one_of(_RUNS.c.status, (RunStatus.QUEUED, RunStatus.RUNNING))
+    is_open = one_of(_RUNS.c.status, TRANSITIONS[RunStatus.CANCELLED])
     query = scoped_update(QARun).where(_RUNS.c.id == _ID, is_open)
     query = query.values(status=RunStatus.CANCELLED, finished_at=sa.func.now())
     return entities("qa_runs.cancel", query.returning(*_RUNS.c), QARun)

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     """From what age on a transaction, or a statement, of the service's login is ended by whichever service of that login sees
     it: SQL by hand turned its limits off, and its process may be gone. Never before transaction_timeout."""
     delete_timeout: float = _seconds(600.0)
-    """Longest deletion, export or import of a whole project. An export ends at stray_timeout, too."""
+    """Longest deletion or export of a whole project; an export ends at stray_timeout, too. An import may take any time."""
     cleanup_timeout: float = _seconds(2.0)
     """How long a cancelled or failed unit of work may take to roll back before its connection is dropped."""
     import_memory_mib: int = Field(default=256, ge=64, le=65536)

@@ -3,12 +3,12 @@
 import ssl
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from derwin_db.errors import ConfigurationError
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SSL_MODES: tuple[SslMode, ...] = get_args(SslMode)
 SYSTEM_ROOTS = "system"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 from urllib.parse import unquote
 
 from derwin_db.errors import ConfigurationError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from derwin_db.settings.settings import Settings
 
 TargetServer = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
-_TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+_TARGETS: tuple[TargetServer, ...] = get_args(TargetServer)
+_TLS_FILES = ("sslrootcert", "sslcert", "sslkey")
 _MOST_HOSTS = 16
 _SCHEMES = frozenset(
     {
@@ -140,11 +141,23 @@ class ConnectionInfo:
         changes: dict[str, Any] = {}
         if self.password is None and self.password_file is None and settings.password_file is not None:
             changes["password_file"] = str(settings.password_file)
-        for name in ("sslrootcert", "sslcert", "sslkey"):
-            said = getattr(settings, name)
-            if getattr(self, name) is None and said is not None and (name == "sslrootcert" or self.sslcert is None):
-                changes[name] = _file(str(said), f"DERWIN_{name.upper()}", "")
+        if self.sslmode != "disable":
+            changes |= self._tls_of(settings)
         return replace(self, **changes) if changes else self
+
+    def _tls_of(self, settings: "Settings") -> dict[str, Any]:
+        present = {name: getattr(self, name) for name in ("sslmode", *_TLS_FILES) if getattr(self, name) is not None}
+        added: dict[str, Any] = {}
+        for name in _TLS_FILES:
+            said = None if getattr(settings, name) is None else str(getattr(settings, name))
+            if said is not None and name not in present and (name == "sslrootcert" or "sslcert" not in present):
+                is_file = name != "sslrootcert" or said != SYSTEM_ROOTS
+                added[name] = _file(said, f"DERWIN_{name.upper()}", "") if is_file else said
+        if added:
+            whole = {**present, **added}
+            _complete_tls(whole, f"The URL with {' and '.join(f'DERWIN_{name.upper()}' for name in added)}")
+            added["sslmode"] = whole.get("sslmode")
+        return added
 
     def with_password_of(self, source: "PasswordSource | None") -> Self:
         """Return the same with a password that the function gives at each connect."""

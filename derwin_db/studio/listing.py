@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from derwin_db.errors import DerwinError, InvalidInput, TooLarge
 from derwin_db.filters import IS_NULL, not_
 from derwin_db.repos.conditions import column_of
-from derwin_db.studio.views import View, label_of
+from derwin_db.studio.views import View, label_of, python_type
 
 PAGE_SIZE = 50
 WORDS, NONE, NOT, COLUMN = "with-words", "is-none", "is-not", "with-column"
@@ -61,12 +61,16 @@ class Listing:
             if value.strip():
                 given.setdefault(name, []).append(value.strip())
             elif not listing._knows(name):
-                listing.errors[""] = f"{name[:64]}: no such filter."
+                listing._refuse(f"{name[:64]}: no such filter.")
         listing._read(given)
         listing._check()
         return listing
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, rule: str) -> None:
+        """Note what is wrong with the request as a whole, behind what was wrong before."""
+        self.errors[""] = f"{self.errors['']} {rule}" if "" in self.errors else rule
 
     def _knows(self, name: str) -> bool:
         return name in self.view.filters or name in _SINGLE or name in _SEVERAL
@@ -74,13 +78,13 @@ class Listing:
     def _read(self, given: Mapping[str, list[str]]) -> None:
         for name, values in given.items():
             if not self._knows(name):
-                self.errors[""] = f"{name[:64]}: no such filter. There are: {', '.join(self.view.filters)}."
+                self._refuse(f"{name[:64]}: no such filter. There are: {', '.join(self.view.filters)}.")
             elif name in self.view.filters:
                 self.filters[name] = list(dict.fromkeys(values))
                 if len(values) > 1 and not self.view.filters[name].takes_many:
                     self.errors[name] = "can be given once."
             elif name in _SINGLE and len(values) > 1:
-                self.errors[""] = f"{name}: can be given once."
+                self._refuse(f"{name}: can be given once.")
         self.none = self._named(given, NONE)
         self.excluded = self._named(given, NOT)
         self.words = given.get(WORDS, [""])[0]
@@ -92,24 +96,24 @@ class Listing:
     def _named(self, given: Mapping[str, list[str]], parameter: str) -> set[str]:
         names = set(given.get(parameter, ()))
         if unknown := names - {name for name, kind in self.view.filters.items() if kind.takes_many}:
-            self.errors[""] = f"{parameter}: {min(unknown)[:64]} is no filter by values."
+            self._refuse(f"{parameter}: {min(unknown)[:64]} is no filter by values.")
         return names - unknown
 
     def _read_order(self, order: str) -> None:
         if order in self.view.orders:
             self.order = order
         else:
-            self.errors[""] = f"order: one of {', '.join(self.view.orders)}."
+            self._refuse(f"order: one of {', '.join(self.view.orders)}.")
 
     def _read_limit(self, limit: str) -> None:
         if _LIMIT.fullmatch(limit) and 1 <= int(limit) <= 500:
             self.limit = int(limit)
         else:
-            self.errors[""] = "limit: a whole number of 1 to 500."
+            self._refuse("limit: a whole number of 1 to 500.")
 
     def _read_columns(self, names: Sequence[str]) -> None:
         if unknown := set(names) - set(self.view.fields):
-            self.errors[""] = f"{COLUMN}: {min(unknown)[:64]} is no column here."
+            self._refuse(f"{COLUMN}: {min(unknown)[:64]} is no column here.")
         elif names:
             self.columns = tuple(name for name in dict.fromkeys((*self.view.columns, *self.view.fields)) if name in names)
 
@@ -152,7 +156,7 @@ class Listing:
     def _value(self, name: str, text: str) -> Any:
         """Return what a text stands for: a number, a time, yes or no; what stands for none is left for the rule to refuse."""
         kind = self.view.filters[name].value
-        python = column_of(self.view.table, name).type.python_type
+        python = python_type(column_of(self.view.table, name))
         if kind is bool:
             return {"true": True, "false": False}.get(text, text)
         if python is int and _WHOLE.fullmatch(text):
@@ -175,7 +179,8 @@ class Listing:
         other = replace(self, cursor=None, **changes) if changes else replace(self, cursor=None)
         pairs = [(WORDS, other.words)] * bool(other.words)
         pairs += [(name, value) for name, values in other.filters.items() for value in values]
-        pairs += [(NONE, name) for name in sorted(other.none)] + [(NOT, name) for name in sorted(other.excluded)]
+        pairs += [(NONE, name) for name in sorted(other.none)]
+        pairs += [(NOT, name) for name in sorted(other.excluded & (other.filters.keys() | other.none))]
         pairs += [("order", other.order)] * (other.order != "-created_at")
         pairs += [("limit", str(other.limit))] * (other.limit != PAGE_SIZE)
         pairs += [(COLUMN, name) for name in other.columns] * (other.columns != other.view.columns)

@@ -43,7 +43,6 @@ class Renderer:
         )
         self._templates.filters.update(
             when=when,
-            day=day,
             money=money,
             size=size,
             number=number,

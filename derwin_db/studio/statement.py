@@ -58,7 +58,7 @@ class Question:
     is_select: bool
     """Whether it can stand within another SELECT."""
     calls: frozenset[str]
-    """Names that stand in front of a parenthesis: functions among them."""
+    """Names in front of a parenthesis or behind a dot: functions among them."""
 
 
 def question(text: str) -> Question:
@@ -86,8 +86,9 @@ def question(text: str) -> Question:
             raise InvalidInput(f"{token.text.upper()}: {_ONLY_READS} A column of that name stands in double quotes.")
         if token.text == "$":
             raise InvalidInput("There are no parameters: write the value.")
-    followed = pairwise(tokens)
-    calls = {one.text for one, behind in followed if one.kind in ("word", "name") and behind.text == "("}
+    pairs = list(pairwise(tokens))
+    calls = {one.text for one, behind in pairs if one.kind in ("word", "name") and behind.text == "("}
+    calls |= {one.text for dot, one in pairs if dot.text == "." and one.kind in ("word", "name")}  # (x).f is f(x)
     return Question(text[: tokens[-1].end], first in SELECTS, frozenset(calls))
 
 

@@ -73,7 +73,7 @@ async def export_project(
         ProjectNotFound.
     """
     async with db.project(project, read_only=True, snapshot=True) as session:
-        await _take_time(session, db.settings.delete_timeout)
+        await session.allow_long_statements()
         root = await repos.projects.current(session)
         own = await own_tables(session)
         fenced = {one.name: one for one in own if one.is_fenced}
@@ -91,17 +91,6 @@ async def export_project(
                 report.rows[name] = await _write_table(session, writer, name, table, counts[name], progress)
             writer.line(json.dumps({"end": True, "rows": report.rows, "sha256": writer.digest()}))
     return report
-
-
-async def _take_time(session: ProjectSession | ImportSession, seconds: float) -> None:
-    """Let this transaction last for so long, where the server bounds transactions (from PostgreSQL 17 on).
-
-    A clock that runs goes on as it was set: it is stopped first.
-    """
-    await session.set_for_unit(
-        f"SELECT set_config(name, '0', true), set_config(name, '{round(seconds * 1000)}ms', true) "
-        "FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
-    )
 
 
 async def _write_table(
@@ -152,7 +141,6 @@ async def _import(db: Opener, source: IO[bytes], progress: Progress | None) -> R
         lines = Lines(await asyncio.to_thread(twice.again), limits)
         report = Report(header.slug, project_id_of(header.slug))
         async with db.importing(report.project_id, reason=f"import of {header.slug}") as session:
-            await _take_time(session, db.settings.delete_timeout)
             await _write_root(session, lines, report.project_id)
             tables = {name: table_named(name) for name in TABLES} | await _own_tables(session, header.own)
             await _write_rows(session, lines, report, tables, header.rows, progress)

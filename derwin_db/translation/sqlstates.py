@@ -57,7 +57,8 @@ EXACT: dict[str, Meaning] = {
     SqlState.FOREIGN_SEAL: Meaning(
         ConfigurationError,
         "The scope key was rotated or restored",
-        "Restart the service, with the new DERWIN_SCOPE_KEY where that is set.",
+        "Restart the service with the new key where DERWIN_SCOPE_KEY is set; else see that DERWIN_SCOPE_KEY_FILE, ADMIN_URL or "
+        "DIRECT_URL are of this database.",
     ),
     SqlState.ILLEGAL_TRANSITION: Meaning(
         IllegalTransition,

@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from derwin_db.connection.driver import PooledConnection
+from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE
 from derwin_db.connection.pool import DataSource
 from derwin_db.errors import ProjectNotFound, SqlState
 from derwin_db.models import Project
@@ -26,9 +27,6 @@ logger: logging.Logger = logging.getLogger("derwin_db")
 
 _ATTEMPTS = 2
 """A read that loses its connection is run once more: it has changed nothing."""
-
-_NO_PRIVILEGE = "42501"
-"""SQLSTATE where the role is missing: on a server connection behind a pooler that no transaction of this service used yet."""
 
 
 class NeedsTransaction(Exception):
@@ -125,7 +123,9 @@ class Reader:
             self._backend.misplaced += 1
             logger.warning("%s was planned past its scope; it runs in a transaction", statement.name)
             raise NeedsTransaction
-        if state == _NO_PRIVILEGE or (state == SqlState.SCOPE_ENDED and is_last):
+        if state == INSUFFICIENT_PRIVILEGE or (  # behind a pooler, on a server connection that no transaction of ours used yet
+            state == SqlState.SCOPE_ENDED and is_last
+        ):
             raise NeedsTransaction
         may_run_again = state == SqlState.SCOPE_ENDED or is_connection_lost(error)
         if is_last or not may_run_again:

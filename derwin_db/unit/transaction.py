@@ -11,7 +11,7 @@ import inspect
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -102,8 +102,6 @@ class Transaction(ABC):
         self._outcome: Outcome = "rolled back"
         self._savepoints = 0
         self._options: dict[str, Any] = {}
-        self._is_pooled = False
-        self._clean = ""
 
     def __del__(self) -> None:
         if self._connection is not None and self._pool is not None:
@@ -202,7 +200,7 @@ class Transaction(ABC):
                 self._check_lent,
                 self._note_taken,
                 self._activity.note,
-                is_pooled=self._is_pooled,
+                is_pooled=self._source is not None and self._source.preamble.is_pooled,
                 watch=self._watch,
             )
         )
@@ -313,8 +311,7 @@ class Transaction(ABC):
             if self._state is State.ENDED:  # another task ended the unit meanwhile
                 await self._backend.outlive(give_back(pool, connection, self._backend.cleanup_timeout))
                 raise ScopeError(_NOT_ENTERED)
-            self._pool, self._connection, self._is_pooled = pool, connection, preamble.is_pooled
-            self._clean = preamble.clean
+            self._pool, self._connection = pool, connection
             self._activity.begin()
             self._source = source
             return connection
@@ -369,9 +366,8 @@ class Transaction(ABC):
 
     async def _send_commit(self, connection: PooledConnection) -> None:
         self._outcome = "outcome unknown"
-        clean = f"{self._clean}; " if self._sql is not None and self._is_pooled else ""
         try:
-            sent = connection.execute(f"{clean}COMMIT")
+            sent = connection.execute("; ".join([*self._cleaning, "COMMIT"]))
             tag = await (sent if self._watch is None else self._watch.over(sent, "COMMIT"))
         except Exception as error:
             translated = translate_any(error)
@@ -428,8 +424,14 @@ class Transaction(ABC):
         await self._backend.outlive(self._rollback(pool, connection))
 
     def _rollback(self, pool: Pool, connection: PooledConnection) -> Coroutine[Any, Any, None]:
-        clean = f"; {self._clean}" if self._sql is not None and self._is_pooled else ""
-        return give_back(pool, connection, self._backend.cleanup_timeout, sql=f"ROLLBACK{clean}", is_dirty=self._is_dirty)
+        sql = "; ".join(["ROLLBACK", *self._cleaning])
+        return give_back(pool, connection, self._backend.cleanup_timeout, sql=sql, is_dirty=self._is_dirty)
+
+    @property
+    def _cleaning(self) -> Sequence[str]:
+        """What a caller's SQL makes necessary before a server connection behind a pooler is another client's."""
+        preamble = None if self._sql is None or self._source is None else self._source.preamble
+        return (preamble.clean,) if preamble is not None and preamble.is_pooled else ()
 
     @property
     def _is_dirty(self) -> bool:

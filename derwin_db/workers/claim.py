@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from derwin_db import repos
-from derwin_db.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, DerwinError, NotFound
+from derwin_db.errors import Conflict, DatabaseTimeout, DatabaseUnavailable, DerwinError, NotFound, StorageFull
 from derwin_db.models import QARun, RunStats, RunStatus
 from derwin_db.session import ProjectSession
 from derwin_db.workers.job import Job
@@ -97,7 +97,7 @@ class Claim:
                 row: QARun = await self._run(end)
             except (Conflict, NotFound):
                 return await self._ended_before()
-            except (DatabaseUnavailable, DatabaseTimeout) as error:
+            except (DatabaseUnavailable, DatabaseTimeout, StorageFull) as error:
                 if not (self.is_alive and self._has_time):
                     logger.warning("the end of a run could not be stored in time (%s): it will be run again", error.code)
                     return None

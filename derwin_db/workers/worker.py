@@ -284,8 +284,9 @@ class Worker:
         while True:
             try:
                 found = await requeue(self._db, queue, timedelta(seconds=self._stalled))
-            except _TRANSIENT as error:
-                logger.debug("stalled runs could not be looked for: %s", error.code)
+            except DerwinError as error:
+                log = logger.debug if isinstance(error, _TRANSIENT) else logger.warning
+                log("stalled runs could not be looked for: %s", error.code)
             else:
                 if found.count:
                     logger.info("%d stalled runs are in the queue again", found.count)
@@ -308,14 +309,17 @@ class Worker:
                 step = await _to_its_end(self._end(job, claim, doing))
         finally:
             keeping.cancel()
-        self._tell(step, job, asyncio.get_running_loop().time() - begun)
+            self._tell(step, job, asyncio.get_running_loop().time() - begun)
 
     async def _end(self, job: Job, claim: Claim, done: "asyncio.Task[RunStats | None]") -> RunStep:
         if job.is_completed:
             return "completed"
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is None:
-            return _step(await claim.complete(done.result()))
+            try:
+                return _step(await claim.complete(done.result()))
+            except DerwinError as refused:  # for good: what passes by waiting was waited for
+                error = refused
         is_interrupted = isinstance(error, asyncio.CancelledError) and self._stopping.is_set()
         if is_interrupted or isinstance(error, DatabaseUnavailable):
             return _step(await claim.give_back())
