@@ -54,7 +54,7 @@ down: ## stop it; its volume stays
 	docker compose down
 
 test: $(STAMP) ## run the tests; with another Python: PYTHON=python3.13, in an environment of its own
-	$(BIN)/python -m pytest -n auto $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 pythons: $(STAMP) ## run a slice of the tests on each newer Python that is installed
 	@for version in 3.12 3.13; do found=; \
@@ -65,7 +65,7 @@ pythons: $(STAMP) ## run a slice of the tests on each newer Python that is insta
 	else $(MAKE) test PYTHON=$$found TESTS="$(SLICE)" || exit 1; fi; done
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
-	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
+	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto --dist worksteal tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi
 
 test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 that is here, and run a service's tests with it
 	$(BIN)/python -m pytest -n 0 -m long tests/testing/test_installed.py

@@ -27,6 +27,13 @@ _ENDING_TIMEOUT = 5.0
 _ENDING_PAUSE = 0.1
 """Of ending what was given up: how long it is tried, how long one attempt may take, and what lies between two."""
 
+_BEGIN = f"""
+BEGIN; SET LOCAL ROLE NONE; SET LOCAL idle_in_transaction_session_timeout = '{_ENDING_TIMEOUT:g}s';
+SET LOCAL statement_timeout = '{_ENDING_TIMEOUT:g}s'
+"""
+"""In one message: a line that falls silent leaves nothing open for longer than this. Behind a pooler the role of units may have
+stayed, which sees nobody else."""
+
 LOOK_SECONDS = 60.0
 """How often a pool that is in use looks for strays, at the most."""
 
@@ -201,9 +208,10 @@ class Ender:
     async def _try_beside(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         opened = await connect_steadily(self._info, timeout=_ENDING_TIMEOUT, command_timeout=_ENDING_TIMEOUT)
         try:
-            async with opened.transaction():
-                await opened.execute("SET LOCAL ROLE NONE")  # behind a pooler that of units may stay: it sees nobody else
-                return await work(opened)
+            await opened.execute(_BEGIN)
+            result = await work(opened)
+            await opened.execute("COMMIT")
+            return result
         finally:
             opened.terminate()
 

@@ -1,6 +1,5 @@
 """Statements of export and import: rows travel as the database writes them and reads them."""
 
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -66,12 +65,7 @@ def import_statement(table: sa.Table) -> Statement[None]:
 
 
 def _raw(column: Any) -> Any:
-    """Select the column as it is: the type's own conversion on the way out would undo the one on the way in.
-
-    An amount has six digits after the point again, which JSON has left out where they are zeros; a seventh is not lost by that.
-    """
-    if isinstance(column.type, sa.Numeric) and column.type.asdecimal:
-        return column + sa.literal(Decimal("0.000000"), column.type)
+    """Select the column as it is: the type's own conversion on the way out would undo the one on the way in."""
     return sa.type_coerce(column, sa.types.NULLTYPE)
 
 

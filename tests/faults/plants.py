@@ -87,8 +87,9 @@ async def a_grant_too_many(world: World, _: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @asynccontextmanager
-async def a_claim_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """The oldest run is chosen without FOR UPDATE SKIP LOCKED."""
+async def a_claim_without_a_lock(world: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The oldest run is chosen without FOR UPDATE SKIP LOCKED, and a migration drops the check of its status."""
+    await world.as_owner("ALTER TABLE public.qa_runs DISABLE TRIGGER derwin_check_status")
     oldest = (
         scoped(QARun, runs._RUNS.c.id).where(runs._RUNS.c.status == RunStatus.QUEUED).order_by(runs._RUNS.c.created_at).limit(1)
     )
@@ -104,7 +105,10 @@ async def a_claim_without_a_lock(_: World, patch: pytest.MonkeyPatch) -> AsyncIt
     )
     statement = entities("qa_runs.claim", query.returning(*runs._RUNS.c), QARun)
     patch.setattr(runs, "_claim_statement", lambda *, is_limited: statement)
-    yield
+    try:
+        yield
+    finally:
+        await world.as_owner("ALTER TABLE public.qa_runs ENABLE ALWAYS TRIGGER derwin_check_status")
 
 
 @asynccontextmanager

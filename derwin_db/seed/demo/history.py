@@ -388,7 +388,7 @@ class History:
         _, started, finished = self._run_times(run)
         paid = {"at": self._later(started, pick.uniform(5, 1_200)), "run_id": self._run_id(run)}
         if number % 97 == 41:
-            credit = -Decimal(pick.randint(20, 140)).scaleb(-2)
+            credit = -Decimal(pick.randint(20, 140) * 10_000).scaleb(-6)
             return {
                 **paid,
                 "source": SpendSource.ANTHROPIC,
