@@ -237,7 +237,8 @@ def choose_server() -> Iterator[TestServer]:
         try:
             yield server
         finally:
-            server.close()
+            if given is not None:  # else the server goes with all that is on it
+                server.close()
 
 
 @contextmanager
