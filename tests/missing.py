@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.deploy.servers import HAS_15
 from tests.faults.clock import LIBRARY
 from tests.faults.disk import can_mount
-from tests.pgbouncer import NEED, PROGRAM
+from tests.pgbouncer import KEEPS_STATEMENTS, NEED, PROGRAM
 from tests.studio.browser import CHROMIUM
 
 TESTS = Path(__file__).parent
@@ -60,6 +60,8 @@ def report() -> list[str]:
     lines = [str(need) for need in NEEDS if not need.is_here()]
     if find_spec("axe_playwright_python") is None:
         lines.append("NOT CHECKED: the rules of axe-core in tests/studio/test_browser.py (make install brings it)")
+    if not KEEPS_STATEMENTS:
+        lines.append("NOT COLLECTED: the cases of tests/scale/test_kept.py on PgBouncer itself (1.22 or newer)")
     if not HAS_15:
         lines.append("NOT COLLECTED: the cases of tests/deploy/test_revisions.py on Debian's PostgreSQL 15 (postgresql-15)")
     return lines

@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from derwin_db.errors import DerwinError, InvalidInput, TooLarge
 from derwin_db.filters import IS_NULL, not_
 from derwin_db.repos.conditions import column_of
-from derwin_db.studio.views import View, label_of, python_type
+from derwin_db.studio.views import View, label_of
 
 PAGE_SIZE = 50
 WORDS, NONE, NOT, COLUMN = "with-words", "is-none", "is-not", "with-column"
@@ -156,7 +156,7 @@ class Listing:
     def _value(self, name: str, text: str) -> Any:
         """Return what a text stands for: a number, a time, yes or no; what stands for none is left for the rule to refuse."""
         kind = self.view.filters[name].value
-        python = python_type(column_of(self.view.table, name))
+        python = column_of(self.view.table, name).type.python_type
         if kind is bool:
             return {"true": True, "false": False}.get(text, text)
         if python is int and _WHOLE.fullmatch(text):

@@ -3,7 +3,8 @@
 The server holds the fences: a transaction that only reads, of one project, one statement a message, a limit of time. What is
 refused here is what these fences leave open because it is no write: ending another session, waiting, locks that outlive the
 statement, messages to others, another role, and SQL within strings. All of them are functions that the server calls
-VOLATILE, so that the names that a statement calls are looked up there. The text is read as the server's own scanner reads it.
+VOLATILE, but for a few of extensions, so that the names that a statement calls are looked up there. The text is read as the
+server's own scanner reads it.
 
 Source:
     PostgreSQL, src/backend/parser/scan.l: comments that nest, quotes, dollar quotes, identifiers.
@@ -25,6 +26,13 @@ _WRITES = frozenset({"insert", "update", "delete", "merge", "into", "execute"})
 
 HARMLESS = frozenset({"clock_timestamp", "gen_random_uuid", "random", "timeofday", "uuidv7"})
 """VOLATILE functions that only answer differently each time."""
+
+RUN_TEXTS = frozenset({"crosstab", "crosstab_hash", "connectby_text", "connectby_text_serial", "xpath_table"})
+"""What runs SQL within a string although its extension calls it STABLE, whatever name it has in SQL.
+
+Source:
+    PostgreSQL, contrib/tablefunc and contrib/xml2.
+"""
 
 _LONGEST_NAME = 63
 _SPACE = re.compile(r"(?:[ \t\n\r\f\v]|--[^\n\r]*)+")

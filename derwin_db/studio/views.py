@@ -119,7 +119,7 @@ class View:
         bounds = tuple(Bound(name, _bound_label(name)) for name in names if name != column)
         is_optional = kind is not None and kind.is_optional
         values = None if kind is None else _values(kind)
-        return Choice(column, kind is not None, is_optional, values, bounds, python_type(self.table.c[column]))
+        return Choice(column, kind is not None, is_optional, values, bounds, self.table.c[column].type.python_type)
 
     @cached_property
     def orders(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class View:
 
     def is_numeric(self, column: str) -> bool:
         """Tell whether a column holds numbers, which stand under each other."""
-        kind = python_type(self.table.c[column])
+        kind = self.table.c[column].type.python_type
         return (kind is not bool and issubclass(kind, int | float)) or kind.__name__ == "Decimal"
 
 
@@ -173,13 +173,6 @@ def _values(kind: FilterType) -> tuple[str, ...] | None:
         return ("true", "false")
     members = getattr(kind.value, "__members__", None)
     return None if members is None else tuple(members)
-
-
-def python_type(column: sa.Column[Any]) -> type[Any]:
-    try:
-        return column.type.python_type
-    except NotImplementedError:  # SQLAlchemy's way to say that a type has none: vectors, words
-        return object
 
 
 VIEWS = {

@@ -3,12 +3,14 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
 from derwin_db import Database, repos
+from derwin_db.cli import holding, spend
+from derwin_db.errors import DatabaseTimeout
 from derwin_db.models import ArtifactKind, Project
 from derwin_db.testing.factories import create_artifact, create_run, create_spend, create_ticket
 from tests.cli.conftest import Json, Operate
@@ -101,6 +103,20 @@ class TestSpend:
         logged = operate("spend", *WHY).stderr
         assert "admin door: INC-7 (committed" in logged
 
+    async def test_of_all_projects_that_are_still_there(
+        self, operate: Operate, shown: Json, spent: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One that is erased between the look at all of them and its turn has nothing to add."""
+        reasons = []
+
+        async def listed(db: Database, *, reason: str) -> list[UUID]:
+            reasons.append(reason)
+            return [uuid4(), spent.id]
+
+        monkeypatch.setattr(spend, "all_projects", listed)
+        parted = await asyncio.to_thread(shown, "spend", "--by", "source", *WHY)
+        assert (parted["total_usd"], reasons) == ("1246.500000", ["INC-7"])
+
     def test_of_nothing(self, operate: Operate, project: Project) -> None:
         assert operate("spend", project.slug).stdout == "Nothing was spent.\n"
 
@@ -174,8 +190,35 @@ class TestHolds:
         monkeypatch.setattr(type(repos.audit_artifacts), "_set_hold", staticmethod(pruned))
         result = await asyncio.to_thread(operate, "hold", project.slug, "--all", *WHY)
         assert (result.exit_code, result.stdout) == (0, "1 artifacts are on hold.\n")
+        assert "hold of 1 artifacts" in result.stderr
         monkeypatch.undo()
         assert await self.held(db, project) == {second}
+
+    @pytest.mark.parametrize("command", ["hold", "release"])
+    async def test_each_batch_is_logged_when_it_is_done(
+        self, db: Database, project: Project, operate: Operate, monkeypatch: pytest.MonkeyPatch, command: str
+    ) -> None:
+        """Whatever ends the command in its midst, the log says what was done before."""
+        async with db.project(project.id) as session:
+            ids = [(await create_artifact(session)).id for _ in range(5)]
+            for one in ids[: 5 * (command == "release")]:
+                await repos.audit_artifacts.hold(session, one)
+        monkeypatch.setattr(holding, "_BATCH", 2)
+        real, seen = repos.audit_artifacts._set_hold, []
+
+        async def failing(session, id, *, is_held):
+            seen.append(id)
+            if len(seen) == 5:
+                raise DatabaseTimeout
+            return await real(session, id, is_held=is_held)
+
+        monkeypatch.setattr(type(repos.audit_artifacts), "_set_hold", staticmethod(failing))
+        result = await asyncio.to_thread(operate, command, project.slug, "--all", *WHY)
+        logged = [line for line in result.stderr.splitlines() if "INC-7" in line]
+        assert (result.exit_code, len(logged)) == (4, 2), result.stderr
+        assert all(f"{command} of 2 artifacts of {project.slug}: INC-7" in line for line in logged)
+        monkeypatch.undo()
+        assert await self.held(db, project) == set(seen[:4] if command == "hold" else seen[4:])
 
     @pytest.mark.parametrize(
         ("arguments", "code", "words"),
@@ -186,7 +229,7 @@ class TestHolds:
             (["p-1", "not-an-id", *WHY], 2, "is not a valid UUID"),
             (["nobody", "--all", *WHY], 1, "project_not_found"),
             (["No Slug", "--all", *WHY], 1, "scope_error"),
-            (["nobody", "--ticket", "00000000-0000-0000-0000-000000000000", *WHY], 1, "_"),
+            (["nobody", "--ticket", "00000000-0000-0000-0000-000000000000", *WHY], 1, "project_not_found"),
         ],
     )
     @pytest.mark.parametrize("command", ["hold", "release"])

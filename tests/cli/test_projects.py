@@ -4,12 +4,16 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from derwin_db import Database, repos
+from derwin_db.cli.asking import confirm_project
 from derwin_db.models import Project
+from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_artifact, create_run, create_spend, create_ticket
 from tests.cli.conftest import Json, Operate
 
@@ -217,6 +221,40 @@ class TestAtATerminal:
         code, screen = at_terminal("projects", "erase", project.slug, *WHY, answers=[("to go on:", "lifeline")])
         assert (code, "Nothing was done." in screen) == (1, True), screen
         assert shown("projects", "show", project.slug)["slug"] == project.slug
+
+
+class TestWhereItWouldHappen:
+    """What is asked before something is taken away says where: there the admin door leads."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What somebody at a terminal is asked, who answers nothing."""
+        texts: list[str] = []
+
+        def prompt(text: str, **_: Any) -> str:
+            texts.append(text)
+            return ""
+
+        monkeypatch.setattr("click.prompt", prompt)
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        return texts
+
+    def test_is_the_operator_s_database_whatever_the_owner_s_is(
+        self, operate: Operate, shown: Json, migrated: TestDatabase, project: Project, asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DERWIN_SCOPE_KEY", shown("roles", "key")["DERWIN_SCOPE_KEY"])
+        monkeypatch.setenv("DIRECT_URL", "postgresql://owner@elsewhere.example/other")
+        with pytest.raises(SystemExit):
+            confirm_project("erase", project.slug, yes=False)
+        assert asked == [f"erase {project.slug} in {migrated.operator.place}. Type its slug to go on"]
+
+    def test_is_the_owner_s_database_without_an_operator(
+        self, operate: Operate, migrated: TestDatabase, project: Project, asked, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("ADMIN_URL")
+        with pytest.raises(SystemExit):
+            confirm_project("archive", project.slug, yes=False)
+        assert asked == [f"archive {project.slug} in {migrated.owner.place}. Type its slug to go on"]
 
 
 class TestWithoutTheAdminDoor:

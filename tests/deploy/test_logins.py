@@ -25,6 +25,7 @@ HOSTILE = {
     "search_path": "nowhere",
     "local_preload_libraries": "nothing",
     "TimeZone": "Asia/Kolkata",
+    "standard_conforming_strings": "off",
     "enable_indexscan": "off",
     "statement_timeout": "1",
 }
@@ -157,6 +158,23 @@ class TestStoredSettings:
 
         assert not {"local", "off", "nowhere", "nothing", "Asia/Kolkata", "1", "1ms", "serializable"} & set(after[1:-1])
         assert after[0] != "local"
+
+    async def test_a_backslash_ends_no_constant(self, own_database, login):
+        """As it would where a login that turned standard_conforming_strings off were taken at its word."""
+        await self.store(login, {"standard_conforming_strings": "off", "backslash_quote": "on", "escape_string_warning": "off"})
+        plain = await asyncpg.connect(**login.connect_arguments())
+        assert await plain.fetchval("SHOW standard_conforming_strings") == "off"
+        await plain.close()
+        rest = {name: url for name, url in own_database.urls.items() if name != "url"}
+        async with Database(url_of(login), **rest) as database:
+            async with database.admin(reason="a test") as admin:
+                project = await repos.projects.create(admin, example(ProjectCreate, marker="escapes"))
+            async with database.project(project.slug) as session:
+                for text in ("\\' OR true --", "\\", "a\\'b\\\\''"):
+                    constant = sa.literal(text, sa.Text(), literal_execute=True)
+                    assert await session.sql.scalar(sa.select(constant)) == text
+                    quoted = text.replace("'", "''")
+                    assert (await session.sql.execute(sa.text(f"SELECT '{quoted}', 1"))).one() == (text, 1)
 
     async def test_are_seen_at_start_and_by_doctor_and_reset(self, own_database, owner, login, caplog):
         await self.store(login, {name: value for name, value in HOSTILE.items() if name != "statement_timeout"})

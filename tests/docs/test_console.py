@@ -36,6 +36,8 @@ class TestConsole:
         assert named
         assert [name for name in named if not (ROOT / name).exists()] == []
 
-    def test_mostly_runs(self) -> None:
-        assert len(RUN) >= 1
-        assert len(NOT_RUN) <= 16
+    def test_runs_unless_this_machine_can_not_run_it(self) -> None:
+        """Of those that are not run there are so many, and each new one is a decision."""
+        assert {block.page.stem for block in RUN} == {"operate", "pager", "supabase", "transfer", "workers"}
+        assert sum(len(_commands(block)) for block in RUN) >= 23
+        assert len(NOT_RUN) <= 14

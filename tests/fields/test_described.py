@@ -2,16 +2,17 @@
 
 import json
 import re
+import warnings
 from typing import Annotated, Any
 
 import pytest
 import sqlalchemy as sa
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
-from derwin_db.fields.described import _subject
+from derwin_db.fields.described import _TEXTS, _subject
 from derwin_db.fields.table import OWN
-from derwin_db.models import Project, QATicket, QATicketRead, SpendLedgerCreate
+from derwin_db.models import Project, QARunRead, QATicket, QATicketRead, RunStats, SpendLedgerCreate
 from derwin_db.models.descriptions import DESCRIPTIONS
 from derwin_db.testing import factories
 from examples.service.tables import Webhook, WebhookCreate
@@ -75,6 +76,22 @@ class TestDescriptions:
         assert shown["ticket_id"]["description"].startswith("The one ticket")  # ours has another meaning
         assert Webhook.model_json_schema()["properties"]["created_at"]["description"] == "When the row was written."
 
+    def test_of_a_field_itself_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a service says of a field that it gives another meaning stands in front of what modules say of fields."""
+        monkeypatch.setitem(_TEXTS, __name__, {"sureness": ("What a module says.", None)})
+
+        class Answer(QATicketRead):
+            title: str = Field(description="What the client called it.")
+            confidence: float | None = Field(alias="sureness", description="How sure the client is.")
+            severity: models.Severity
+
+        shown = Answer.model_json_schema()["properties"]
+        assert shown["title"]["description"] == "What the client called it."
+        assert shown["sureness"]["description"] == "How sure the client is."
+        ours = QATicketRead.model_json_schema()["properties"]
+        assert ours["title"]["description"] != "What the client called it."
+        assert shown["severity"]["description"] == ours["severity"]["description"]
+
     def test_are_those_of_fields_that_there_are(self) -> None:
         """A field that was renamed leaves no text behind."""
         names = {name for kind in INPUTS for name in kind.model_json_schema()["properties"]}
@@ -134,6 +151,18 @@ class TestRows:
         assert QATicketRead.model_validate_json(QATicketRead.model_validate(ticket).model_dump_json()).id == ticket.id
         assert ticket.model_validate(ticket, update={"title": "changed"}).title == "changed"
 
+    async def test_of_a_shape_that_says_more_are_shown_whole(self, db: Database, project: Project) -> None:
+        class StatsOfCrawler(RunStats):
+            pages: int = 0
+
+        async with db.project(project.id) as session:
+            run = await factories.create_run(session)
+        shown = QARunRead.model_validate({**run.model_dump(), "stats": StatsOfCrawler(signals=2, pages=7)})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dumped = [shown.model_dump(), shown.model_dump(mode="json"), json.loads(shown.model_dump_json())]
+        assert [(one["stats"]["signals"], one["stats"]["pages"]) for one in dumped] == [(2, 7)] * 3
+
     async def test_of_another_shape_are_read_as_they_are(self, db: Database, project: Project, ticket: QATicket) -> None:
         """JSON that SQL by hand wrote is no reason to show nothing of the row."""
         async with db.project(project.id) as session:
@@ -141,6 +170,10 @@ class TestRows:
             row = await repos.qa_tickets.get(session, ticket.id)
         shown = QATicketRead.model_validate(row)
         assert shown.steps_to_reproduce == {"not": ["a list"]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dumped = [shown.model_dump(), shown.model_dump(mode="json"), json.loads(shown.model_dump_json())]
+        assert [one["steps_to_reproduce"] for one in dumped] == [{"not": ["a list"]}] * 3
         with pytest.raises(ValidationError):
             QATicketRead.model_validate({**row.model_dump(warnings=False), "steps_to_reproduce": object()})
         with pytest.raises(ValidationError):

@@ -13,7 +13,7 @@ from tests.isolation.damage import all_damage
 from tests.isolation.matrix import run
 from tests.isolation.states import STATES
 
-WHOLE = ("fresh", "read only")
+WIDELY_SAMPLED = ("fresh", "read only")
 """States whose attacks are in the default run by a large sample; of the others it is a small one of all together."""
 
 
@@ -32,7 +32,7 @@ class TestOutcomes:
 
         assert {cell: sum(outcomes.values()) for cell, outcomes in shown.items()} == counts
 
-    @pytest.mark.parametrize("state", WHOLE)
+    @pytest.mark.parametrize("state", WIDELY_SAMPLED)
     async def test_sample_is_what_is_shown(self, arena, calls, shown, state):
         cells = sorted(cell for cell in shown if cell[1] == state)
         chosen = set(random.Random(state).sample(cells, len(cells) // 4))
@@ -45,7 +45,7 @@ class TestOutcomes:
     async def test_sample_of_other_states_is_what_is_shown(self, arena, calls, shown):
         by_cell = defaultdict(list)
         for case in calls:
-            if case.method and case.state not in WHOLE:
+            if case.method and case.state not in WIDELY_SAMPLED:
                 by_cell[case.method, case.state].append(case)
         cells = random.Random(8).sample(sorted(by_cell), 40)
 

@@ -20,6 +20,9 @@ KINDS = (
 )
 """Every kind of page but tables and rows."""
 
+WRONG = tuple(f"p/lifeline/{page}" for page in ("tables/qa_tickets?min_risk_score=x&since=y", "sql?statement=DROP", "nothing"))
+"""Pages that are asked badly, or that there are none of: the server refuses them, and shows why."""
+
 
 async def pages_of(data: Database, slug: str) -> list[str]:
     """Every kind of page, and of every table one row."""

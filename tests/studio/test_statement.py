@@ -43,12 +43,15 @@ class TestTaken:
             ('SELECT "pg_sleep"(1), pg_catalog."Set""x"(1)', {"pg_sleep", 'Set"x'}),
             ("SELECT 'pg_sleep(1)', $$pg_sleep(1)$$, E'\\'pg_sleep(1)' -- pg_sleep(1)", set()),
             ("SELECT 1+1pg_sleep(1)", {"pg_sleep"}),
-            ("SELECT * FROM ROWS FROM (now(), a.b.set_config('a', 'b', true))", {"from", "now", "set_config"}),
+            ("SELECT * FROM ROWS FROM (now(), a.b.set_config('a', 'b', true))", {"from", "now", "b", "set_config"}),
             ("SELECT $a$ $b$ f(1) $a$, g(1)", {"g"}),
             ("SELECT E'\\\\', f(1), '\\'", {"f"}),
             ("SELECT '\\', f(1), '\\'", {"f"}),
             ("SELECT abcE'\\', f(1), '\\'", {"f"}),
             ("SELECT a$b$(1), x$y$, f(1) -- $y$", {"a$b$", "f"}),
+            ("SELECT 1, (x).pg_sleep FROM t", {"pg_sleep"}),
+            ('SELECT t . /* - */ "pg_sleep", (1.5e3).PG_Sleep FROM t', {"pg_sleep"}),
+            ("SELECT t.*, 1.5 FROM public.t", {"t"}),
         ],
     )
     def test_what_is_called_is_seen(self, sql: str, calls: set[str]) -> None:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 import zstandard
 
-from derwin_db import Database, repos
+from derwin_db import Database, repos, transfer
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import TicketStatus
@@ -72,6 +73,31 @@ class TestBoth:
         async with Database(**own_database.urls, settings=Settings(transaction_timeout=0.5)) as db:
             await import_project(db, io.BytesIO(data), progress=slow())
             await export_project(db, LIFELINE, io.BytesIO(), progress=slow())
+
+    async def test_say_so_to_the_server(self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An export has the time of delete_timeout, for each statement too; an import has no limit as a whole."""
+        seen = []
+
+        def looking(real):
+            async def looked(session, *arguments):
+                query = sa.text("SELECT name, setting FROM pg_settings WHERE name = ANY(ARRAY[:a, :b]) ORDER BY 1")
+                rows = await session.sql.execute(query, {"a": "statement_timeout", "b": "transaction_timeout"})
+                seen.append({name: int(value) for name, value in rows})
+                return await real(session, *arguments)
+
+            return looked
+
+        for name in ("own_tables", "open_history"):
+            monkeypatch.setattr(transfer, name, looking(getattr(transfer, name)))
+        limits = {"transaction_timeout": 3, "statement_timeout": 2, "delete_timeout": 600}
+        async with Database(**own_database.urls, settings=Settings(_env_file=None, **limits)) as db:
+            await seed_lifeline(db)
+            data, _ = await exported(db)
+            await erase(db)
+            await import_project(db, io.BytesIO(data))
+        export, load = seen
+        assert (export["statement_timeout"], load["statement_timeout"]) == (600_000, 2_000)
+        assert (export.get("transaction_timeout", 600_000), load.get("transaction_timeout", 0)) == (600_000, 0)
 
 
 class TestExport:

@@ -1,5 +1,6 @@
 """Sweeps over all projects: one shape, each project in its own scope, and none that keeps another from its turn."""
 
+import asyncio
 import json
 import logging
 from datetime import timedelta
@@ -8,6 +9,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.cli.sweep import sweep as command
@@ -97,6 +99,12 @@ class TestAll:
         monkeypatch.setattr(type(repos.qa_runs), "requeue_stalled", deleting)
         assert await db.sweep("stalled") == SweepResult(requeued=1)
 
+    async def test_what_is_no_length_is_refused_before_any_project_is_visited(self, db: Database) -> None:
+        lengths: list[Any] = [timedelta(0), timedelta(-1), timedelta.max, 60]
+        for length in lengths:
+            with pytest.raises(InvalidInput, match="stalled_after"):
+                await db.sweep("stalled", stalled_after=length)
+
     @pytest.mark.parametrize("what", ["prune", "", None])
     async def test_what_is_no_sweep_is_refused(self, db: Database, what: Any) -> None:
         with pytest.raises(InvalidInput, match="stalled, evidence, trust"):
@@ -104,11 +112,12 @@ class TestAll:
 
 
 class TestCommand:
-    def test_prints_what_was_done(self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-        from click.testing import CliRunner
-
+    @pytest.fixture
+    def urls(self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DATABASE_URL", own_database.urls["url"])
         monkeypatch.setenv("ADMIN_URL", own_database.urls["admin_url"])
+
+    def test_prints_what_was_done(self, urls: None) -> None:
         done = CliRunner().invoke(command, ["--json"])
         assert json.loads(done.output) == {"requeued": 0, "pruned": 0, "remaining": 0, "scores": 0, "failed": 0}
         said = CliRunner().invoke(command, ["stalled", "trust"])
@@ -116,3 +125,18 @@ class TestCommand:
             0, "0 stalled runs are in the queue again.\n0 trust scores are up to date.\n"
         )  # fmt: skip
         assert CliRunner().invoke(command, ["everything"]).exit_code == 2
+
+    async def test_takes_a_length_with_its_unit(self, urls: None, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        await stall(db, project, 1)
+        for length, requeued in (("15m", 0), ("90s", 1)):
+            done = await asyncio.to_thread(CliRunner().invoke, command, ["stalled", "--json", "--stalled-after", length])
+            assert json.loads(done.output)["requeued"] == requeued, length
+
+        refused = await asyncio.to_thread(CliRunner().invoke, command, ["stalled", "--stalled-after", "0s"])
+        assert (refused.exit_code, "invalid_input: stalled_after" in refused.stderr) == (1, True)
+
+    @pytest.mark.parametrize("length", ["inf", "nan", "0", "60", "-1s", "1e3s", "1.5m", "infs", ""])
+    def test_refuses_what_is_no_length(self, length: str) -> None:
+        done = CliRunner().invoke(command, ["stalled", f"--stalled-after={length}"])
+        assert (done.exit_code, "with its unit" in done.stderr) == (2, True), done.output

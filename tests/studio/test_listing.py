@@ -1,0 +1,106 @@
+"""What is read of the address of a list, without a database: what is wrong, what stands for what, and where its chips lead."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import INET
+from starlette.datastructures import QueryParams
+
+from derwin_db.fields.vector import Vector
+from derwin_db.filters import Filter
+from derwin_db.repos.conditions import FilterType
+from derwin_db.repos.own import repositories
+from derwin_db.studio.listing import Listing
+from derwin_db.studio.views import VIEWS, View
+
+TICKETS = VIEWS["qa_tickets"]
+
+
+def asked(query: str, view: View = TICKETS) -> Listing:
+    return Listing.of(view, QueryParams(query))
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> View:
+    """A table of a service, two of whose columns are of no type that Python knows: SQLAlchemy calls it `object`."""
+    columns = (("is_open", sa.Boolean()), ("version", sa.Integer()), ("address", INET()), ("embedding", Vector(3)))
+    filters = {"is_open": Filter[bool], "version": Filter[int], "address": Filter[str]}
+    repository: Any = SimpleNamespace(
+        table=sa.Table("peers", sa.MetaData(), *(sa.Column(name, kind) for name, kind in columns)),
+        filter_types={name: FilterType(hint) for name, hint in filters.items()},
+        allowed_orders=("-created_at",),
+    )
+    monkeypatch.setitem(repositories, "peers", repository)
+    return View("peers", "Peers", ("address",), "", is_own=True)
+
+
+class TestWhatIsWrong:
+    def test_is_said_of_all_that_belongs_to_no_filter(self) -> None:
+        wrong = asked("colour=red&size=&is-none=title&is-not=shape&order=sideways&limit=0&with-column=width&cursor=a&cursor=b")
+        said = wrong.errors[""]
+        for about in ("colour: no", "size: no", "is-none: title", "is-not: shape", "order: one of", "limit: a whole"):
+            assert said.count(about) == 1, about
+        assert ("with-column: width" in said, "cursor: can be given once." in said) == (True, True)
+
+    def test_is_said_beside_its_filter(self) -> None:
+        wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
+        assert set(wrong.errors) == {"min_risk_score", "since"}
+
+    def test_is_nothing_in_what_is_right(self) -> None:
+        right = asked("status=OPEN&is-not=status&with-words=a&order=risk_score&limit=10&with-column=title&cursor=x&severity=")
+        assert right.errors == {}
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("text", "moment"),
+        [
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01 08:30", "2026-11-01T08:30Z"),
+            ("2026-11-01T08:30:59", "2026-11-01T08:30:59Z"),
+            ("2026-11-01T08:30:59+02:00", "2026-11-01T08:30:59+02:00"),
+            ("2026-11-01T08:30:59Z", "2026-11-01T08:30:59Z"),
+        ],
+    )
+    def test_days_begin_at_midnight_and_times_are_in_utc(self, text: str, moment: str) -> None:
+        listing = asked(str(QueryParams(since=text, until=text)))
+        assert (listing.errors, listing.keywords) == ({}, {"since": moment, "until": moment})
+
+    @pytest.mark.parametrize(
+        "text", ["2026-11", "2026-13-01", "2026-02-30", "20261101", "1", "now", "2026-11-01 25:00", "\u0662026-11-01"]
+    )
+    def test_what_is_no_time_is_refused(self, text: str) -> None:
+        assert set(asked(str(QueryParams(since=text))).errors) == {"since"}
+
+    def test_numbers_are_what_they_say(self) -> None:
+        assert asked("min_risk_score=.5").keywords == {"min_risk_score": 0.5}
+        assert set(asked("min_risk_score=a%20half").errors) == {"min_risk_score"}
+
+    def test_of_a_service_s_own_columns_are_by_their_types(self, own: View) -> None:
+        listing = asked("is_open=true&version=2&version=-3&address=10.0.0.1", own)
+        assert listing.keywords == {"is_open": True, "version": [2, -3], "address": "10.0.0.1"}
+        assert listing.errors == {}
+        assert set(asked("is_open=maybe&version=two", own).errors) == {"is_open", "version"}
+
+    def test_of_a_type_that_python_has_none_for_are_no_numbers(self, own: View) -> None:
+        assert [own.is_numeric(name) for name in ("address", "embedding", "is_open", "version")] == [False, False, False, True]
+
+
+class TestChips:
+    def test_of_a_filter_that_is_turned_round_takes_that_away_too(self) -> None:
+        """`is-not` of a filter without values would turn round the next value that is chosen."""
+        (only,) = asked("status=OPEN&is-not=status").chips
+        (none,) = asked("is-none=duplicate_of_id&is-not=duplicate_of_id").chips
+        assert (only.label, only.without, none.text, none.without) == ("Status is not", [], "none", [])
+        first, _ = asked("status=OPEN&status=TRIAGED&is-not=status").chips
+        assert first.without == [("status", "TRIAGED"), ("is-not", "status")]
+
+    def test_keep_what_is_turned_round_and_none(self) -> None:
+        value, none = asked("final_bucket=AUTO_FIX&is-none=final_bucket&is-not=final_bucket").chips
+        assert value.without == [("is-none", "final_bucket"), ("is-not", "final_bucket")]
+        assert none.without == [("final_bucket", "AUTO_FIX"), ("is-not", "final_bucket")]
+
+    def test_without_anything_there_is_nothing_to_turn_round(self) -> None:
+        assert (asked("is-not=status").query(), asked("is-not=status").chips) == ([], [])
