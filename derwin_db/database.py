@@ -121,6 +121,9 @@ class Database:
         """Check the server and make the pools. The first unit of work does this where nobody did it before.
 
         Callers at the same time share one attempt, which goes on when one of them is cancelled.
+
+        Errors:
+            What the class says.
         """
         self._enter_loop()
         starting = self._starting
@@ -248,13 +251,18 @@ class Database:
     ) -> ProjectSession:
         """Return a unit of work of one project, by slug or id: `async with db.project("acme") as session`.
 
-        One transaction, committed at the end of the block and rolled back on any exception. `read_only` goes to READ_URL
-        where there is one; `snapshot` is read-only too, and all its statements see one moment. On a replica the unit waits
-        until it sees all that was committed before `after = await db.position()`; the primary sees that anyway.
+        What the block writes is one transaction, committed at its end and rolled back on any exception; until the first write
+        each read runs alone. `read_only` goes to READ_URL where there is one; `snapshot` is read-only too, and all its
+        statements see one moment. On a replica the unit waits until it sees all that was committed before `after = await
+        db.position()`; the primary sees that anyway.
 
         Errors:
             ScopeError for what can't name a project; ProjectNotFound at the first statement, also on a replica that does not
             know a new project yet; ReplicaBehind where READ_FALLBACK is off.
+
+        Cost:
+            Nothing before the first statement. A read is one round trip; a unit that writes takes two more than it has
+            statements.
         """
         begin = TransactionMode.SNAPSHOT if snapshot else TransactionMode.READ_ONLY if read_only else TransactionMode.READ_WRITE
         project_id = parse_project(project)
@@ -262,7 +270,14 @@ class Database:
         return ProjectSession(self.backend, route, project_id, begin, None if after is None else check_position(after))
 
     async def position(self) -> str:
-        """Return how far the primary has written: a token for `project(..., read_only=True, after=...)`. One round trip."""
+        """Return how far the primary has written: a token for `project(..., read_only=True, after=...)`.
+
+        Errors:
+            ConfigurationError on a distributed server; DatabaseUnavailable.
+
+        Cost:
+            One round trip; three behind a pooler that keeps no prepared statements.
+        """
         return await current_position(await self.app_pool(read_only=False))
 
     def admin(self, *, reason: str) -> AdminSession:
@@ -344,6 +359,9 @@ class Database:
         serialization failures and deadlocks, of which one always gets through, up to 20, with pauses that grow and spread.
         It is never repeated after a commit, even if a callback of `after_commit` fails, nor where the outcome of the commit is
         unknown.
+
+        Errors:
+            What `fn` raises, or the last error of those above.
         """
         for attempt in range(_COLLISION_ATTEMPTS):
             session = self.project(project)

@@ -117,7 +117,11 @@ def fence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None 
 
 
 def unfence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None = None) -> None:
-    """Undo `fence`, in a downgrade that keeps the table: nobody but its owner reaches it then. Dropping it needs no call."""
+    """Undo `fence`, in a downgrade that keeps the table: nobody but its owner reaches it then. Dropping it needs no call.
+
+    Locks:
+        ACCESS EXCLUSIVE on the table, for an instant.
+    """
     name, is_log = _named(table, append_only)
     for trigger in _TRIGGERS if is_log else ():
         op.execute(f"DROP TRIGGER {trigger} ON public.{name}")

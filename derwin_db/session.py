@@ -76,11 +76,18 @@ class UnitOfWork(Transaction):
             await self._abandon()
 
     def savepoint(self) -> Savepoint:
-        """Return a block. When it raises, its statements alone are undone, and the unit can go on."""
+        """Return a block. When it raises, its statements alone are undone, and the unit can go on.
+
+        Cost:
+            Two round trips, beside those of its statements.
+        """
         return Savepoint(self._begin_savepoint, self._end_savepoint)
 
     def after_commit(self, callback: Callable[[], object]) -> None:
-        """Call `callback` after the commit, and only if it succeeded. A coroutine function is awaited."""
+        """Call `callback` after the commit, and only if it succeeded. A coroutine function is awaited.
+
+        All callbacks are called; the block then raises the first error of one, although the unit is committed.
+        """
         self._check_usable()
         self._callbacks.append(callback)
 
@@ -181,7 +188,7 @@ class UnitOfWork(Transaction):
 
 @final
 class ProjectSession(UnitOfWork):
-    """One transaction of one project. The project never changes."""
+    """A unit of work of one project, which never changes. What it writes is one transaction."""
 
     _expects_scope = True
     _is_held_to_reading = False
@@ -221,8 +228,7 @@ class ProjectSession(UnitOfWork):
 
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         if self.__after is not None and self.is_read_only:
-            is_kept = preamble.keeps_statements or not preamble.is_pooled
-            await wait_for(connection, self.__after, self._backend.read_wait, is_kept=is_kept)
+            await wait_for(connection, self.__after, self._backend.read_wait, is_kept=preamble.finds_prepared)
         await preamble.for_project(connection, self.__project_id, self.__begin)
 
     def _fail(self, error: BaseException) -> NoReturn:
@@ -261,7 +267,7 @@ class ProjectSession(UnitOfWork):
 
 @final
 class AdminSession(UnitOfWork):
-    """One transaction of the admin door: for operations on projects, and the few others that say so."""
+    """A unit of work of the admin door, one transaction: for operations on projects, and the few others that say so."""
 
     _expects_scope = False
 

@@ -138,7 +138,7 @@ async def current_position(primary: DataSource) -> str:
         raise ConfigurationError("A distributed server has no one position: each of its nodes writes for itself.")
     connection = await pool.acquire()
     try:
-        async with connection.transaction():  # behind a pooler, what is prepared may be another client's a moment later
+        async with nullcontext() if opening.finds_prepared else connection.transaction():
             position: str = await connection.fetchval(_WRITTEN)
     except BaseException as error:
         pool.drop(connection)

@@ -92,9 +92,14 @@ class Preamble:
     """Projects that were seen on this server."""
 
     @property
+    def finds_prepared(self) -> bool:
+        """Whether what was prepared is there when it is run, also without a transaction around both."""
+        return self.keeps_statements or not self.is_pooled
+
+    @property
     def allows_alone(self) -> bool:
         """Whether a statement may bring its scope along and run without a transaction around it."""
-        return self.seal is not None and (self.keeps_statements or not self.is_pooled)
+        return self.seal is not None and self.finds_prepared
 
     def scope_of_one(self, connection: "PooledConnection", project_id: UUID) -> str:
         """Return the scope of one statement on this connection. A shard's node does not know by which backend it is asked."""

@@ -77,6 +77,12 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
         Order:
             Newest first. `retention_until` goes through its index; `byte_size` has none: the artifacts that the filters select
             are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -85,11 +91,18 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[AuditArtifactFilters]) -> int:
-        """Count artifacts."""
+        """Count artifacts.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def of_tickets(
@@ -137,6 +150,9 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         return await self._set_hold(session, id, is_held=True)
 
@@ -145,6 +161,9 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         return await self._set_hold(session, id, is_held=False)
 
@@ -153,6 +172,9 @@ class AuditArtifacts(WritableRepository[AuditArtifact]):
 
         Order:
             Expired longest first.
+
+        Cost:
+            One statement, through the index on retention_until.
         """
         return await project_session(session).fetch(_expired_statement(is_scoped=True), {"limit": check_limit(limit)})
 

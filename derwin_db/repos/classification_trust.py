@@ -58,6 +58,12 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
 
         Order:
             Newest first. `classification` goes through its index; by `score` all of the project are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -68,11 +74,18 @@ class ClassificationTrusts(Repository[ClassificationTrust]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ClassificationTrustFilters]) -> int:
-        """Count scores."""
+        """Count scores.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def for_classification(self, session: ProjectSession, name: str) -> ClassificationTrust:

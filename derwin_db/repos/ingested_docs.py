@@ -66,6 +66,12 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Order:
             Newest first.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -74,11 +80,18 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[IngestedDocFilters]) -> int:
-        """Count documents."""
+        """Count documents.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def ingest(self, session: ProjectSession, data: IngestedDocCreate) -> IngestedDoc:
@@ -103,6 +116,9 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         return await self._update(session, id, data)
 
@@ -143,6 +159,9 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Errors:
             NotFound, IllegalTransition for one that is superseded.
+
+        Cost:
+            One statement.
         """
         return await self._move(session, id, DocStatus.PROCESSED, error=None)
 
@@ -151,6 +170,9 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Errors:
             NotFound, IllegalTransition for one that is superseded.
+
+        Cost:
+            One statement.
         """
         return await self._move(session, id, DocStatus.FAILED, error=checked(_LONG, error, "error"))
 
@@ -159,6 +181,9 @@ class IngestedDocs(WritableRepository[IngestedDoc]):
 
         Errors:
             NotFound; InvalidReference for an unknown `by`; IllegalTransition where either is superseded already.
+
+        Cost:
+            Two statements.
         """
         session = project_session(session)
         row_id, newer_id = check_id(id), check_id(by, "by")

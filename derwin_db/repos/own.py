@@ -106,6 +106,12 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Order:
             Newest first, or as `order` says.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -114,11 +120,18 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Any) -> int:
-        """Count rows."""
+        """Count rows.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     # --- writes -------------------------------------------------------------------------------------------------------
@@ -151,6 +164,9 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Errors:
             InvalidReference, Conflict, unless they are reported.
+
+        Cost:
+            A statement for every 5,000 rows; with a report a savepoint for each.
         """
         if check_on_error(on_error):
             return await self._insert_reporting(session, rows)
@@ -161,6 +177,9 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Errors:
             NotFound; StaleWrite where the table has a `version` and it is another one; AppendOnlyViolation.
+
+        Cost:
+            One statement.
         """
         self._refuse_change()
         return await self._update(session, id, data, expected_version=self._versioned(expected_version))
@@ -170,6 +189,12 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Errors:
             InvalidInput without a filter; AppendOnlyViolation.
+
+        Locks:
+            The rows, in the order of their ids.
+
+        Cost:
+            One statement.
         """
         self._refuse_change()
         return await self._update_many(session, data, filters)
@@ -179,6 +204,9 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
 
         Errors:
             NotFound; Conflict where others refer to it; AppendOnlyViolation.
+
+        Cost:
+            One statement.
         """
         self._refuse_change()
         await self._delete(session, id)

@@ -51,6 +51,12 @@ class Policies(WritableRepository[Policy]):
 
         Order:
             Newest first, or by `version`, through its index.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -59,11 +65,18 @@ class Policies(WritableRepository[Policy]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[PolicyFilters]) -> int:
-        """Count versions."""
+        """Count versions.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def active(self, session: ProjectSession) -> Policy:
@@ -85,6 +98,9 @@ class Policies(WritableRepository[Policy]):
 
         Locks:
             The project's row, until the end of the unit.
+
+        Cost:
+            Three statements.
         """
         session = project_session(session)
         values = {**self._create_values(data), "id": new_id()}

@@ -44,6 +44,12 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
 
         Order:
             Newest first, or by `to_version`, through its index.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -61,6 +67,12 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
 
         Order:
             As `list`, whose cursors it takes.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page_of(
             ProfileEvolutionLogBrief, session, limit, cursor, filters, order=order, with_total=with_total
@@ -73,9 +85,16 @@ class ProfileEvolutionLogs(Repository[ProfileEvolutionLog]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProfileEvolutionLogFilters]) -> int:
-        """Count entries."""
+        """Count entries.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)

@@ -43,6 +43,12 @@ class ProjectModeLogs(Repository[ProjectModeLog]):
 
         Order:
             Newest first.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -51,9 +57,16 @@ class ProjectModeLogs(Repository[ProjectModeLog]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProjectModeLogFilters]) -> int:
-        """Count entries."""
+        """Count entries.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)

@@ -65,6 +65,12 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Order:
             Newest first.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -73,11 +79,18 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[ProjectProfileFilters]) -> int:
-        """Count the rows."""
+        """Count the rows.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def create(self, session: ProjectSession, data: ProjectProfileCreate, *, actor: str, reason: str) -> ProjectProfile:
@@ -85,6 +98,9 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Errors:
             Conflict where there is a profile.
+
+        Cost:
+            Two statements.
         """
         who = _who(actor, reason)
         row = await self._insert(session, data, version=1)
@@ -125,6 +141,9 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Locks:
             The profile's row, until the end of the unit.
+
+        Cost:
+            Three statements; one where nothing is new.
         """
         why = checked(_CHANGE, change, "change")
         if why in (ProfileChange.CREATED, ProfileChange.ROLLBACK):
@@ -146,6 +165,9 @@ class ProjectProfiles(WritableRepository[ProjectProfile]):
 
         Locks:
             As `evolve`.
+
+        Cost:
+            Those of `at_version`, and three.
         """
         who = _who(actor, reason)
         version = check_version(to_version, "to_version")

@@ -164,6 +164,12 @@ class Projects:
 
         Order:
             Newest first, or by `slug`, through its index.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         page: Page[Project] = await self._reads_of(session, "list").list(
             session, limit, cursor, filters, order=order, with_total=with_total
@@ -175,12 +181,19 @@ class Projects:
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         rows: AsyncIterator[Project] = self._reads_of(session, "stream").stream(session, filters)
         return rows
 
     async def count(self, session: AnySession, **filters: Unpack[ProjectFilters]) -> int:
-        """Count projects, archived ones too."""
+        """Count projects, archived ones too.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         total: int = await self._reads_of(session, "count").count(session, filters)
         return total
 
@@ -200,6 +213,9 @@ class Projects:
 
         Locks:
             The project's row, until the end of the unit.
+
+        Cost:
+            Three statements; one where the mode is the same.
         """
         session = project_session(session)
         wanted = checked(_MODE, mode, "mode")
@@ -222,6 +238,9 @@ class Projects:
 
         Errors:
             Conflict for a slug that is taken, or whose ledger is still on the books.
+
+        Cost:
+            Three statements.
         """
         admin_session(session).note("projects.create")
         check_input(data, ProjectCreate)
@@ -246,6 +265,9 @@ class Projects:
         Locks:
             The project's row; with a compliance mode also against new rows of any kind, so that evidence which is recorded
             meanwhile waits and gets the new mode.
+
+        Cost:
+            One statement; four with a compliance mode.
         """
         admin_session(session).note("projects.update")
         project_id = check_id(id)
@@ -269,6 +291,9 @@ class Projects:
 
         Errors:
             ProjectNotFound.
+
+        Cost:
+            One statement.
         """
         admin_session(session).note("projects.archive")
         project_id = check_id(id)

@@ -85,6 +85,12 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Order:
             Newest first. `cost_usd` has no index: the attempts that the filters select are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -93,11 +99,18 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QAFixAttemptFilters]) -> int:
-        """Count attempts."""
+        """Count attempts.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def latest_of_tickets(self, session: ProjectSession, ticket_ids: Iterable[UUID]) -> dict[UUID, QAFixAttempt]:
@@ -130,6 +143,9 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Locks:
             The ticket's row, until the end of the unit.
+
+        Cost:
+            Two statements.
         """
         session, ticket = project_session(session), check_id(ticket_id, "ticket_id")
         try:
@@ -149,6 +165,9 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Errors:
             NotFound, IllegalTransition unless it is DISPATCHED.
+
+        Cost:
+            One statement.
         """
         return await self._move(session, _start_statement(), id, "A started attempt was DISPATCHED before.")
 
@@ -157,6 +176,9 @@ class QAFixAttempts(Repository[QAFixAttempt]):
 
         Errors:
             NotFound, IllegalTransition once it has ended.
+
+        Cost:
+            One statement.
         """
         return await self._move(session, _cancel_statement(), id, "The attempt has ended already.")
 
@@ -222,6 +244,9 @@ class QAFixAttempts(Repository[QAFixAttempt]):
             NotFound, IllegalTransition unless it is MERGED.
 
         Locks:
+            As `conclude`.
+
+        Cost:
             As `conclude`.
         """
         session, row_id = project_session(session), check_id(id)

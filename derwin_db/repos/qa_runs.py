@@ -91,6 +91,12 @@ class QARuns(WritableRepository[QARun]):
 
         Order:
             Newest first.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -99,11 +105,18 @@ class QARuns(WritableRepository[QARun]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QARunFilters]) -> int:
-        """Count runs."""
+        """Count runs.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def enqueue(self, session: ProjectSession, data: QARunCreate) -> QARun:
@@ -143,6 +156,9 @@ class QARuns(WritableRepository[QARun]):
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
+
+        Cost:
+            One statement.
         """
         return await self._of_worker(session, "heartbeat", id, worker, {})
 
@@ -151,6 +167,9 @@ class QARuns(WritableRepository[QARun]):
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
+
+        Cost:
+            One statement.
         """
         if not isinstance(stats, RunStats):
             raise InvalidInput("stats: a RunStats is wanted here.")
@@ -161,6 +180,9 @@ class QARuns(WritableRepository[QARun]):
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
+
+        Cost:
+            One statement.
         """
         return await self._of_worker(session, "fail", id, worker, {"error": checked(_LONG, error, "error")})
 
@@ -169,6 +191,9 @@ class QARuns(WritableRepository[QARun]):
 
         Errors:
             NotFound, Conflict for another's claim, IllegalTransition.
+
+        Cost:
+            One statement.
         """
         return await self._of_worker(session, "give_back", id, worker, {})
 
@@ -177,6 +202,9 @@ class QARuns(WritableRepository[QARun]):
 
         Errors:
             NotFound, IllegalTransition.
+
+        Cost:
+            One statement.
         """
         rows = await project_session(session).fetch(_cancel_statement(), {"id": check_id(id)})
         if rows:

@@ -97,6 +97,12 @@ class QATickets(WritableRepository[QATicket]):
         Order:
             Newest first. `risk_score` goes through its index; `updated_at` has none, since every change would have to write it:
             the tickets that the filters select are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -114,6 +120,12 @@ class QATickets(WritableRepository[QATicket]):
 
         Order:
             As `list`, whose cursors it takes.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page_of(QATicketBrief, session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -122,11 +134,18 @@ class QATickets(WritableRepository[QATicket]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[QATicketFilters]) -> int:
-        """Count tickets."""
+        """Count tickets.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def create(self, session: ProjectSession, data: QATicketCreate) -> QATicket:
@@ -210,6 +229,9 @@ class QATickets(WritableRepository[QATicket]):
 
         Errors:
             NotFound; StaleWrite if `expected_version` is given and is not the row's; InvalidReference.
+
+        Cost:
+            One statement; three with a new classification, and two more where there were attempts.
         """
         if type(data) is not QATicketUpdate or "classification" not in data.model_fields_set:
             return await self._update(session, id, data, expected_version=expected_version)
@@ -250,6 +272,9 @@ class QATickets(WritableRepository[QATicket]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         values = {"id": check_id(id), "bucket": checked(_BUCKET, bucket, "bucket")}
         rows = await project_session(session).fetch(_assign_bucket_statement(), values)
@@ -267,6 +292,9 @@ class QATickets(WritableRepository[QATicket]):
         Locks:
             This ticket and the whole chain of the other one, in the order of their ids: two that would close a circle from both
             ends meet there.
+
+        Cost:
+            Three statements.
         """
         session, row_id, other_id = project_session(session), check_id(id), check_id(of, "of")
         if row_id == other_id:

@@ -121,6 +121,12 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Order:
             Newest first. `use_count` has no index: the entries that the filters select are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         if check_flag(with_embedding, "with_embedding"):
             return await self._whole.list(session, limit, cursor, filters, order=order, with_total=with_total)
@@ -140,6 +146,12 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Order:
             As `list`, whose cursors it takes.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page_of(RAGCorpusBrief, session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -150,13 +162,20 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         if check_flag(with_embedding, "with_embedding"):
             return self._whole.stream(session, filters)
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[RAGCorpusFilters]) -> int:
-        """Count entries."""
+        """Count entries.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def add(self, session: ProjectSession, data: RAGCorpusCreate) -> RAGCorpus:
@@ -222,6 +241,9 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         return await self._update(session, id, data)
 
@@ -230,6 +252,9 @@ class RAGCorpora(WritableRepository[RAGCorpus]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         await self._delete(session, id)
 

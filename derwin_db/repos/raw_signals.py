@@ -95,6 +95,12 @@ class RawSignals(WritableRepository[RawSignal]):
         Order:
             Newest first. `confidence` and `observed_at` have no index: the signals that the filters select are sorted, so say
             which run.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -112,6 +118,12 @@ class RawSignals(WritableRepository[RawSignal]):
 
         Order:
             As `list`, whose cursors it takes.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page_of(RawSignalBrief, session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -120,11 +132,18 @@ class RawSignals(WritableRepository[RawSignal]):
 
         Order:
             Newest first.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[RawSignalFilters]) -> int:
-        """Count signals."""
+        """Count signals.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def of_tickets(
@@ -236,7 +255,7 @@ class RawSignals(WritableRepository[RawSignal]):
             Oldest first.
 
         Cost:
-            The index on (run_id, status).
+            One statement, through the index on (run_id, status).
         """
         values = {"run_id": check_id(run_id, "run_id"), "limit": check_limit(limit)}
         return await project_session(session).fetch(_pending_statement(), values)
@@ -283,6 +302,9 @@ class RawSignals(WritableRepository[RawSignal]):
 
         Errors:
             NotFound.
+
+        Cost:
+            One statement.
         """
         await self._delete(session, id)
 

@@ -83,6 +83,12 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         Order:
             Newest first, by when they were written. `occurred_at` goes through its index; `amount_usd` has none: the entries
             that the filters select are sorted.
+
+        Errors:
+            InvalidInput, InvalidCursor.
+
+        Cost:
+            One statement; two with a total.
         """
         return await self._page(session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -91,11 +97,18 @@ class SpendLedgers(WritableRepository[SpendLedger]):
 
         Order:
             Newest first, by when they were written.
+
+        Cost:
+            A transaction, and a round trip for every 500 rows; constant memory.
         """
         return self._stream(session, filters)
 
     async def count(self, session: ProjectSession, **filters: Unpack[SpendLedgerFilters]) -> int:
-        """Count entries."""
+        """Count entries.
+
+        Cost:
+            One statement, which counts the rows that the filters select one by one.
+        """
         return await self._count(session, filters)
 
     async def append(self, session: ProjectSession, data: SpendLedgerCreate, *, cap: SpendCap | None = None) -> SpendLedger:
@@ -180,6 +193,12 @@ class SpendLedgers(WritableRepository[SpendLedger]):
 
         Units:
             US dollars, exact.
+
+        Errors:
+            InvalidInput for a time without a time zone.
+
+        Cost:
+            One statement.
         """
         values = _bounds(since, until)
         return Decimal((await project_session(session).fetch(_total_statement(tuple(values)), values))[0])
@@ -187,7 +206,17 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def totals_by(
         self, session: ProjectSession, key: TotalsKey, *, since: datetime | None = None, until: datetime | None = None
     ) -> dict[Any, Decimal]:
-        """Return what was spent by source (SpendSource), model (text or None) or day (a date in UTC), by `occurred_at`."""
+        """Return what was spent by source (SpendSource), model (text or None) or day (a date in UTC), by `occurred_at`.
+
+        Units:
+            US dollars, exact.
+
+        Errors:
+            InvalidInput.
+
+        Cost:
+            One statement.
+        """
         if key not in ("source", "model", "day"):
             raise InvalidInput("key: one of source, model and day.")
         values = _bounds(since, until)
@@ -196,7 +225,17 @@ class SpendLedgers(WritableRepository[SpendLedger]):
     async def totals_by_project(
         self, session: AdminSession, *, since: datetime | None = None, until: datetime | None = None
     ) -> dict[str, Decimal]:
-        """Return what was spent by project slug, deleted projects too. Through the admin door."""
+        """Return what was spent by project slug, deleted projects too. Through the admin door.
+
+        Units:
+            US dollars, exact.
+
+        Errors:
+            InvalidInput.
+
+        Cost:
+            One statement, over all entries of all projects within the bounds.
+        """
         admin_session(session).note("spend_ledger.totals_by_project")
         values = _bounds(since, until)
         totals: dict[UUID, Decimal] = defaultdict(Decimal)

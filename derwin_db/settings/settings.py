@@ -37,9 +37,13 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(default=None, alias="DATABASE_URL")
+    """The service's login. Where no URL is set at all, the embedded server is started."""
     admin_url: SecretStr | None = Field(default=None, alias="ADMIN_URL")
+    """The operator's login, for the admin door."""
     direct_url: SecretStr | None = Field(default=None, alias="DIRECT_URL")
+    """The owner's login, for migrations and the like, past any pooler."""
     read_url: SecretStr | None = Field(default=None, alias="READ_URL")
+    """The service's login on a replica, for units of work that only read."""
     url_source: UrlSource | None = None
     """Where the four URLs come from. It is found out, not set."""
     scope_key: SecretStr | None = None
@@ -62,14 +66,21 @@ class Settings(BaseSettings):
     """Data folder of the embedded server."""
 
     pool_size: int = Field(default=10, ge=1, le=1000)
+    """Most connections of one login and server in this process; `connection_limit` of a URL wins over it."""
     pool_timeout: float = _seconds(5.0)
+    """How long a unit of work waits for a connection before it fails."""
     connect_timeout: float = _seconds(5.0)
+    """How long making a connection may take."""
     connection_life: float = _seconds(1800.0)
+    """From what age on a connection is replaced: up to a fifth earlier, at random, so that not all are replaced at once."""
     read_wait: float = _seconds(2.0)
     """Longest wait of a read-only unit for a position of the primary (`after=`)."""
     command_timeout: float = _seconds(30.0)
+    """How long this process waits for the answer to a statement, whatever the server does."""
     statement_timeout: float = _seconds(25.0)
+    """How long the server lets one statement run."""
     lock_timeout: float = _seconds(2.0)
+    """How long the server lets a statement wait for a lock."""
     idle_in_transaction_timeout: float = _seconds(30.0)
     """How long the server lets a unit of work think between two statements; at most twice command_timeout."""
     transaction_timeout: float = _seconds(60.0)

@@ -57,7 +57,7 @@ async def assert_isolated(call: Call[Any], *, database: Database | None = None) 
     service's.
 
     Errors:
-        AssertionError.
+        AssertionError; what the call itself raises in A.
 
     Cost:
         Two projects of 60 rows and about 200 statements, half a second.

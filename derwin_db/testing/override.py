@@ -26,6 +26,9 @@ def override_scoped(app: FastAPI, session: ProjectSession) -> "Override":
     A FastAPI dependency override: `authorize` is not asked. Each request is a savepoint of the session: one that fails
     undoes its own work alone. Sessions that only read refuse writes as ever. `after_commit` callbacks do not run: nothing
     commits. Call it when all routes are in place.
+
+    Errors:
+        ScopeError where a request runs in another event loop than the test.
     """
     return Override(app, session)
 

@@ -1,7 +1,8 @@
 """Who has something to do: ids of projects, asked over all of them. The one place that asks without a project.
 
-Where the scope is sealed, two functions of the database answer, to who has the key: the service's login is enough. Where it is
-plain (Citus), nobody may look over all projects but the admin door, which lists them; then each is tried in turn.
+On one node two functions of the database answer, to who has the key of the sealed scope: the service's login is enough. On a
+distributed server no trigger could keep a queue over all shards, so nobody may look over all projects but the admin door, which
+lists them; then each is tried in turn.
 """
 
 import time
@@ -95,8 +96,8 @@ class ListedQueue(Queue):
 
 async def queue_of(db: "Database") -> Queue:
     """Return how this database is asked."""
-    source = await db.app_pool(read_only=False)
-    return ListedQueue(db) if source.preamble.seal is None else SealedQueue(db)
+    preamble = (await db.app_pool(read_only=False)).preamble
+    return ListedQueue(db) if preamble.seal is None or preamble.is_sharded else SealedQueue(db)
 
 
 async def all_projects(db: "Database", *, reason: str) -> list[UUID]:

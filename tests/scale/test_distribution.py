@@ -21,7 +21,10 @@ from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, DerwinError, NotFound, OutcomeUnknown, ProjectNotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.isolation.preamble import TransactionMode
+from derwin_db.models import RunStatus
 from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing.factories import create_run
+from derwin_db.workers import Job
 from tests.contract.outcomes import outcome
 from tests.contract.verbs import PROJECT_CALLS
 from tests.repos.rows import a_ticket
@@ -195,6 +198,21 @@ class TestUnits:
             "SET LOCAL ROLE derwin_app",
             f"SET LOCAL derwin.project_id = '{project}'",
         ]
+
+    async def test_a_worker_finds_runs_without_the_queue_that_distributing_took_away(self, wide: Database):
+        project = await new_project(wide)
+        async with wide.project(project) as session:
+            run = await create_run(session)
+        done = asyncio.Event()
+
+        async def work(job: Job) -> None:
+            if job.run_id == run.id:
+                done.set()
+
+        async with asyncio.timeout(30), wide.worker("w", work, poll_seconds=0.1):
+            await done.wait()
+        async with wide.project(project) as session:
+            assert (await repos.qa_runs.get(session, run.id)).status is RunStatus.COMPLETED
 
     async def test_a_connection_that_sql_by_hand_ran_on_is_not_used_again(self, wide: Database):
         """What that SQL left in its sessions on the workers ends with it alone."""

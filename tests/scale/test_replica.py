@@ -1,5 +1,6 @@
 """Read-only units on a real streaming replica: what goes there, what it refuses, and that the fences stand there too."""
 
+import asyncio
 import logging
 from typing import Any
 from uuid import UUID
@@ -52,8 +53,15 @@ class TestReads:
             async with session.savepoint():
                 assert await repos.qa_tickets.count(session) == 1
 
-    async def test_a_login_without_privileges_is_enough(self, replicated: Database):
+    async def test_a_position_is_told_to_a_login_without_privileges_in_one_round_trip(self, replicated: Database):
+        pool, _ = await replicated.app_pool(read_only=False)
+        connection = await pool.acquire()
+        sent: list[str] = []
+        connection.add_query_logger(lambda query: sent.append(query.query))
+        await pool.release(connection)
         assert "/" in await replicated.position()
+        await asyncio.sleep(0)  # the driver tells its loggers a moment later
+        assert len(sent) == 1, sent
 
 
 class TestFences:

@@ -141,7 +141,11 @@ def status(data_dir: Path | None = None) -> Status:
 
 
 def client_program(name: str) -> Path:
-    """Return the path of psql, pg_dump and the like that come with the server."""
+    """Return the path of psql, pg_dump and the like that come with the server.
+
+    Errors:
+        ConfigurationError where the extra is missing.
+    """
     utils = _package().utils
     folder: Path = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
     return folder / name
