@@ -6,6 +6,7 @@ Tests run as the unprivileged logins of production. Each takes a project that no
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import asyncpg
 import pytest
 
 from derwin_db import Database, ProjectSession, repos
@@ -55,6 +56,14 @@ async def own_database(server: TestServer) -> AsyncIterator[TestDatabase]:
     database = await asyncio.to_thread(server.migrated)
     yield database
     await asyncio.to_thread(server.drop, database)
+
+
+@pytest.fixture
+async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+    """The owner's connection to a database of one's own."""
+    connection = await asyncpg.connect(**own_database.owner.connect_arguments(), statement_cache_size=0)
+    yield connection
+    await connection.close(timeout=5)
 
 
 @pytest.fixture

@@ -32,13 +32,6 @@ HOSTILE = {
 
 
 @pytest.fixture
-async def owner(own_database):
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments(), statement_cache_size=0)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def login(own_database, owner) -> ConnectionInfo:
     """A service's login of one's own, since what is stored for it lasts."""
     name = f"stored_{own_database.owner.database}"

@@ -1,8 +1,8 @@
 """One planted bug for each invariant: the kind of slip that a change makes. Each is taken out again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -111,15 +111,35 @@ async def a_claim_without_a_lock(world: World, patch: pytest.MonkeyPatch) -> Asy
         await world.as_owner("ALTER TABLE public.qa_runs ENABLE ALWAYS TRIGGER derwin_check_status")
 
 
+@contextmanager
+def resolved_from(patch: pytest.MonkeyPatch, *sources: TicketStatus) -> Iterator[None]:
+    """The repository takes these for the statuses from which a ticket is resolved."""
+    patch.setattr(tickets, "TRANSITIONS", {**tickets.TRANSITIONS, TicketStatus.RESOLVED: sources})
+    tickets._transition_statement.cache_clear()
+    try:
+        yield
+    finally:
+        tickets._transition_statement.cache_clear()
+
+
 @asynccontextmanager
 async def an_edge_too_few(_: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """A ticket whose fix is proposed can't be resolved. (One edge too many is refused by the database itself.)"""
-    sources = tickets.TRANSITIONS[TicketStatus.RESOLVED]
-    edges = {**tickets.TRANSITIONS, TicketStatus.RESOLVED: tuple(one for one in sources if one != TicketStatus.FIX_PROPOSED)}
-    patch.setattr(tickets, "TRANSITIONS", edges)
-    tickets._transition_statement.cache_clear()
-    yield
-    tickets._transition_statement.cache_clear()
+    """A ticket whose fix is proposed can't be resolved."""
+    present = tickets.TRANSITIONS[TicketStatus.RESOLVED]
+    with resolved_from(patch, *(one for one in present if one != TicketStatus.FIX_PROPOSED)):
+        yield
+
+
+@asynccontextmanager
+async def an_edge_too_many(world: World, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """An open ticket can be resolved, and the trigger that would refuse it is gone."""
+    trigger = "TRIGGER derwin_check_status"
+    await world.as_owner(f"ALTER TABLE public.qa_tickets DISABLE {trigger}")
+    try:
+        with resolved_from(patch, *tickets.TRANSITIONS[TicketStatus.RESOLVED], TicketStatus.OPEN):
+            yield
+    finally:
+        await world.as_owner(f"ALTER TABLE public.qa_tickets ENABLE ALWAYS {trigger}")
 
 
 @asynccontextmanager

@@ -71,6 +71,11 @@ class Report:
     before: Size | None = None
     after: Size | None = None
 
+    @property
+    def broken(self) -> int:
+        """How many faults of the line and the server there were: a task that is cancelled is none of those."""
+        return self.faults.total() - self.faults["cancel"]
+
     def lines(self) -> list[str]:
         """Return the report as text."""
         return [

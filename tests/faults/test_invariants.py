@@ -16,6 +16,7 @@ PLANTED = [
     (invariants.logs_only_grow, plants.a_grant_too_many),
     (invariants.a_run_has_one_owner, plants.a_claim_without_a_lock),
     (invariants.only_legal_edges, plants.an_edge_too_few),
+    (invariants.only_legal_edges, plants.an_edge_too_many),
     (invariants.one_of_n_wins, plants.a_version_that_is_not_compared),
     (invariants.trust_follows_the_evidence, plants.a_score_without_a_lock),
     (invariants.the_mode_follows_its_log, plants.a_mode_without_a_lock),

@@ -15,5 +15,5 @@ class TestSoak:
         report = await run(victim, database.urls, database.service.user, seconds=8, tasks=50, seed=seed)
         print("\n".join(report.lines()))
         report.check()
-        assert report.acknowledged
-        assert report.faults
+        assert len(report.acknowledged) > 20, report.lines()
+        assert report.broken >= 3, report.lines()

@@ -1,13 +1,11 @@
 """The arena that attacks take place in: made once, and opened on copies, so that the originals can be copied again."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
 import tests.isolation.expressions  # noqa: F401  # first: it keeps what repositories compile from now on
-from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing import TestServer
 from tests.isolation.arena import Arena, Ground, prepare
 from tests.isolation.matrix import Attack
 from tests.isolation.methods import method_cases
@@ -38,11 +36,3 @@ async def attacks(arena: Arena) -> list[Attack]:
 async def calls(arena: Arena) -> list[Case]:
     """The attacks on repositories' methods."""
     return await method_cases(arena)
-
-
-@pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-    """The owner's connection to a database of one's own."""
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments(), statement_cache_size=0)
-    yield connection
-    await asyncio.wait_for(connection.close(), 5)

@@ -1,5 +1,6 @@
 """Tokens of a given key, tried on a connection beside the pools: what does the key still open?"""
 
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -7,7 +8,10 @@ import asyncpg
 from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.testing import TestDatabase
 
-_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+async def server_time(raw: Any) -> int:
+    """Return the server's clock as tokens carry it."""
+    return await raw.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
 async def opened_by(seal: Seal, database: TestDatabase, project: UUID) -> set[Kind]:
@@ -18,7 +22,7 @@ async def opened_by(seal: Seal, database: TestDatabase, project: UUID) -> set[Ki
         await connection.execute("SET ROLE derwin_app")
         for kind in Kind:
             pid = connection.get_server_pid() if kind in (Kind.OPENS, Kind.SCOPES) else None
-            token = seal.token(kind, project, await connection.fetchval(_NOW), pid)
+            token = seal.token(kind, project, await server_time(connection), pid)
             opens = kind in (Kind.OPENS, Kind.OPENS_ANYWHERE)
             way = "SELECT public.derwin_open($1)" if opens else "SELECT set_config('derwin.project_id', $1, true)"
             if await _opens(connection, way, token):

@@ -5,7 +5,6 @@ Those that need no database are given none.
 
 import asyncio
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 import zstandard
 
-from derwin_db import Database, embedded, repos
+from derwin_db import embedded
 from derwin_db import session as sessions
 from derwin_db.cli import output
 from derwin_db.deploy.embedded import folder
@@ -32,11 +31,9 @@ from derwin_db.settings import Settings
 from derwin_db.transfer import export_project, import_project
 from tests.isolation.arena import Arena
 from tests.isolation.units import Script
+from tests.transfer.files import Lines, counted, erase, exists, packed
 
 NOBODY = 65534
-
-Lines = list[Any]
-"""A file's lines but for the last one: objects, or text that is none."""
 
 # --- family 31: files that are imported -------------------------------------------------------------------------------
 
@@ -54,18 +51,6 @@ async def lines_of_a(arena: Arena) -> Lines:
     lines = [json.loads(line) for line in text.splitlines()[:-1]]
     lines[1]["row"]["id"] = str(project_id_of(SLUG))
     return lines
-
-
-def packed(lines: Lines, *, counts: dict[str, int] | None = None, digest: str | None = None, behind: bytes = b"") -> bytes:
-    """A file of these lines, with a last line that fits them."""
-    rows = dict.fromkeys(lines[0]["rows"], 0)
-    for line in lines[2:]:
-        if isinstance(line, dict) and line.get("table") in rows:
-            rows[line["table"]] += 1
-    head = {**lines[0], "rows": counts or rows}
-    body = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in [head, *lines[1:]])
-    end = {"end": True, "rows": counts or rows, "sha256": digest or hashlib.sha256(body).hexdigest()}
-    return zstandard.ZstdCompressor().compress(body + json.dumps(end).encode() + b"\n" + behind)
 
 
 def rows_of(lines: Lines, table: str) -> list[dict[str, Any]]:
@@ -95,7 +80,7 @@ FORGED: dict[str, Callable[[Lines, Arena], bytes]] = {
     "with our tables as a service's": lambda lines, _: _in_the_head(lines, own={"projects": ["id"]}),
     "with tables that are nobody's": lambda lines, _: _in_the_head(lines, own={"pg_authid": ["rolname"]}),
     "altered": lambda lines, _: packed(lines, digest="0" * 64),
-    "of fewer rows than it says": lambda lines, _: packed(lines[:-1], counts={**packed_counts(lines)}),
+    "of fewer rows than it says": lambda lines, _: packed(lines[:-1], counted(lines)),
     "that goes on behind its end": lambda lines, _: packed(lines, behind=b"{}\n"),
     "that is cut off": lambda lines, _: packed(lines)[:-40],
     "without an end": lambda lines, _: zstandard.ZstdCompressor().compress(json.dumps(lines[0]).encode() + b"\n"),
@@ -109,10 +94,6 @@ FORGED: dict[str, Callable[[Lines, Arena], bytes]] = {
 """Files that nobody exported: each is refused, and leaves nothing."""
 
 
-def packed_counts(lines: Lines) -> dict[str, int]:
-    return {name: len(rows_of(lines[2:], name)) for name in lines[0]["rows"]}
-
-
 async def refusal(attempt: Awaitable[Any]) -> str | None:
     """Return what the package says to it, or None where it is done."""
     try:
@@ -122,26 +103,16 @@ async def refusal(attempt: Awaitable[Any]) -> str | None:
     return None
 
 
-async def is_there(db: Database) -> bool:
-    async with db.admin(reason="whether it came in") as admin:
-        return await repos.projects.exists(admin, project_id_of(SLUG))
-
-
-async def erase(db: Database) -> None:
-    async with db.admin(reason="out again") as admin:
-        await repos.projects.delete(admin, project_id_of(SLUG), despite_retention=True)
-
-
 def importing(name: str) -> Any:
     async def run(arena: Arena) -> None:
         db = arena.shared.wide
         data = FORGED[name](await lines_of_a(arena), arena)
         said = await refusal(import_project(db, io.BytesIO(data)))
         if said is None:
-            await erase(db)
+            await erase(db, SLUG)
         assert said is not None, f"a file {name} is imported"
         assert "forged" not in said, said
-        assert not await is_there(db), f"of a file {name} something stays"
+        assert not await exists(db, SLUG), f"of a file {name} something stays"
         assert not await arena.shared.owner.fetchval("SELECT count(*) FROM derwin.restoring")
 
     return run

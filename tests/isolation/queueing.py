@@ -22,7 +22,8 @@ from derwin_db.testing.examples import example
 from derwin_db.workers import Job
 from derwin_db.workers.queue import CHANNEL, _stalled_statement, _waiting_statement
 from tests.isolation.arena import Arena
-from tests.isolation.sealing import SPYING, TOKEN, server_time
+from tests.isolation.keys_of_old import server_time
+from tests.isolation.sealing import SPYING, TOKEN
 from tests.isolation.sharing import ROLES
 from tests.isolation.statements import raw_connection
 from tests.isolation.units import Script, only

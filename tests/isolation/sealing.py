@@ -13,7 +13,7 @@ from derwin_db.deploy import rotation
 from derwin_db.errors import ScopeError
 from derwin_db.isolation.seal import Kind
 from tests.isolation.arena import Arena
-from tests.isolation.keys_of_old import opened_by
+from tests.isolation.keys_of_old import opened_by, server_time
 from tests.isolation.statements import raw_connection
 from tests.isolation.units import Script, only
 
@@ -113,11 +113,6 @@ async def refused(raw: Any, statement: str, value: str) -> None:
         await raw.execute("ROLLBACK TO replaying")
         return
     raise AssertionError(f"{statement} with {value[37:38]} reads {len(rows)} rows")
-
-
-async def server_time(raw: Any) -> int:
-    """Return the server's clock as tokens carry it."""
-    return await raw.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
 async def replayed(raw: Any, stolen: str) -> None:

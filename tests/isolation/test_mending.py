@@ -7,8 +7,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from derwin_db.deploy import logins
+from derwin_db.deploy import logins, mending
 from derwin_db.doctor import MENDERS, examine, mend
+from derwin_db.errors import Conflict
 from tests.cli.test_commands import environment_of
 from tests.cli.test_commands import run as run_command
 from tests.isolation.test_doctor import PLANTS, bad
@@ -97,12 +98,23 @@ class TestIndexes:
         await owner.execute("CREATE TABLE public.twice (n int); INSERT INTO public.twice VALUES (1), (1)")
         with pytest.raises(asyncpg.UniqueViolationError):
             await owner.execute("CREATE UNIQUE INDEX CONCURRENTLY uq_twice ON public.twice (n)")
-        from derwin_db.deploy import mending
-        from derwin_db.errors import Conflict
-
         with pytest.raises(Conflict, match="rows are there twice"):
             await mending._rebuild(owner, "public.uq_twice")
         assert await owner.fetchval("SELECT to_regclass('public.uq_twice_ccnew')") is None
+
+    async def test_no_lock_is_waited_for_longer_after_one_that_failed(self, owner, monkeypatch):
+        """Indexes are waited for; what is mended after them is not, also where one of them could not be built."""
+        waited = []
+
+        async def refuse(connection, _name):
+            waited.append(await connection.fetchval("SHOW lock_timeout"))
+            raise Conflict("rows are there twice")
+
+        monkeypatch.setattr(mending, "_rebuild", refuse)
+        await owner.execute(MADE_INVALID.format("ix_rag_corpus_bits"))
+        with pytest.raises(Conflict):
+            await mending.mend_indexes(owner, "")
+        assert [*waited, await owner.fetchval("SHOW lock_timeout")] == ["10min", "2s"]
 
     @staticmethod
     async def mended(database):

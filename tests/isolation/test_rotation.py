@@ -155,8 +155,9 @@ class TestRotation:
 
             await read()
             newest = await rotation.rotate_key(owner)
-            with pytest.raises(ConfigurationError, match="scope key was rotated"):
+            with pytest.raises(ConfigurationError, match="scope key was rotated") as caught:
                 await read()
+            assert "see that DERWIN_SCOPE_KEY_FILE, ADMIN_URL or DIRECT_URL are of this database" in str(caught.value)
             file.write_text(newest.to_text())
             await read()
 

@@ -19,7 +19,8 @@ from derwin_db.settings import Settings
 from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of
 from tests.isolation.fences import make_plain
-from tests.isolation.sealing import sealing_scripts, server_time
+from tests.isolation.keys_of_old import server_time
+from tests.isolation.sealing import sealing_scripts
 
 SCRIPTS = [script for script in sealing_scripts() if script.family == 14]
 

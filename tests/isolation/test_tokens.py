@@ -12,7 +12,7 @@ from derwin_db.errors import DerwinError
 from derwin_db.isolation.preamble import LONGEST_PAD
 from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.testing.filling import create_filled
-from tests.isolation.sealing import server_time
+from tests.isolation.keys_of_old import server_time
 
 SECOND = 1_000_000
 

@@ -6,13 +6,12 @@ import sqlalchemy as sa
 from derwin_db import ProjectSession, repos
 from derwin_db.errors import AppendOnlyViolation
 from derwin_db.models import ProjectMode, ProjectModeLog
-
-READS = {"get", "find", "get_many", "exists", "list", "stream", "count"}
+from tests.contract.verbs import SHARED
 
 
 class TestVerbs:
     @pytest.mark.parametrize(
-        ("table", "reads"), [("project_mode_logs", READS), ("profile_evolution_logs", READS | {"list_brief"})]
+        ("table", "reads"), [("project_mode_logs", {*SHARED}), ("profile_evolution_logs", {*SHARED, "list_brief"})]
     )
     def test_there_are_reads_only(self, table: str, reads: set[str]) -> None:
         repo = getattr(repos, table)

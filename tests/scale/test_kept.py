@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import probe_server
 from derwin_db.isolation.preamble import APP_ROLE
 from derwin_db.models import Project
@@ -158,6 +159,23 @@ class TestFaults:
             assert await reading == [1]
         assert one.connections_in_use() == 0
         await owner.close()
+
+    async def test_a_stray_is_ended_though_the_server_connection_is_still_under_a_role(
+        self, kept: Clients, migrated: TestDatabase
+    ) -> None:
+        """The role of units sees of other sessions neither when they began, nor what they do."""
+        one, _ = kept
+        project = await new_project(one)
+        await read(one, project, project)
+        pool = (await one.app_pool(read_only=False)).pool
+        stray = await asyncpg.connect(**migrated.service.connect_arguments())
+        await stray.execute("BEGIN")
+        await stray.execute("SELECT pg_sleep(0.01)")  # older than what a unit's own limits allow
+        hasty = Settings(_env_file=None, stray_timeout=0.001, transaction_timeout=0.001, cleanup_timeout=0.001)
+        assert await Ender(pool._info, hasty, pool._ender._keys, APP_ROLE).look() == 1
+        async with asyncio.timeout(20):
+            while not stray.is_closed():
+                await asyncio.sleep(0.01)
 
 
 class TestLeftovers:

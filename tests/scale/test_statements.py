@@ -5,7 +5,7 @@ import pytest
 
 from derwin_db import Database
 from derwin_db.testing import TestDatabase
-from tests.contract.verbs import public_verbs
+from tests.contract.verbs import SHARED, public_verbs
 from tests.repos.filling import REPOSITORIES
 from tests.scale.recording import Sent, record_all
 from tests.scale.rules import (
@@ -18,9 +18,6 @@ from tests.scale.rules import (
     upserted_by_function,
     volatile,
 )
-
-READS = ("get", "find", "get_many", "exists", "list", "stream", "count")
-"""What all repositories can do."""
 
 OVER_ALL_PROJECTS = {
     "spend_ledger.totals_by_project",
@@ -60,7 +57,7 @@ async def changing_functions(migrated: TestDatabase) -> set[str]:
 class TestRecord:
     def test_holds_every_verb(self, sent: list[Sent]) -> None:
         heard = {one.verb.split()[0] for one in sent}
-        shared = {f"{table}.{read}" for table in REPOSITORIES for read in READS}
+        shared = {f"{table}.{read}" for table in REPOSITORIES for read in SHARED}
         assert {verb for verb in public_verbs() if verb not in heard and verb not in shared} == set()
         assert {one.verb for one in sent if one.verb.endswith(" reads")} == {f"{table} reads" for table in REPOSITORIES}
         assert len({one.sql for one in sent}) > 200

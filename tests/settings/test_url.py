@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from derwin_db.errors import ConfigurationError
+from derwin_db.settings import Settings
 from derwin_db.settings import url as module
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.testing.server import url_of
@@ -364,6 +365,58 @@ class TestTls:
         info = parse(f"postgresql://app@db.example/qa?sslrootcert={roots}")
         with pytest.raises(ConfigurationError, match="sslrootcert"):
             info.connect_arguments()
+
+
+class TestTlsOfSettings:
+    """Files that the settings name for all URLs."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        (tmp_path / "some.pem").write_text("x")
+        return tmp_path / "some.pem"
+
+    def completed(self, query: str, **settings: object) -> ConnectionInfo:
+        return parse(f"postgresql://app@db.example/qa?{query}").completed(Settings(_env_file=None, **settings))
+
+    def test_are_taken_where_the_url_names_none(self, file: Path):
+        info = self.completed("", sslrootcert=file, sslcert=file, sslkey=file)
+        assert (info.sslmode, info.sslrootcert, info.sslcert, info.sslkey) == (None, *[str(file)] * 3)
+
+    @pytest.mark.parametrize("roots", [{}, {"sslrootcert": "system"}])
+    def test_a_certificate_of_the_url_never_gets_their_key(self, file: Path, roots: dict[str, str]):
+        info = self.completed(f"sslcert={file}", sslcert=file.parent / "none", sslkey=file.parent / "none", **roots)
+        assert (info.sslcert, info.sslkey) == (str(file), None)
+
+    @pytest.mark.parametrize(
+        ("query", "names", "said"),
+        [
+            ("", ["sslkey"], "The URL with DERWIN_SSLKEY has an sslkey without its sslcert"),
+            ("sslmode=prefer", ["sslcert"], "The URL with DERWIN_SSLCERT: sslcert goes with sslmode=require"),
+            (
+                "sslmode=allow",
+                ["sslcert", "sslkey"],
+                "DERWIN_SSLCERT and DERWIN_SSLKEY: sslcert goes with sslmode=require",
+            ),
+        ],
+    )
+    def test_that_do_not_go_with_it_are_refused_by_their_names(self, file: Path, query: str, names: list[str], said: str):
+        with pytest.raises(ConfigurationError, match=said):
+            self.completed(query, **dict.fromkeys(names, file))
+
+    @pytest.mark.parametrize("name", ["sslrootcert", "sslcert"])
+    def test_one_that_is_not_there_is_refused_by_its_name(self, name: str):
+        with pytest.raises(ConfigurationError, match=rf"DERWIN_{name.upper()} names a file that is not on this machine"):
+            self.completed("", **{name: "/does/not/exist"})
+
+    def test_the_systems_roots_are_no_file_and_verify_in_full(self):
+        info = self.completed("", sslrootcert="system")
+        assert (info.sslmode, info.sslrootcert) == ("verify-full", "system")
+        with pytest.raises(ConfigurationError, match="DERWIN_SSLROOTCERT: sslrootcert=system goes with sslmode=verify-full"):
+            self.completed("sslmode=require", sslrootcert="system")
+
+    def test_a_url_without_tls_takes_none_of_them(self):
+        info = self.completed("sslmode=disable", sslrootcert="system", sslcert="/does/not/exist", sslkey="/does/not/exist")
+        assert info == parse("postgresql://app@db.example/qa?sslmode=disable")
 
 
 class TestOptionsThatAreNotTaken:

@@ -3,10 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from itertools import count
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlmodel import select
@@ -15,17 +13,9 @@ from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import NotFound
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket, TicketStatus
-from derwin_db.testing import TestDatabase, TestServer, assert_isolated
+from derwin_db.testing import TestServer, assert_isolated
 from derwin_db.testing.server import url_of
 from tests.isolation.fences import started_anyway
-
-
-@pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-    """What a query reaches that leaves its session: the owner's connection."""
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-    yield connection
-    await connection.close()
 
 
 async def open_tickets(session: ProjectSession) -> list[QATicket]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import hashlib
 import io
 import json
 import logging
@@ -12,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ import zstandard
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, StorageFull, TooLarge
-from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
 from tests.repos.rows import a_charge, a_ticket, an_artifact
+from tests.transfer.files import erase, exists, lines_of, packed
 
 SLUG = "moving"
 TICKETS = 1200
@@ -86,16 +85,6 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def exists(db: Database, slug: str = SLUG) -> bool:
-    async with db.admin(reason="a test") as admin:
-        return await repos.projects.exists(admin, project_id_of(slug))
-
-
-async def erase(db: Database, slug: str = SLUG) -> None:
-    async with db.admin(reason="a test") as admin:
-        await repos.projects.delete(admin, project_id_of(slug), despite_retention=True)
-
-
 @pytest.fixture
 async def exported(own_db: Database) -> bytes:
     """The file of a project that is gone from the database, its ledger excepted."""
@@ -110,7 +99,7 @@ async def exported(own_db: Database) -> bytes:
         await repos.spend_ledger.append(session, a_charge())
     sink = io.BytesIO()
     await export_project(own_db, SLUG, sink)
-    await erase(own_db)
+    await erase(own_db, SLUG)
     return sink.getvalue()
 
 
@@ -121,25 +110,8 @@ async def begin(own_db: Database) -> list[Any]:
         await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
     sink = io.BytesIO()
     await export_project(own_db, SLUG, sink)
-    await erase(own_db)
+    await erase(own_db, SLUG)
     return lines_of(sink.getvalue())[:2]
-
-
-def lines_of(data: bytes) -> list[Any]:
-    text = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read()
-    return [json.loads(line) for line in text.splitlines()][:-1]
-
-
-def packed(lines: Iterable[Any], rows: dict[str, int] | None = None) -> bytes:
-    """A file of these lines, objects or text, with a head and a last line that fit them."""
-    lines = list(lines)
-    counts = {name: sum(isinstance(line, dict) and line.get("table") == name for line in lines) for name in TABLES}
-    counts = counts if rows is None else rows
-    if isinstance(lines[0], dict) and lines[0].get("rows") is not None:
-        lines[0] = {**lines[0], "rows": counts}
-    body = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
-    end = {"end": True, "rows": counts, "sha256": hashlib.sha256(body).hexdigest()}
-    return zstandard.ZstdCompressor().compress(body + json.dumps(end).encode() + b"\n")
 
 
 class Interrupted(Exception):
@@ -175,7 +147,7 @@ class TestWholeOrNothing:
         (tmp_path / "file").write_bytes(exported)
         killed = await asyncio.to_thread(run, CHILD, str(tmp_path / "file"), urls_of(own_database), table)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
         assert (await import_project(own_db, io.BytesIO(exported))).rows["qa_tickets"] == TICKETS
 
     @pytest.mark.parametrize("table", ["qa_tickets", "spend_ledger"])
@@ -192,7 +164,7 @@ class TestWholeOrNothing:
 
         with pytest.raises(DerwinError):
             await import_project(own_db, io.BytesIO(exported), progress=at(table, lambda: in_a_thread(end)))
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
         assert (await import_project(own_db, io.BytesIO(exported))).ledger_kept == 1
 
     async def test_an_error_of_the_caller(self, own_db: Database, exported: bytes) -> None:
@@ -201,7 +173,7 @@ class TestWholeOrNothing:
 
         with pytest.raises(Interrupted):
             await import_project(own_db, io.BytesIO(exported), progress=at("spend_ledger", fail))
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
 
     async def test_nobody_sees_the_project_before_its_end(
         self, own_db: Database, own_database: TestDatabase, exported: bytes
@@ -210,7 +182,7 @@ class TestWholeOrNothing:
 
         async def look() -> list[object]:
             async with Database(**own_database.urls) as other:
-                found: list[object] = [await exists(other)]
+                found: list[object] = [await exists(other, SLUG)]
                 try:
                     async with other.project(SLUG) as session:
                         found.append(await repos.qa_tickets.create(session, a_ticket()))
@@ -243,7 +215,7 @@ class TestWholeOrNothing:
 
         with pytest.raises(InvalidInput, match="changed"):
             await import_project(own_db, Changing(exported))
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
 
     async def test_a_pipe_is_read_once(self, own_db: Database, exported: bytes) -> None:
         class Pipe:
@@ -296,7 +268,7 @@ class TestTheBooks:
         lines = [line for line in lines_of(exported) if line.get("table") in (None, "projects")]
         with pytest.raises(Conflict, match="entries of this project that the file does not have"):
             await import_project(own_db, io.BytesIO(packed(lines)))
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
 
 
 def hostile(lines: list[Any]) -> dict[str, tuple[bytes, type[DerwinError]]]:
@@ -354,7 +326,7 @@ class TestHostileFiles:
         with pytest.raises(expected, match="Nothing was imported"):
             await import_project(own_db, io.BytesIO(data))
         assert not [record for record in caplog.records if record.name == "derwin_db.admin"]
-        assert not await exists(own_db)
+        assert not await exists(own_db, SLUG)
 
     @pytest.mark.parametrize(
         ("body", "count"),

@@ -148,13 +148,11 @@ REAL = [
 
 
 @pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+async def owner(owner: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
     """The owner's connection to a database with tables of a service."""
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-    await connection.execute(TABLES)
-    yield connection
-    await connection.execute("DROP OWNED BY canary_nobody; DROP ROLE canary_nobody")
-    await connection.close()
+    await owner.execute(TABLES)
+    yield owner
+    await owner.execute("DROP OWNED BY canary_nobody; DROP ROLE canary_nobody")
 
 
 async def error_of(connection: asyncpg.Connection, statement: str) -> asyncpg.PostgresError:

@@ -238,12 +238,6 @@ class TestFaults:
         return pid
 
     @pytest.fixture
-    async def owner(self, own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-        yield connection
-        await connection.close()
-
-    @pytest.fixture
     async def known(self, own_db: Database) -> UUID:
         async with own_db.admin(reason="a test") as admin:
             id = (await repos.projects.create(admin, a_project())).id

@@ -11,7 +11,7 @@ import pytest
 from derwin_db import Database
 from derwin_db.isolation.seal import Kind
 from derwin_db.testing import TestDatabase
-from tests.isolation.sealing import server_time
+from tests.isolation.keys_of_old import server_time
 from tests.workers.conftest import Projects, enqueue
 
 NOBODY = UUID(int=0)
@@ -47,13 +47,6 @@ class Asking:
             (plan,) = json.loads(await self._connection.fetchval(explained, token, *arguments))
             counts.append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
         return min(counts)
-
-
-@pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

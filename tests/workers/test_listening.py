@@ -1,19 +1,21 @@
 """Listening beside the pools, and asking where nobody can listen: a worker finds what is queued in any case."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 
 from derwin_db import Database
+from derwin_db.connection import listening as module
 from derwin_db.connection.listening import listen
-from derwin_db.settings import Settings
+from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.workers.queue import CHANNEL
+from tests.faults.proxy import Proxy
 from tests.workers.conftest import Done, Projects, enqueue, until
 
 SETTINGS = Settings(_env_file=None)
@@ -35,11 +37,13 @@ class Woken:
             await self.calls.get()
 
 
-@pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-    yield connection
-    await connection.close()
+class EnoughError(Exception):
+    """Ends what would go on for ever."""
+
+
+def place_of(login: ConnectionInfo) -> str | tuple[str, int]:
+    """Return where the server listens: the path of a socket, or a host and port."""
+    return f"{login.host}/.s.PGSQL.{login.port}" if login.host.startswith("/") else (login.host, login.port)
 
 
 class TestListening:
@@ -71,6 +75,49 @@ class TestListening:
         await asyncio.wait({listening})
         assert wake.calls.empty()
 
+    async def test_goes_on_where_a_line_fell_silent(
+        self, own_database: TestDatabase, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody says that the connection is gone: it is asked now and then, and where no answer comes another one is made."""
+        monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.5)
+        wake = Woken()
+        async with Proxy(place_of(own_database.service)) as proxy:
+            listening = asyncio.create_task(listen(proxy.before(own_database.service), SETTINGS, CHANNEL, wake))
+            try:
+                await wake.again()
+                before = proxy.accepted
+                proxy.mode = "blackhole"
+                async with asyncio.timeout(20):
+                    while proxy.accepted == before:
+                        await asyncio.sleep(0.01)
+                proxy.mode = "pass"
+                await wake.again()
+                await owner.execute(f"NOTIFY {CHANNEL}")
+                await wake.again()
+            finally:
+                listening.cancel()
+                await asyncio.wait({listening})
+
+    async def test_asks_a_server_that_is_away_for_days_as_often_as_one_that_is_away_for_minutes(
+        self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+
+        async def nobody(*_: Any, **__: Any) -> None:
+            raise ConnectionRefusedError
+
+        async def rest(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 1100:
+                raise EnoughError
+
+        monkeypatch.setattr(module, "connect_steadily", nobody)
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=rest))
+        with pytest.raises(EnoughError):
+            await listen(own_database.service, SETTINGS, CHANNEL, Woken())
+        assert (len(pauses), min(pauses[10:]) >= 5, max(pauses) <= 10) == (1100, True, True)
+
 
 class TestAsking:
     async def test_finds_what_no_message_said(
@@ -96,10 +143,12 @@ class TestAsking:
         monkeypatch.setattr(type(db), "queue", counted)
         async with db.worker("w", done, poll_seconds=1000, stalled_seconds=1000):
             await until(lambda: _more(looks, 2))
-            for _ in range(300):
-                await owner.execute(f"NOTIFY {CHANNEL}, 'whatever'")
-        pauses = [after - before for before, after in pairwise(looks[2:])]
-        assert all(pause >= 0.009 for pause in pauses)
+            async with asyncio.timeout(20):
+                while len(looks) < 10:
+                    await owner.execute(f"NOTIFY {CHANNEL}, 'whatever'")
+        pauses = [after - before for before, after in pairwise(looks[2:10])]
+        assert len(pauses) == 7
+        assert min(pauses) >= 0.009
 
 
 async def _more(looks: list[float], than: int) -> bool:

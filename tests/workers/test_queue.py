@@ -1,7 +1,6 @@
 """`derwin.open_runs`: it holds what qa_runs holds, whoever writes, and the functions go round it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,13 +29,6 @@ OPEN = """
 SELECT project_id, id, status = 'RUNNING', coalesce(heartbeat_at, created_at) FROM public.qa_runs
 WHERE status IN ('QUEUED', 'RUNNING') ORDER BY 1, 2
 """
-
-
-@pytest.fixture
-async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**own_database.owner.connect_arguments())
-    yield connection
-    await connection.close()
 
 
 async def assert_same(owner: asyncpg.Connection) -> int:

@@ -12,11 +12,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from derwin_db import Database
 from derwin_db.errors import DatabaseUnavailable
-from derwin_db.models import RunStats
+from derwin_db.models import RunStats, RunStatus
 from derwin_db.observe.events import Observer, RunEvent
 from derwin_db.otel import instrument
+from derwin_db.repos.qa_runs import QARuns
 from derwin_db.workers import Job
-from tests.workers.conftest import DONE, Done, Projects, enqueue, until
+from tests.workers.conftest import DONE, Done, Projects, enqueue, statuses, until
 from tests.workers.test_sweep import stall
 
 
@@ -76,9 +77,32 @@ class TestRecords:
         steps = [(r.step, r.run_id, r.project_id) for r in caplog.records if hasattr(r, "step")]
         assert steps == [("claimed", str(run), str(project)), ("completed", str(run), str(project))]
 
+    async def test_say_that_a_run_is_lost_where_the_worker_itself_fails(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+
+        class Noting(Observer):
+            def worked(self, event: RunEvent) -> None:
+                told.append(event.step)
+
+        async def fail(*_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(QARuns, "complete", fail)
+        db.observers.append(Noting())
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        async with db.worker("w", done):
+            await done.until(1)
+        assert told == ["claimed", "lost"]
+
     async def test_an_observer_that_fails_disturbs_no_run(self, db: Database, projects: Projects, done: Done) -> None:
+        told: list[str] = []
+
         class Failing(Observer):
             def worked(self, event: RunEvent) -> None:
+                told.append(event.step)
                 raise ZeroDivisionError
 
         db.observers.append(Failing())
@@ -86,3 +110,5 @@ class TestRecords:
         await enqueue(db, project, 2)
         async with db.worker("w", done):
             await done.until(2)
+        assert sorted(told) == ["claimed", "claimed", "completed", "completed"]
+        assert await statuses(db, project) == [RunStatus.COMPLETED] * 2

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,15 +12,35 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.errors import DatabaseUnavailable, InvalidInput, NotFound, OutcomeUnknown, ScopeError
+from derwin_db.errors import (
+    DatabaseTimeout,
+    DatabaseUnavailable,
+    DerwinError,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    ScopeError,
+    StorageFull,
+)
 from derwin_db.models import RunStats, RunStatus
 from derwin_db.repos.qa_runs import QARuns
 from derwin_db.workers import Job
+from derwin_db.workers.claim import Claim
+from derwin_db.workers.worker import Worker
 from tests.repos.rows import a_ticket
 from tests.workers.conftest import DONE, Done, Projects, enqueue, run_of, statuses, until
 
 NEVER: dict[str, Any] = {"poll_seconds": 1000.0}
 """What is taken is taken because a commit said so, or because a run ended."""
+
+STEADY: dict[str, Any] = {"stalled_seconds": 600.0}
+"""No run stalls while a test lasts, however busy the machine is."""
+
+
+@pytest.fixture
+def beats_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats a tenth of a second apart, of runs that are steady."""
+    monkeypatch.setattr("derwin_db.workers.claim.BEATS", 6000)
 
 
 class TestTakes:
@@ -99,6 +119,37 @@ class TestTakes:
                 await done.until(3)
         assert set(done.projects) == {other}
         assert await statuses(db, one) == [RunStatus.QUEUED]
+
+    async def test_all_that_it_may_at_once_though_the_runs_of_one_project_can_not_be_claimed(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A project whose node is away keeps no other from its turn, and does not count as the whole database."""
+        broken, whole = await projects(2)
+        await enqueue(db, broken)
+        await enqueue(db, whole, 4)
+        done.may_end.clear()
+        claim, take = QARuns.claim, Worker._take
+        refused: list[UUID] = []
+        takes: list[tuple[int, bool]] = []
+
+        async def unsteady(self: Any, session: Any, worker: str, *, at_most: int | None) -> Any:
+            if session.project_id == broken:
+                refused.append(broken)
+                raise DatabaseUnavailable
+            return await claim(self, session, worker, at_most=at_most)
+
+        async def noted(self: Worker, queue: Any) -> tuple[int, bool]:
+            takes.append(taken := await take(self, queue))
+            return taken
+
+        monkeypatch.setattr(QARuns, "claim", unsteady)
+        monkeypatch.setattr(Worker, "_take", noted)
+        async with db.worker("w", done, at_once=4, **NEVER):
+            await done.until(4)
+            seen, said = (list(takes), len(refused) >= 3), caplog.text
+            done.may_end.set()
+        assert seen == ([(4, False)], True)
+        assert "waits for the database" not in said
 
     async def test_a_run_that_was_cancelled_never(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
@@ -202,6 +253,38 @@ class TestEnds:
             await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).status is RunStatus.FAILED
 
+    async def test_failed_where_its_end_is_refused_for_good(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+
+        async def work(_job: Job) -> RunStats:
+            return RunStats.model_construct(signals="\0")
+
+        async with db.worker("w", work):
+            await until(lambda: _ended(db, project, run))
+        row = await run_of(db, project, run)
+        assert (row.status, str(row.error).partition(":")[0]) == (RunStatus.FAILED, "InvalidInput")
+
+    @pytest.mark.parametrize("error", [StorageFull, DatabaseUnavailable, DatabaseTimeout])
+    async def test_completed_as_soon_as_the_database_takes_it(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, error: type[DerwinError]
+    ) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        complete, refused = QARuns.complete, []
+
+        async def refuse_at_first(self: Any, session: Any, id: Any, stats: Any, *, worker: str) -> Any:
+            if len(refused) < 4:  # one more than a unit is tried by itself
+                refused.append(id)
+                raise error
+            return await complete(self, session, id, stats, worker=worker)
+
+        monkeypatch.setattr(QARuns, "complete", refuse_at_first)
+        async with db.worker("w", done):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert (len(done.jobs), len(refused)) == (1, 4)
+
     async def test_queued_again_where_the_database_was_away(self, db: Database, projects: Projects) -> None:
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
@@ -237,11 +320,12 @@ class TestEnds:
             await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
 
+    @pytest.mark.usefixtures("beats_often")
     async def test_its_job_ends_when_the_run_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
         done.may_end.clear()
-        async with db.worker("w", done, stalled_seconds=1.2) as worker:
+        async with db.worker("w", done, **STEADY) as worker:
             await done.until(1)
             async with db.project(project) as session:
                 await repos.qa_runs.cancel(session, run)
@@ -262,21 +346,24 @@ async def _ended(db: Database, project: UUID, run: UUID) -> bool:
 
 
 class TestClaims:
+    @pytest.mark.usefixtures("beats_often")
     async def test_are_kept_while_they_are_being_done(self, db: Database, projects: Projects, done: Done) -> None:
+        """Each heartbeat is stored, and gives the claim as long again as it had in the beginning."""
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
         done.may_end.clear()
-        async with db.worker("w", done, stalled_seconds=0.6, poll_seconds=0.1):
+        stored: set[datetime | None] = set()
+        leases: set[float] = set()
+        async with db.worker("w", done, **STEADY) as worker:
             await done.until(1)
-            first = (await run_of(db, project, run)).heartbeat_at
+            ((_, claim),) = worker._jobs.values()
 
-            async def has_beaten_for_long() -> bool:
-                now = (await run_of(db, project, run)).heartbeat_at
-                assert now is not None
-                assert first is not None
-                return now - first > timedelta(seconds=1.2)  # twice what a run without heartbeats has
+            async def has_beaten() -> bool:
+                stored.add((await run_of(db, project, run)).heartbeat_at)
+                leases.add(claim._alive_until)
+                return len(stored) > 3 and len(leases) > 3
 
-            await until(has_beaten_for_long)
+            await until(has_beaten)
             assert len(done.jobs) == 1
             done.may_end.set()
         assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
@@ -292,11 +379,29 @@ class TestClaims:
         row = await run_of(db, project, run)
         assert (row.status, str(row.claimed_by).partition("/")[0]) == (RunStatus.COMPLETED, "w")
 
+    async def test_of_workers_that_are_gone_are_looked_for_again_after_any_refusal(
+        self, db: Database, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        looks: list[None] = []
+
+        async def refused(*_: Any) -> None:
+            looks.append(None)
+            raise InvalidInput("whatever it is")
+
+        async def has_looked_again() -> bool:
+            return len(looks) >= 2
+
+        monkeypatch.setattr("derwin_db.workers.worker.requeue", refused)
+        async with db.worker("w", done, stalled_seconds=0.1):
+            await until(has_looked_again)
+        assert "stalled runs could not be looked for: invalid_input" in caplog.text
+
+    @pytest.mark.usefixtures("beats_often")
     async def test_that_are_lost_end_their_job_and_change_nothing(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
         done.may_end.clear()
-        async with db.worker("w", done, stalled_seconds=1.2) as worker:
+        async with db.worker("w", done, **STEADY) as worker:
             await done.until(1)
             async with db.project(project) as session:  # as if it had been away for long, and another had the run
                 await session.sql.execute(sa.text("UPDATE public.qa_runs SET claimed_by = 'other'"))
@@ -304,25 +409,37 @@ class TestClaims:
         row = await run_of(db, project, run)
         assert (row.status, row.claimed_by) == (RunStatus.RUNNING, "other")
 
-    async def test_end_before_another_can_have_the_run(
-        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.usefixtures("beats_often")
+    @pytest.mark.parametrize("line", ["refused", "silent"])
+    async def test_end_when_their_time_is_up_and_nothing_gets_through(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, line: str
     ) -> None:
-        """No heartbeat gets through: the job is over before the run counts as stalled."""
+        """The job is over, whatever becomes of the heartbeats."""
         (project,) = await projects(1)
         await enqueue(db, project)
         done.may_end.clear()
 
         async def away(*_: Any, **__: Any) -> Any:
+            if line == "silent":
+                await asyncio.Event().wait()
             raise DatabaseUnavailable
 
+        def late(db: Database, job: Job, stalled: float, claimed_at: float) -> Claim:
+            return Claim(db, job, stalled, claimed_at - 599.5)
+
         monkeypatch.setattr(QARuns, "heartbeat", away)
-        loop = asyncio.get_running_loop()
-        async with db.worker("w", done, stalled_seconds=3.0) as worker:
+        monkeypatch.setattr("derwin_db.workers.worker.Claim", late)
+        async with db.worker("w", done, **STEADY) as worker:
             await done.until(1)
-            begun = loop.time()
             await until(lambda: _is_idle(worker))
-            assert loop.time() - begun < 3.0
             assert await statuses(db, project) == [RunStatus.RUNNING]
+
+    async def test_live_a_heartbeat_less_than_makes_a_run_stall(self) -> None:
+        """So a job ends before another can have its run."""
+        nothing: Any = None
+        now = asyncio.get_running_loop().time()
+        assert not Claim(nothing, nothing, 60.0, now - 50.0).is_alive
+        assert Claim(nothing, nothing, 60.0, now - 30.0).is_alive
 
 
 class TestStops:
@@ -363,6 +480,26 @@ class TestStops:
         async with asyncio.timeout(10):
             await serving
         assert await statuses(db, project) == [RunStatus.QUEUED]
+
+    async def test_at_once_where_nothing_can_be_given_back(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A database that is away is not waited for: the run stalls, and then another has it."""
+
+        async def away(*_: Any, **__: Any) -> Any:
+            raise DatabaseUnavailable
+
+        monkeypatch.setattr(QARuns, "give_back", away)
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+        worker = db.worker("w", done, **STEADY, grace_seconds=0)
+        serving = asyncio.create_task(worker.run())
+        await done.until(1)
+        worker.stop()
+        ended, _ = await asyncio.wait({serving}, timeout=20)
+        assert ended
+        assert await statuses(db, project) == [RunStatus.RUNNING]
 
     async def test_when_its_task_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
