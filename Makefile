@@ -122,7 +122,7 @@ docs: $(STAMP) ## build the site of docs/ into site/, and check its links (needs
 	$(BIN)/python -m pip install -q -c constraints.txt --group docs
 	cd $(VENV) && npm pack --silent mermaid@$(MERMAID) >/dev/null && tar -xzf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js
 	mkdir -p docs/javascripts && cp $(VENV)/package/dist/mermaid.min.js docs/javascripts/
-	$(BIN)/zensical build --strict
+	$(BIN)/zensical build --strict --clean  # its cache does not see that docstrings have changed
 	$(BIN)/python -m tests.docs.site
 
 attack: $(STAMP) ## attack the isolation of projects: every attack, each fence alone, every mutation (3 min)

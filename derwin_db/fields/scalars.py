@@ -182,6 +182,7 @@ Sha256 = Annotated[
     stored(sa.Text, "{0} ~ '^[0-9a-f]{{64}}$'"),
     described("A SHA-256 digest, 64 lower-case hexadecimal digits.", "0" * 64, pattern="^[0-9a-f]{64}$"),
 ]
+"""A SHA-256 digest: 64 lower-case hexadecimal digits."""
 
 
 def _address(value: str, *, schemes: frozenset[str] | None, forbidden: frozenset[str] = frozenset()) -> str:

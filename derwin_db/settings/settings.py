@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     sslcert: Path | None = None
     """A client certificate for each URL that names none, and in `sslkey` its key, unless both are in one file."""
     sslkey: Path | None = None
+    """The key of `sslcert`."""
 
     read_fallback: bool = True
     """Whether read-only units go to the primary while the replica does not answer, or is behind what they wait for."""

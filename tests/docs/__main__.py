@@ -11,6 +11,11 @@ from tests.docs.blocks import ROOT
 REFERENCE = ROOT / "docs" / "reference"
 ERD = REFERENCE / "erd.md"
 ERRORS = REFERENCE / "errors" / "index.md"
+_BEGIN = """%%{init: {"er": {"useMaxWidth": false}}}%%
+erDiagram
+    direction LR
+"""
+"""How the page begins the diagram: in its own size, which the page scrolls, since its letters would shrink with it."""
 
 
 def error_kinds(kind: type[DerwinError] = DerwinError, depth: int = 0) -> Iterator[tuple[type[DerwinError], int]]:
@@ -22,7 +27,8 @@ def error_kinds(kind: type[DerwinError] = DerwinError, depth: int = 0) -> Iterat
 
 def with_diagram(text: str) -> str:
     """Return the page of tables with the diagram that the models give."""
-    return re.sub(r"```mermaid\n.*?```", lambda _: f"```mermaid\n{diagram()}```", text, flags=re.DOTALL)
+    shown = _BEGIN + diagram().removeprefix("erDiagram\n")
+    return re.sub(r"```mermaid\n.*?```", lambda _: f"```mermaid\n{shown}```", text, flags=re.DOTALL)
 
 
 def with_errors(text: str) -> str:
