@@ -16,6 +16,7 @@ from derwin_db.deploy.migrations import script_folder
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
+from tests.forking import derwin_db
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "Kanarienvogel-7"  # must never be printed
@@ -25,16 +26,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def run(*arguments: str, environment: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.endswith("_URL") and not key.startswith("DERWIN_")}
-    return subprocess.run(
-        [sys.executable, "-c", "from derwin_db.cli import main; main(prog_name='derwin-db')", *arguments],
-        env={**clean, "PYTHONPATH": str(ROOT), **environment},
-        cwd="/",
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return derwin_db(*arguments, environment={**clean, **environment}, stdin=stdin)
 
 
 def environment_of(database: TestDatabase) -> dict[str, str]:

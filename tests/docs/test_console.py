@@ -2,18 +2,16 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import PAGES, ROOT, Block, blocks
+from tests.forking import derwin_db
 
 CONSOLE = [block for page in PAGES for block in blocks(page, "console")]
 RUN = [block for block in CONSOLE if block.reason is None]
 NOT_RUN = [block for block in CONSOLE if block.reason is not None]
-CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
 
 
 def _commands(block: Block) -> list[list[str]]:
@@ -25,8 +23,7 @@ class TestConsole:
     def test_runs_as_written(self, block: Block, environment: dict[str, str], tmp_path: Path) -> None:
         for program, *arguments in _commands(block):
             assert program == "derwin-db"
-            command = [sys.executable, "-c", CLI, *arguments]
-            result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+            result = derwin_db(*arguments, environment=environment, cwd=tmp_path)
             assert result.returncode == 0, result.stdout + result.stderr
 
     @pytest.mark.parametrize("block", NOT_RUN, ids=str)

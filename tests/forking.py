@@ -1,0 +1,126 @@
+"""Runs `derwin-db` as a process of its own that need not import all of it: one that has imported it is forked.
+
+A command imports for a second before it does anything, and hundreds are run. What a shell gives a command it gets here too:
+arguments, environment, folder, streams. What the start of Python decides (signals, encodings, warnings) is tested with one.
+"""
+
+import atexit
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import click
+
+from derwin_db.cli import COMMANDS, main
+
+_MOST = 1_000_000
+
+
+@cache
+def _server() -> Path:
+    """Start the process that is forked, and return its socket. It ends with this process."""
+    folder = tempfile.mkdtemp(prefix="derwin-fork-")
+    path = Path(folder) / "socket"
+    process = subprocess.Popen([sys.executable, "-m", "tests.forking", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+    def end() -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        path.unlink()
+        path.parent.rmdir()
+
+    atexit.register(end)
+    return path
+
+
+def derwin_db(
+    *arguments: str, environment: Mapping[str, str], cwd: Path | str = "/", stdin: str = "", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run `derwin-db` with these arguments, in this environment alone."""
+    request = json.dumps({"arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}).encode()
+    assert len(request) < _MOST
+    with (
+        socket.socket(socket.AF_UNIX) as line,
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        line.connect(str(_server()))
+        line.settimeout(timeout)
+        socket.send_fds(line, [len(request).to_bytes(4, "big")], [given.fileno(), out.fileno(), err.fileno()])
+        line.sendall(request)
+        answers = line.makefile("r")
+        pid = int(answers.readline())
+        try:
+            code = int(answers.readline())
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(["derwin-db", *arguments], code, out.read(), err.read())
+
+
+def serve(path: str) -> None:
+    """Fork for each who asks, until standard input ends. Returns in the processes that are to be `derwin-db`."""
+    for name in COMMANDS:
+        main.get_command(click.Context(main), name)
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for commands
+        while True:
+            if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:
+                sys.exit()
+            line, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _wait_for_command(line)
+                return
+            line.close()
+
+
+def _wait_for_command(line: socket.socket) -> None:
+    """Fork once more, wait for the command and say how it ended. Returns in the command."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(line, 4, 3)
+    with line.makefile("rb") as rest:
+        request = json.loads(rest.read(int.from_bytes(size, "big")))
+    if pid := os.fork():
+        line.sendall(f"{pid}\n".encode())
+        _, status = os.waitpid(pid, 0)
+        line.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os._exit(0)
+    line.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # as Python does when it starts
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    sys.argv = ["derwin-db", *request["arguments"]]
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
+    main(prog_name="derwin-db")
