@@ -180,15 +180,13 @@ def _token(text: str, start: int) -> Token:
 
 
 def _word(text: str, start: int, end: int) -> Token:
-    """Return a word, or the constant that it is the prefix of."""
+    """Return a word, or the constant that it is the prefix of: in those of B, X and N quotes are read as in any other."""
     word, following = text[start:end].lower(), text[end : end + 1]
     if following == "'" and word == "e":
         token = _closed("text", _ESCAPED, text, start, end)
         if text.startswith("'", _behind_space(text, token.end)):
             raise InvalidInput("E'...': write the constant in one piece.")  # the server goes on in it, by its rules of escapes
         return token
-    if following == "'" and word in ("b", "x", "n"):
-        return _closed("text", _PLAIN, text, start, end)
     if word == "u" and text[end : end + 2] in ("&'", '&"'):
         raise InvalidInput("U&: write the character itself, or E'\\u....'.")
     return Token("word", _cut(word), start, end)

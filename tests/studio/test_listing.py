@@ -48,6 +48,18 @@ class TestWhatIsWrong:
         wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
         assert set(wrong.errors) == {"min_risk_score", "since"}
 
+    def test_is_a_filter_beside_words_that_a_search_of_past_fixes_does_not_take(self) -> None:
+        fixes = VIEWS["rag_corpus"]
+        assert asked("with-words=a&classification=ui_bug", fixes).errors == {}
+        for query, name in (
+            ("classification=ui_bug&classification=security", "classification"),
+            ("classification=ui_bug&is-not=classification", "classification"),
+            ("since=2026-11-01", "since"),
+        ):
+            errors = asked(f"with-words=a&{query}", fixes).errors
+            assert (set(errors), "of one classification" in errors[name]) == ({name}, True)
+            assert asked(query, fixes).errors == {}
+
     def test_is_nothing_in_what_is_right(self) -> None:
         right = asked("status=OPEN&is-not=status&with-words=a&order=risk_score&limit=10&with-column=title&cursor=x&severity=")
         assert right.errors == {}
@@ -83,6 +95,11 @@ class TestValues:
         assert listing.keywords == {"is_open": True, "version": [2, -3], "address": "10.0.0.1"}
         assert listing.errors == {}
         assert set(asked("is_open=maybe&version=two", own).errors) == {"is_open", "version"}
+
+    def test_of_a_truth_are_offered(self, own: View) -> None:
+        assert {choice.column: choice.values for choice in own.choices} == {
+            "is_open": ("true", "false"), "version": None, "address": None
+        }  # fmt: skip
 
     def test_of_a_type_that_python_has_none_for_are_no_numbers(self, own: View) -> None:
         assert [own.is_numeric(name) for name in ("address", "embedding", "is_open", "version")] == [False, False, False, True]

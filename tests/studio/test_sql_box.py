@@ -15,7 +15,7 @@ from derwin_db.studio import create_app
 from derwin_db.studio.sql_box import MOST_CHARACTERS, MOST_ROWS, SECONDS
 from derwin_db.studio.statement import HARMLESS
 from derwin_db.studio.views import VIEWS
-from derwin_db.testing import Filled, TestDatabase
+from derwin_db.testing import Filled, TestDatabase, create_filled
 from tests.studio.test_pages import words
 
 PAGE = "p/lifeline/sql"
@@ -210,6 +210,23 @@ class TestFences:
             """
         )
         assert [row[0] for row in found] == []
+
+    @pytest.mark.parametrize("columns", [0, 51])
+    async def test_as_many_columns_as_can_be_shown(self, client: httpx.AsyncClient, columns: int) -> None:
+        response = await ask(client, f"SELECT {', '.join(['1'] * columns)} FROM qa_tickets")
+        assert (response.status_code, "1 to 50 columns" in words(response.text)) == (422, True)
+
+    async def test_not_where_the_server_reads_backslashes(self, own_database: TestDatabase) -> None:
+        """There the box would not see where a constant ends."""
+        opened = await asyncpg.connect(**own_database.owner.connect_arguments())
+        await opened.execute(f'ALTER DATABASE "{own_database.owner.database}" SET standard_conforming_strings = off')
+        await opened.close()
+        async with Database(**own_database.urls) as db:
+            filled = await create_filled(db)
+            transport = httpx.ASGITransport(app=create_app(db, token="secret", takes_sql=True))
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost/secret/") as inside:
+                response = await ask(inside, "SELECT 1", f"p/{filled.slug}/sql")
+        assert (response.status_code, "standard_conforming_strings is off" in words(response.text)) == (422, True)
 
     async def test_it_ends_in_time(
         self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, database: TestDatabase
