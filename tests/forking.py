@@ -22,6 +22,9 @@ import click
 
 from derwin_db.cli import COMMANDS, main
 
+CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
+"""The command line for `python -c`: with a start of Python."""
+
 _MOST = 1_000_000
 
 

@@ -23,6 +23,7 @@ from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
 from derwin_db.transfer import import_project
 from tests.citus.conftest import Neighbours, on_worker, place_of
+from tests.forking import CLI
 from tests.studio.pages import pages_of
 from tests.studio.serving import environment_of, started
 from tests.transfer.test_round_trip import erase, exported, lines_of
@@ -31,7 +32,7 @@ Moved = tuple[Database, bytes]
 
 
 def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from derwin_db.cli import main; main(prog_name='derwin-db')", *arguments]
+    command = [sys.executable, "-c", CLI, *arguments]
     return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=240)
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from derwin_db.cli import main
 from derwin_db.testing import TestDatabase
+from tests.forking import CLI
 
 from .test_commands import environment_of
 
@@ -62,7 +63,7 @@ def at_terminal(operate: Operate) -> Callable[..., tuple[int, str]]:
     """Runs a command at a terminal of its own, and answers its questions: each answer after the text that it belongs to."""
 
     def run(*arguments: str, answers: list[tuple[str, str]]) -> tuple[int, str]:
-        command = [sys.executable, "-c", "from derwin_db.cli import main; main(prog_name='derwin-db')", *arguments]
+        command = [sys.executable, "-c", CLI, *arguments]
         result = subprocess.run(
             [sys.executable, "-m", "tests.cli.terminal", json.dumps([command, answers])],
             capture_output=True,

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from derwin_db.cli import COMMANDS, main
+from tests.forking import CLI
 
 ROOT = Path(__file__).parents[2]
-CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
 NOWHERE = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d", "DERWIN_DATA_DIR": "/proc/derwin"}
 
 

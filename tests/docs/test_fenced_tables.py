@@ -11,7 +11,7 @@ import pytest
 
 from tests.docs.blocks import ROOT, texts
 from tests.docs.test_blocks import BY_ITSELF, PLUGINS
-from tests.docs.test_console import CLI
+from tests.forking import CLI
 
 TABLES, ENV, FENCE, ROWS, ISOLATED = texts(BY_ITSELF, "python")
 EXAMPLE = ROOT / "examples" / "service"

@@ -11,10 +11,10 @@ import pytest
 from derwin_db.deploy import embedded
 from derwin_db.testing.folder import server_folder
 from tests.docs.blocks import README, ROOT, texts
+from tests.forking import CLI
 
 Step = Callable[[], str]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
 PREPARE = "import asyncio; from examples.service.demo import prepare; asyncio.run(prepare())"
 STUDIO = "import asyncio; from derwin_db.cli import studio; studio._migrate(); asyncio.run(studio._fill(as_json=False))"
 

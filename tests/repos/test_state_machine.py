@@ -20,9 +20,7 @@ from tests.repos.machine.knowledge import CorpusRules, DocumentRules, ProfileRul
 from tests.repos.machine.tickets import AttemptRules, TicketRules
 from tests.repos.machine.work import RunRules, SignalRules
 
-FAST = settings(
-    max_examples=12, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-)
+FAST = settings(max_examples=6, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 LONG = settings(FAST, max_examples=120, stateful_step_count=100)
 
 

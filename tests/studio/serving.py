@@ -13,6 +13,7 @@ from pathlib import Path
 
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
+from tests.forking import CLI
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 120
@@ -50,7 +51,7 @@ def environment_of(database: TestDatabase) -> dict[str, str]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from derwin_db.cli import main; main(prog_name='derwin-db')", "studio", *arguments]
+    return [sys.executable, "-c", CLI, "studio", *arguments]
 
 
 def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

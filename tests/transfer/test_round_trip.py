@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import asyncpg
@@ -26,14 +27,29 @@ from derwin_db.transfer.lines import TABLES
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+async def stored(server: TestServer) -> TestDatabase:
+    """A database with Lifeline, its demo and a duplicate ticket."""
+    database = await asyncio.to_thread(server.migrated)
+    async with Database(**database.urls) as db:
+        await seed_lifeline(db)
+        await seed_demo(db)
+        async with db.project(LIFELINE) as session:
+            first, second, *_ = (await repos.qa_tickets.list(session, status=TicketStatus.OPEN)).items
+            await repos.qa_tickets.mark_duplicate(session, first.id, of=second.id)
+    return database
+
+
 @pytest.fixture
-async def filled(own_db: Database) -> Database:
-    """A database with Lifeline, its demo, a duplicate ticket, and a second project that must not be touched."""
-    await seed_lifeline(own_db)
-    await seed_demo(own_db)
-    async with own_db.project(LIFELINE) as session:
-        first, second, *_ = (await repos.qa_tickets.list(session, status=TicketStatus.OPEN)).items
-        await repos.qa_tickets.mark_duplicate(session, first.id, of=second.id)
+async def own_database(server: TestServer, stored: TestDatabase) -> AsyncIterator[TestDatabase]:
+    """A copy of it for one test."""
+    database = await asyncio.to_thread(server.clone, stored)
+    yield database
+    await asyncio.to_thread(server.drop, database)
+
+
+@pytest.fixture
+def filled(own_db: Database) -> Database:
     return own_db
 
 
