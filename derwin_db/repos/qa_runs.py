@@ -44,6 +44,7 @@ _ID = param("id", _RUNS.c.id)
 
 _SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
 _LONG: TypeAdapter[str] = TypeAdapter(LongText)
+_STATS: TypeAdapter[RunStats] = TypeAdapter(RunStats)
 _WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
 _LIMIT: TypeAdapter[int] = TypeAdapter(Annotated[Count, Field(ge=1)])
 
@@ -166,13 +167,14 @@ class QARuns(WritableRepository[QARun]):
         """End the run as COMPLETED.
 
         Errors:
-            NotFound, Conflict for another's claim, IllegalTransition.
+            InvalidInput, NotFound, Conflict for another's claim, IllegalTransition.
 
         Cost:
             One statement.
         """
         if not isinstance(stats, RunStats):
             raise InvalidInput("stats: a RunStats is wanted here.")
+        stats = checked(_STATS, dict(stats.__dict__), "stats")  # it may have been changed since it was made
         return await self._of_worker(session, "complete", id, worker, {"stats": stats})
 
     async def fail(self, session: ProjectSession, id: UUID, error: str, *, worker: str) -> QARun:

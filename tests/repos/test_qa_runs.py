@@ -166,6 +166,12 @@ class TestComplete:
         with pytest.raises(InvalidInput, match="stats"):
             await repos.qa_runs.complete(session, new_id(), {"signals": 1}, worker="w")  # type: ignore[arg-type]
 
+    async def test_stats_that_were_changed_after_they_were_made_are_refused(self, session: ProjectSession) -> None:
+        stats = RunStats()
+        stats.signals = -1
+        with pytest.raises(InvalidInput, match=r"stats\.signals"):
+            await repos.qa_runs.complete(session, new_id(), stats, worker="w")
+
 
 class TestFail:
     async def test_keeps_the_error(self, session: ProjectSession) -> None:
