@@ -1,4 +1,4 @@
-"""The diagram is that of the tables. Whether the page shows it is looked at with the other pages (tests/docs/test_reference.py)."""
+"""The diagram is that of the tables. That the page shows it is looked at with the other pages: tests/docs/test_reference.py."""
 
 from sqlmodel import SQLModel
 
