@@ -210,7 +210,7 @@ class Ender:
         try:
             await opened.execute(_BEGIN)
             result = await work(opened)
-            await opened.execute("COMMIT")
+            await opened.execute("ROLLBACK")  # nothing was written: a signal is sent at once
             return result
         finally:
             opened.terminate()

@@ -76,7 +76,7 @@ def _nobodys_connections() -> Any:
     make = pool.Pool.__init__
 
     def made(self: Any, *arguments: Any, role: Any = None, **options: Any) -> None:
-        make(self, *arguments, **options)
+        make(self, *arguments, role=None, **options)
 
     stack = contextlib.ExitStack()
     stack.enter_context(patched(preamble.Preamble, _begin=_no_role))
