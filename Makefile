@@ -22,15 +22,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a minute or two, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev
-	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-deps axe-playwright-python && touch $@  # for its axe-core alone
+	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps axe-playwright-python && touch $@  # for its axe-core alone
 	@echo "Installed."
 
 $(BENCH_STAMP): $(STAMP)
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --group bench && touch $@
+	$(BIN)/python -m pip install -q -c constraints.txt --group bench && touch $@
 
 $(MEASURE_STAMP): $(STAMP)
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --group measure && touch $@
+	$(BIN)/python -m pip install -q -c constraints.txt --group measure && touch $@
 
 migrate: $(STAMP) ## bring the database to the newest revision
 	$(BIN)/derwin-db migrate
@@ -119,7 +119,7 @@ pages: $(STAMP) ## write what docs/ shows of the code: the diagram of the tables
 	$(BIN)/python -m tests.docs
 
 docs: $(STAMP) ## build the site of docs/ into site/, and check its links (needs npm, for the diagrams)
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --group docs
+	$(BIN)/python -m pip install -q -c constraints.txt --group docs
 	cd $(VENV) && npm pack --silent mermaid@$(MERMAID) >/dev/null && tar -xzf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js
 	mkdir -p docs/javascripts && cp $(VENV)/package/dist/mermaid.min.js docs/javascripts/
 	$(BIN)/zensical build --strict --clean  # its cache does not see that docstrings have changed
