@@ -3,7 +3,7 @@ PYTHON ?= python3
 MINUTES ?= 60
 MERMAID := 12.3.0
 RUNS ?= 20
-SLICE := tests/settings tests/fields tests/unit
+SLICE := tests/settings tests/fields tests/unit/test_orm.py tests/unit/test_resumable.py
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -77,6 +77,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/contract/test_alone.py           reads that run alone, under every plan, on PostgreSQL 16 too
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
+#   ... tests/deploy/test_revisions.py         every revision down and up again, on PostgreSQL 16 too
 #   ... tests/deploy/test_restore.py           backups, restored on servers of their own
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own
 #   ... tests/studio/test_speed.py             the studio on a large project

@@ -72,7 +72,7 @@ class TestUpgrade:
 
 
 class TestDowngrade:
-    @pytest.mark.parametrize("version", WITH_VECTOR)
+    @pytest.mark.parametrize("version", ["18", pytest.param("16", marks=pytest.mark.long)])
     def test_down_and_up_again_is_the_identity_at_every_revision(self, server_of: ServerOf, version: str) -> None:
         settings = settings_of(server_of(version).empty().owner)
         script = ScriptDirectory.from_config(alembic_config(settings))
