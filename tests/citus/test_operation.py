@@ -197,7 +197,7 @@ class TestStudio:
     async def test_every_page_answers(self, moved: Moved, migrated: TestDatabase) -> None:
         db, _ = moved
         pages = await pages_of(db, LIFELINE)
-        with started("--port", "0", environment=environment_of(migrated)) as studio:
+        with started("--port", "0", "--sql", environment=environment_of(migrated)) as studio:
             async with httpx.AsyncClient(base_url=studio.url, timeout=60) as client:
                 answers = {page: (await client.get(page)).status_code for page in ("", *pages)}
         assert {page: status for page, status in answers.items() if status != 200} == {}
