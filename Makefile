@@ -138,7 +138,7 @@ faults: $(STAMP) ## the long runs of the fault tests, with counts (an hour or mo
 soak: $(STAMP) ## faults at random on 50 tasks, for MINUTES (60)
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
-bench: $(BENCH_STAMP) ## compare with other libraries (12 min)
+bench: $(BENCH_STAMP) ## compare with other libraries (13 min)
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(BENCH_STAMP) ## the same with less data (3 min)
