@@ -89,6 +89,7 @@ class TestFirstMinute:
         assert len(told) > 5
 
     def test_hints_work_as_printed(self, run) -> None:
+        assert run(CLI, "migrate").returncode == 0
         result = run(CLI, "seed")
         hints = [line.strip().split("   ")[0] for line in result.stdout.split("Next:")[1].splitlines() if line.strip()]
         assert len(hints) >= 2
@@ -112,7 +113,7 @@ class TestFirstMinute:
             "asyncio.run(main())"
         )
         count = ("psql", "-Atc", "SELECT count(*) FROM raw_signals UNION ALL SELECT count(*) FROM spend_ledger")
-        assert run(CLI, "seed", "--demo").returncode == 0
+        assert [run(CLI, *arguments).returncode for arguments in (("migrate",), ("seed", "--demo"))] == [0, 0]
         before = run(CLI, *count).stdout
         assert "runs=24" in run(tomorrow).stdout
         assert "of another scale is there" in run(CLI, "seed", "--demo", "--scale", "2").stdout
