@@ -25,8 +25,6 @@ from derwin_db.cli import COMMANDS, main
 CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
 """The command line for `python -c`: with a start of Python."""
 
-_MOST = 1_000_000
-
 
 @cache
 def _server() -> Path:
@@ -54,12 +52,12 @@ def derwin_db(
 ) -> subprocess.CompletedProcess[str]:
     """Run `derwin-db` with these arguments, in this environment alone."""
     request = json.dumps({"arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}).encode()
-    assert len(request) < _MOST
     with (
         socket.socket(socket.AF_UNIX) as line,
         tempfile.TemporaryFile("w+") as given,
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
+        line.makefile("r") as answers,
     ):
         given.write(stdin)
         given.seek(0)
@@ -67,7 +65,6 @@ def derwin_db(
         line.settimeout(timeout)
         socket.send_fds(line, [len(request).to_bytes(4, "big")], [given.fileno(), out.fileno(), err.fileno()])
         line.sendall(request)
-        answers = line.makefile("r")
         pid = int(answers.readline())
         try:
             code = int(answers.readline())

@@ -101,7 +101,7 @@ class Ender:
         """Look for strays, in a task of its own, if the last look was a while ago.
 
         Cost:
-            One connection and two statements a minute of a pool that is in use.
+            One connection and one transaction a minute of a pool that is in use.
         """
         if self._looks_for_strays and self._loop.time() >= self._look_at:
             self._look_at = self._loop.time() + self._look_seconds

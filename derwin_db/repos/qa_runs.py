@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from pydantic import Field, TypeAdapter
 
 from derwin_db.errors import Conflict, IllegalTransition, InvalidInput, NotFound, ProjectNotFound, RetentionLocked
-from derwin_db.fields.scalars import Count, LongText, ShortText, Timestamp, Window, new_id
+from derwin_db.fields.scalars import Count, LongText, ShortText, Timestamp, new_id
 from derwin_db.filters import Filter
 from derwin_db.models.audit_artifact import AuditArtifact
 from derwin_db.models.enums import ProjectMode
@@ -32,7 +32,7 @@ from derwin_db.query.builders import (
 )
 from derwin_db.query.statement import Statement, command, entities, scalars, tuples
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.validation import check_id, checked
+from derwin_db.repos.validation import check_id, check_window, checked
 from derwin_db.session import ProjectSession, project_session
 
 _RUNS = table_of(QARun)
@@ -45,7 +45,6 @@ _ID = param("id", _RUNS.c.id)
 _SHORT: TypeAdapter[str] = TypeAdapter(ShortText)
 _LONG: TypeAdapter[str] = TypeAdapter(LongText)
 _STATS: TypeAdapter[RunStats] = TypeAdapter(RunStats)
-_WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
 _LIMIT: TypeAdapter[int] = TypeAdapter(Annotated[Count, Field(ge=1)])
 
 _UNCLAIMED = {"claimed_by": None, "heartbeat_at": None, "started_at": None}
@@ -220,7 +219,7 @@ class QARuns(WritableRepository[QARun]):
         Cost:
             One statement.
         """
-        least = checked(_WINDOW, older_than, "older_than")
+        least = check_window(older_than, "older_than")
         return await project_session(session).execute(_requeue_statement(), {"older_than": least})
 
     async def statistics(self, session: ProjectSession, id: UUID) -> RunStats:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from derwin_db.errors import InvalidInput, TooLarge
-from derwin_db.fields.scalars import Id
+from derwin_db.fields.scalars import Id, Window
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ MAX_EACH = 100
 """Most rows that one call returns for each id."""
 
 _ID: TypeAdapter[UUID] = TypeAdapter(Id)
+_WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
 
 
 def check_id(value: object, field: str = "id") -> UUID:
@@ -30,6 +32,15 @@ def check_id(value: object, field: str = "id") -> UUID:
     if isinstance(value, UUID) and value.int:
         return value
     return cast("UUID", checked(_ID, value, field))
+
+
+def check_window(value: object, field: str) -> timedelta:
+    """Return the length of time.
+
+    Errors:
+        InvalidInput unless it is above zero, and at most a hundred years.
+    """
+    return cast("timedelta", checked(_WINDOW, value, field))
 
 
 def iterated(values: Iterable[T], field: str) -> Iterator[T]:

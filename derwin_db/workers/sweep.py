@@ -11,16 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from derwin_db import repos
 from derwin_db.errors import DatabaseUnavailable, DerwinError, InvalidInput, ProjectNotFound
-from derwin_db.fields.scalars import Window
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import RunEvent, tell
 from derwin_db.observe.progress import Progress
 from derwin_db.repos.audit_artifacts import DeleteBlob, count_remaining, prune_batch
-from derwin_db.repos.validation import checked
+from derwin_db.repos.validation import check_window
 from derwin_db.workers.queue import Queue, all_projects, queue_of
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ What = Literal["stalled", "evidence", "trust"]
 """What is swept: runs whose worker is gone, evidence whose retention has ended, scores whose window slides."""
 
 _NO_ERRORS: Sequence[DerwinError] = ()
-
-_WINDOW: TypeAdapter[timedelta] = TypeAdapter(Window)
 
 STALLED_AFTER = timedelta(seconds=60)
 """A worker's own default: a run without a heartbeat for so long counts as stalled."""
@@ -152,7 +147,7 @@ async def sweep(
     """Do each of these sweeps. See `Database.sweep`."""
     if isinstance(what, str) or not set(what) <= set(get_args(What)):
         raise InvalidInput(f"what: some of {', '.join(get_args(What))}.")
-    checked(_WINDOW, stalled_after, "stalled_after")  # where nothing is stalled, no project would refuse it
+    check_window(stalled_after, "stalled_after")  # where nothing is stalled, no project would refuse it
     requeued = scores = Visited()
     pruned, unpruned = PruneResult(0, 0), _NO_ERRORS
     if "stalled" in what:

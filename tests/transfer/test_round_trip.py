@@ -25,11 +25,15 @@ from derwin_db.transfer import Report, export_project, import_project
 from derwin_db.transfer.lines import TABLES
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+BY_HAND = """
+INSERT INTO spend_ledger (project_id, project_slug, kind, source, amount_usd, idempotency_key, occurred_at)
+SELECT id, slug, 'CHARGE', 'OTHER', 0.5, 'by hand', now() FROM public.projects
+"""
 
 
 @pytest.fixture(scope="module")
 async def stored(server: TestServer) -> TestDatabase:
-    """A database with Lifeline, its demo and a duplicate ticket."""
+    """A database with Lifeline, its demo, a duplicate ticket, and an amount that SQL by hand wrote with one digit."""
     database = await asyncio.to_thread(server.migrated)
     async with Database(**database.urls) as db:
         await seed_lifeline(db)
@@ -37,6 +41,7 @@ async def stored(server: TestServer) -> TestDatabase:
         async with db.project(LIFELINE) as session:
             first, second, *_ = (await repos.qa_tickets.list(session, status=TicketStatus.OPEN)).items
             await repos.qa_tickets.mark_duplicate(session, first.id, of=second.id)
+            await session.sql.execute(sa.text(BY_HAND))
     return database
 
 
