@@ -145,6 +145,12 @@ class TestGivenUp:
         assert await Ender(database.service, db.settings, role="derwin_app").look() == 1
         assert await owner.fetchval(HELD) == 0
 
+    async def test_by_a_look_that_has_limits_of_its_own(self, database):
+        """Where its line falls silent, what it opened ends all the same, long before anybody would take it for a stray."""
+        limits = "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('statement_timeout')"
+        ender = Ender(database.service, Settings(_env_file=None), looks_for_strays=True)
+        assert [*await ender._beside(lambda opened: opened.fetchrow(limits))] == ["5s", "5s"]
+
     @pytest.mark.parametrize("privileged", ["owner", "operator"])
     async def test_no_session_of_a_privileged_login(self, database, privileged):
         """Those of an owner may be anybody's, whatever their age."""
