@@ -18,8 +18,10 @@ from derwin_db.settings.secrets import password_of
 from derwin_db.settings.url import ConnectionInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from contextlib import AbstractAsyncContextManager
 
+    from derwin_db.connection.time_limit import TimeLimit
     from derwin_db.settings import Settings
 
 DriverError: tuple[type[asyncpg.PostgresError], type[asyncpg.InterfaceError]] = (asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -136,7 +138,15 @@ class ServerProcess(NamedTuple):
 class PooledConnection(asyncpg.Connection):
     """A connection that knows when it has to go, and what was seen of its server when it was made."""
 
-    __slots__ = ("activity_query_size", "expires_at", "is_read_committed", "process", "server_clock")
+    __slots__ = (
+        "_without_timer",
+        "activity_query_size",
+        "expires_at",
+        "is_read_committed",
+        "process",
+        "server_clock",
+        "time_limit",
+    )
 
     expires_at: float
     activity_query_size: int
@@ -147,6 +157,42 @@ class PooledConnection(asyncpg.Connection):
     """Whether each statement of a transaction sees its own moment, as here it does by default."""
     process: ServerProcess | None
     """Who runs its statements; behind a transaction pooler nobody in particular."""
+
+    _config: Any
+    _protocol: Any
+    time_limit: "TimeLimit | None"
+    """What keeps the command timeout of statements that bring no other one, once the pool has set it."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.time_limit = None
+        self._without_timer = self._config._replace(command_timeout=None)
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
+        call = super().execute(query, *args, timeout=timeout)
+        return await (call if self.time_limit is None or timeout is not None else self.time_limit.over(self, call))
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> list[Any]:  # noqa: ASYNC109
+        call = super().fetch(query, *args, timeout=timeout, record_class=record_class)
+        return await (call if self.time_limit is None or timeout is not None else self.time_limit.over(self, call))
+
+    def is_cancelling(self) -> bool:
+        """Tell whether a statement that was ended is still to be acknowledged by the server."""
+        return bool(self._protocol._is_cancelling())
+
+    def begin_without_timer(self, statement: "Coroutine[Any, Any, Any]") -> "asyncio.Future[Any]":
+        """Send the statement, with no timer of the driver's own. Returns what it waits for."""
+        timed, self._config = self._config, self._without_timer
+        try:
+            awaited: asyncio.Future[Any] = statement.send(None)
+            return awaited
+        finally:
+            self._config = timed
+
+    def time_out(self, future: "asyncio.Future[Any]") -> None:
+        """Have the server end the statement that waits for this, and the statement raise TimeoutError."""
+        self._protocol._request_cancel()
+        future.set_exception(TimeoutError())
 
 
 _SEEN = """

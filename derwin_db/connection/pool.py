@@ -34,6 +34,7 @@ from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import ServerFacts
 from derwin_db.connection.hosts import COMES_BACK, NoHostFits
 from derwin_db.connection.refused import connection_error
+from derwin_db.connection.time_limit import TimeLimit
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.isolation.keys import KeyRing, ServerSeal
 from derwin_db.isolation.preamble import ADMIN_ROLE, APP_ROLE, Preamble
@@ -95,6 +96,7 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
+        self._time_limit = TimeLimit(settings.command_timeout, self._loop)
         self._setup = session_setup(role)
         self._ender = ender
         self._is_distributed = is_distributed
@@ -219,6 +221,7 @@ class Pool:
     def abandon(self) -> None:
         """End all connections at once, also those of an event loop that is gone."""
         self._is_closed = True
+        self._time_limit.stop()
         self.forget_idle()
         self._tickets.clear()
         while self._used:
@@ -357,6 +360,7 @@ class Pool:
                 connecting = connect_pooled(self._info, self._arguments)
                 connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
                 is_made = True
+                connection.time_limit = self._time_limit
                 await self._set_up(connection)
                 break
             except Exception as error:

@@ -47,6 +47,11 @@ PRIVATE = {
     (asyncpg.Connection, "_log_listeners"),
     (asyncpg.Connection, "_on_release"),
     (asyncpg.Connection, "_transport"),
+    # asyncpg: one timer for all statements of a pool
+    (asyncpg.Connection, "_config"),
+    (asyncpg.Connection, "_protocol"),
+    (asyncpg.protocol.Protocol, "_is_cancelling"),
+    (asyncpg.protocol.Protocol, "_request_cancel"),
     # asyncio: a socket whose loop is closed; a coroutine that is stepped by hand
     (asyncio.selector_events._SelectorTransport, "_sock"),
     (asyncio.Future, "_asyncio_future_blocking"),
