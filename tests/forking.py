@@ -1,10 +1,11 @@
-"""Runs `derwin-db` as a process of its own that need not import all of it: one that has imported it is forked.
+"""Runs `derwin-db`, or a program on it, as a process of its own that need not import all of it: one that did is forked.
 
 A command imports for a second before it does anything, and hundreds are run. What a shell gives a command it gets here too:
 arguments, environment, folder, streams. What the start of Python decides (signals, encodings, warnings) is tested with one.
 """
 
 import atexit
+import builtins
 import gc
 import json
 import os
@@ -16,7 +17,11 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from warnings import filterwarnings
 
 import click
 
@@ -51,7 +56,20 @@ def derwin_db(
     *arguments: str, environment: Mapping[str, str], cwd: Path | str = "/", stdin: str = "", timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run `derwin-db` with these arguments, in this environment alone."""
-    request = json.dumps({"arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}).encode()
+    request = {"arguments": ["derwin-db", *arguments], "environment": dict(environment), "cwd": str(cwd)}
+    return _run(request, stdin, timeout)
+
+
+def program(
+    code: str, *arguments: str, environment: Mapping[str, str], cwd: Path | str = "/", warnings: str = "", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run this program as `python -W warnings -c` does, in this environment alone."""
+    request = {"arguments": ["-c", *arguments], "environment": dict(environment), "cwd": str(cwd)}
+    return _run({**request, "code": code, "warnings": warnings}, "", timeout)
+
+
+def _run(asked: Mapping[str, Any], stdin: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    request = json.dumps(asked).encode()
     with (
         socket.socket(socket.AF_UNIX) as line,
         tempfile.TemporaryFile("w+") as given,
@@ -73,13 +91,15 @@ def derwin_db(
             raise
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess(["derwin-db", *arguments], code, out.read(), err.read())
+        return subprocess.CompletedProcess(asked["arguments"], code, out.read(), err.read())
 
 
-def serve(path: str) -> None:
-    """Fork for each who asks, until standard input ends. Returns in the processes that are to be `derwin-db`."""
+def serve(path: str) -> dict[str, Any]:
+    """Fork for each who asks, until standard input ends. Returns in each of the processes what it is to run."""
     for name in COMMANDS:
         main.get_command(click.Context(main), name)
+    for name in ("derwin_db.repos", "derwin_db.fastapi", "sqlalchemy.ext.asyncio"):
+        import_module(name)
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -92,17 +112,16 @@ def serve(path: str) -> None:
             line, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                _wait_for_command(line)
-                return
+                return _wait_for_command(line)
             line.close()
 
 
-def _wait_for_command(line: socket.socket) -> None:
-    """Fork once more, wait for the command and say how it ended. Returns in the command."""
+def _wait_for_command(line: socket.socket) -> dict[str, Any]:
+    """Fork once more, wait for the command and say how it ended. Returns in the command what was asked for."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(line, 4, 3)
     with line.makefile("rb") as rest:
-        request = json.loads(rest.read(int.from_bytes(size, "big")))
+        request: dict[str, Any] = json.loads(rest.read(int.from_bytes(size, "big")))
     if pid := os.fork():
         line.sendall(f"{pid}\n".encode())
         _, status = os.waitpid(pid, 0)
@@ -118,9 +137,22 @@ def _wait_for_command(line: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
-    sys.argv = ["derwin-db", *request["arguments"]]
+    sys.argv = request["arguments"]
+    return request
+
+
+def run(asked: Mapping[str, Any]) -> None:
+    """Be the command, or the program."""
+    if "code" not in asked:
+        main(prog_name="derwin-db")
+        return
+    if asked["warnings"]:
+        action, _, category = asked["warnings"].partition("::")
+        filterwarnings(action, category=getattr(builtins, category or "Warning"))
+    sys.path[:1] = ["", *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    exec(compile(asked["code"], "<string>", "exec"), module.__dict__)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
-    main(prog_name="derwin-db")
+    run(serve(sys.argv[1]))

@@ -13,6 +13,7 @@ import pytest
 
 from derwin_db import repos
 from tests.docs.blocks import PAGES, README, ROOT, blocks, languages, texts
+from tests.forking import program
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 BY_ITSELF = ROOT / "docs" / "how-to" / "fenced-tables.md"
@@ -28,14 +29,17 @@ class TestPages:
         script.write_text("\n\n".join(texts(page, "python")))
         has_tests = "def test_" in script.read_text()
         (tmp_path / "pyproject.toml").write_text("\n".join(texts(page, "toml")))
-        result = subprocess.run(
-            [sys.executable, "-W", "error", *(["-m", "pytest", *PLUGINS] if has_tests else []), str(script)],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if has_tests:
+            result = subprocess.run(
+                [sys.executable, "-W", "error", "-m", "pytest", *PLUGINS, str(script)],
+                env=environment,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        else:
+            result = program(script.read_text(), environment=environment, cwd=tmp_path, warnings="error")
         assert result.returncode == 0, result.stdout + result.stderr
         if has_tests:
             assert f"{script.read_text().count('def test_')} passed" in result.stdout

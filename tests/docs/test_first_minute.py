@@ -11,7 +11,7 @@ import pytest
 from derwin_db.deploy import embedded
 from derwin_db.testing.folder import server_folder
 from tests.docs.blocks import README, ROOT, texts
-from tests.forking import CLI
+from tests.forking import CLI, derwin_db, program
 
 Step = Callable[[], str]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -31,18 +31,14 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def run(data_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python as a newcomer has it: no URL is set, and the data folder is this one."""
+    """Runs commands and programs as a newcomer has them: no URL is set, and the data folder is this one."""
     clean = {key: value for key, value in os.environ.items() if not key.endswith("_URL") and not key.startswith("DERWIN_")}
+    environment = {**clean, "PYTHONPATH": str(ROOT), "DERWIN_DATA_DIR": str(data_dir)}
 
     def call(code: str, *arguments: str, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-W", "error::RuntimeWarning", "-c", code, *arguments],
-            env={**clean, "PYTHONPATH": str(ROOT), "DERWIN_DATA_DIR": str(data_dir)},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if code == CLI:
+            return derwin_db(*arguments, environment=environment, cwd=cwd)
+        return program(code, environment=environment, cwd=cwd, warnings="error::RuntimeWarning")
 
     return call
 
