@@ -71,17 +71,21 @@ def statements(server_of: ServerOf) -> int:
 
 
 class TestStarters:
-    def test_of_many_at_once_one_migrates_and_all_succeed(self, server_of: ServerOf) -> None:
+    @pytest.mark.parametrize("many", [3, pytest.param(8, marks=pytest.mark.long)])
+    def test_of_many_at_once_one_migrates_and_all_succeed(self, server_of: ServerOf, many: int) -> None:
         database = server_of("18").empty().owner
-        assert exit_codes([starter(database) for _ in range(8)]) == [0] * 8
+        assert exit_codes([starter(database) for _ in range(many)]) == [0] * many
         assert status(settings_of(database)).pending == []
 
-    def test_databases_of_one_cluster_at_once(self, server_of: ServerOf) -> None:
+    @pytest.mark.parametrize("many", [2, pytest.param(4, marks=pytest.mark.long)])
+    def test_databases_of_one_cluster_at_once(self, server_of: ServerOf, many: int) -> None:
         """Roles are cluster-wide and the lock is per database: creating them is a race that nobody may lose."""
-        databases = [server_of("18").empty().owner for _ in range(4)]
-        assert exit_codes([starter(database) for database in databases]) == [0] * 4
+        databases = [server_of("18").empty().owner for _ in range(many)]
+        assert exit_codes([starter(database) for database in databases]) == [0] * many
 
-    @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.8, 0.85, 0.9, 0.94, 0.97, 1.0])
+    @pytest.mark.parametrize(
+        "share", [0.3, 0.9, *(pytest.param(share, marks=pytest.mark.long) for share in (0.02, 0.6, 0.8, 0.85, 0.94, 0.97, 1.0))]
+    )
     def test_one_killed_at_a_statement_leaves_what_the_next_completes(
         self, server_of: ServerOf, statements: int, share: float
     ) -> None:

@@ -61,6 +61,10 @@ LONG = ("--phases", "coverage,fuzzing,stateful", "-n", "30")
 
 
 class TestDescription:
+    def test_holds_for_tickets_that_are_there(self, service: str, rows: dict[str, str], tmp_path: Path) -> None:
+        assert fuzz(service, tmp_path, "lifeline-token", "--include-path-regex", "/tickets", *SHORT, **rows) > 100
+
+    @pytest.mark.long
     def test_holds_for_rows_that_are_there(self, service: str, rows: dict[str, str], tmp_path: Path) -> None:
         assert fuzz(service, tmp_path, "lifeline-token", *SHORT, **rows) > 500
 

@@ -72,13 +72,15 @@ def _without(expression: sa.ClauseElement, condition: sa.ClauseElement) -> sa.Cl
     return visitors.replacement_traverse(expression, {}, replace)
 
 
-def survivors() -> tuple[int, list[str]]:
-    """Return how many mutants there are, and those that the guard lets pass: there shall be none."""
+def survivors(stride: int = 1) -> tuple[int, list[str]]:
+    """Return how many mutants there are, and those that the guard lets pass: there shall be none. Tries one in so many."""
     made, passed = 0, []
     for name, expressions in recorded.items():
         for expression in expressions:
             for number, mutant in enumerate(mutants(expression)):
                 made += 1
+                if made % stride:
+                    continue
                 try:
                     check_scope(mutant)
                 except UnscopedStatement:

@@ -47,7 +47,7 @@ class TestOutcomes:
         for case in calls:
             if case.method and case.state not in WIDELY_SAMPLED:
                 by_cell[case.method, case.state].append(case)
-        cells = random.Random(8).sample(sorted(by_cell), 40)
+        cells = random.Random(8).sample(sorted(by_cell), 12)
 
         result = await run(arena, [case for cell in cells for case in by_cell[cell]])
 

@@ -128,9 +128,11 @@ class TestEveryPage:
             stored = 'script, [onerror], a[href^="javascript"], main img'
             assert browser.run(f"return document.querySelectorAll('{stored}').length") == 0
 
-    async def test_is_readable_in_one_of_its_looks(self, browser: Browser, studio: Studio, pages: list[str]) -> None:
+    async def test_one_in_five_is_readable_in_one_of_its_looks(
+        self, browser: Browser, studio: Studio, pages: list[str]
+    ) -> None:
         wrong = {}
-        for number, page in enumerate(pages):
+        for number, page in enumerate(pages[::5]):
             width, scheme = LOOKS[number % len(LOOKS)]
             browser.resize(width, 900)
             browser.prefer(scheme)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from derwin_db.testing import TestServer
 
 STRICT = """
@@ -106,9 +108,11 @@ class TestFixtures:
     def test_under_pytest_asyncio_in_strict_mode(self, consume: Run) -> None:
         assert passed(consume(pytest=STRICT, test_sessions=MARKED)) == 10
 
+    @pytest.mark.long
     def test_under_pytest_asyncio_in_auto_mode_with_one_loop(self, consume: Run) -> None:
         assert passed(consume(pytest=AUTO, test_sessions=SESSIONS.format(mark=""))) == 10
 
+    @pytest.mark.long
     def test_in_loops_of_other_scopes(self, consume: Run) -> None:
         scopes = ("class", "module", "package", "session")
         sources = {f"test_{scope}": SESSIONS.format(mark=f"@pytest.mark.asyncio(loop_scope={scope!r})") for scope in scopes}
@@ -117,9 +121,11 @@ class TestFixtures:
     def test_under_anyio(self, consume: Run) -> None:
         assert passed(consume("-p", "no:asyncio", pytest=PLAIN, test_sessions=ANYIO)) == 10
 
+    @pytest.mark.long
     def test_under_anyio_beside_pytest_asyncio(self, consume: Run) -> None:
         assert passed(consume(pytest=STRICT, test_anyio=ANYIO, test_asyncio=MARKED, test_late=ANYIO)) == 30
 
+    @pytest.mark.long
     def test_on_workers_of_xdist(self, consume: Run) -> None:
         assert passed(consume("-n", "2", "--dist", "loadfile", pytest=STRICT, test_one=MARKED, test_two=MARKED)) == 20
 

@@ -332,11 +332,11 @@ class TestHostileFiles:
         ("body", "count"),
         [
             ('{"a": "' + "x" * (15 * 1024 * 1024) + '"}', 20),
-            ('{"a": [' + "{}," * 500_000 + "{}]}", 20),
             ('{"a": [' + "[]," * 700_000 + "[]]}", 5),
-            ('{"a": "' + "\\ud83d\\ude00" * 1_000_000 + '"}', 10),
+            pytest.param('{"a": [' + "{}," * 500_000 + "{}]}", 20, marks=pytest.mark.long),
+            pytest.param('{"a": "' + "\\ud83d\\ude00" * 1_000_000 + '"}', 10, marks=pytest.mark.long),
         ],
-        ids=["long text", "objects", "lists", "escapes"],
+        ids=["long text", "lists", "objects", "escapes"],
     )
     async def test_takes_no_more_memory_than_the_setting(
         self, own_database: TestDatabase, begin: list[Any], tmp_path: Path, body: str, count: int
