@@ -8,7 +8,7 @@ clusters that have nothing in common (`is_separated`) are another one, which an 
 
 import importlib.resources
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -37,7 +37,10 @@ class VectorSource:
         """Return `count` points of length 1, of subtopics drawn at random."""
         chosen = self._random.integers(0, len(self._centres), count)
         along = self._random.standard_normal((count, _DIRECTIONS), dtype=np.float32)
-        moved = np.stack([along[row] @ self._along[subtopic // _SUBTOPICS] for row, subtopic in enumerate(chosen)])
+        moved = np.empty((count, VECTOR_SIZE), dtype=np.float32)
+        topics = chosen // _SUBTOPICS
+        for topic in np.unique(topics):  # one product for all points of a topic: a tenth of the time of one for each
+            moved[topics == topic] = along[topics == topic] @ self._along[topic]
         noise = self._random.standard_normal((count, VECTOR_SIZE), dtype=np.float32) / VECTOR_SIZE**0.5
         points = self._centres[chosen] + _WEIGHTS["along"] * moved + _WEIGHTS["noise"] * noise
         return _unit(points)
@@ -150,13 +153,42 @@ _COLUMNS = ["project_id", "id", "classification", "problem", "fix_summary", "dif
 _TEXTS = (b"ui_bug", b"The total differs from its lines. " * 6, b"Round at the end, once.", b"- round(line)\n+ line\n" * 20)
 
 
-async def copy_vectors(connection: object, project_id: UUID, source: Source, count: int) -> None:
+class Answers:
+    """The entries that are nearest to each of some queries, kept while entries are written: nothing has to be read for it."""
+
+    def __init__(self, queries: np.ndarray, wanted: int) -> None:
+        self._queries, self._wanted = queries, wanted
+        self._ids: list[UUID] = []
+        self._near = np.empty((len(queries), 0), dtype=np.float32)
+        self._places = np.empty((len(queries), 0), dtype=np.int64)
+
+    def see(self, ids: Sequence[UUID], points: np.ndarray) -> None:
+        """Take note of entries, whose embeddings have the length 1."""
+        places = np.arange(len(self._ids), len(self._ids) + len(ids))
+        self._ids += ids
+        near = np.hstack([self._near, self._queries @ points.T])
+        places = np.hstack([self._places, np.broadcast_to(places, (len(self._queries), len(ids)))])
+        best = np.argsort(-near, axis=1, kind="stable")[:, : self._wanted]
+        self._near, self._places = np.take_along_axis(near, best, 1), np.take_along_axis(places, best, 1)
+
+    def ids(self) -> list[set[UUID]]:
+        """Return the nearest entries of each query."""
+        return [{self._ids[place] for place in row} for row in self._places]
+
+
+async def copy_vectors(
+    connection: object, project_id: UUID, source: Source, count: int, answers: Answers | None = None
+) -> None:
     """COPY `count` entries with embeddings into a project, as the owner. Source: PostgreSQL's binary COPY, pgvector's send."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
         for start in range(0, count, _CHUNK):
-            yield _rows(project_id, source.points(min(_CHUNK, count - start)))
+            points = source.points(min(_CHUNK, count - start))
+            ids = [new_id() for _ in points]
+            if answers is not None:
+                answers.see(ids, points)
+            yield _rows(project_id, ids, points)
         yield b"\xff\xff"
 
     await connection.copy_to_table(  # type: ignore[attr-defined]
@@ -164,12 +196,14 @@ async def copy_vectors(connection: object, project_id: UUID, source: Source, cou
     )
 
 
-def _rows(project_id: UUID, points: np.ndarray) -> bytes:
+def _rows(project_id: UUID, ids: Sequence[UUID], points: np.ndarray) -> bytes:
     head = len(_COLUMNS).to_bytes(2, "big") + _field(project_id.bytes)
     texts = b"".join(_field(text) for text in _TEXTS) + _field((180).to_bytes(4, "big"))
     vectors = points.astype(">f4")
     size = VECTOR_SIZE.to_bytes(2, "big") + bytes(2)
-    return b"".join(head + _field(new_id().bytes) + texts + _field(size + vector.tobytes()) for vector in vectors)
+    return b"".join(
+        head + _field(id.bytes) + texts + _field(size + vector.tobytes()) for id, vector in zip(ids, vectors, strict=True)
+    )
 
 
 def _field(data: bytes) -> bytes:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.vector_data import GEOMETRIES, source_of
+from benchmarks.vector_data import GEOMETRIES, Answers, source_of
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import ExtensionMissing
+from derwin_db.fields.scalars import new_id
 from derwin_db.fields.vector import VECTOR_SIZE
 from derwin_db.models import RAGCorpusUpdate
 from derwin_db.repos.rules import nearest
@@ -158,6 +159,17 @@ class TestDerived:
         assert await repos.rag_corpus.search(session, text="another") != []
         await repos.rag_corpus.update(session, entry.id, RAGCorpusUpdate(embedding=None))
         assert await repos.rag_corpus.search(session, axis(1.0)) == []
+
+
+def test_the_answers_that_a_measurement_keeps_are_those_of_comparing_all() -> None:
+    """Entries come in parts, the first of them fewer than an answer has."""
+    source = source_of("topics")
+    points, wanted = source.points(300), source.points(4)
+    ids = [new_id() for _ in points]
+    answers = Answers(wanted, 10)
+    for start, end in ((0, 4), (4, 150), (150, 300)):
+        answers.see(ids[start:end], points[start:end])
+    assert answers.ids() == [{ids[place] for place in exact(points, one, 10)} for one in wanted]
 
 
 class TestReach:
