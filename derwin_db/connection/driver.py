@@ -176,9 +176,9 @@ class PooledConnection(asyncpg.Connection):
         call = super().fetch(query, *args, timeout=timeout, record_class=record_class)
         return await (call if self.time_limit is None or timeout is not None else self.time_limit.over(self, call))
 
-    def is_cancelling(self) -> bool:
-        """Tell whether a statement that was ended is still to be acknowledged by the server."""
-        return bool(self._protocol._is_cancelling())
+    def is_at_rest(self) -> bool:
+        """Tell whether a statement can begin at once: the connection is open, and nothing that was ended is waited for."""
+        return not self.is_closed() and not self._protocol._is_cancelling()
 
     def begin_without_timer(self, statement: "Coroutine[Any, Any, Any]") -> "asyncio.Future[Any]":
         """Send the statement, with no timer of the driver's own. Returns what it waits for."""

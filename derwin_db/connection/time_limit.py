@@ -16,8 +16,8 @@ T = TypeVar("T")
 class LimitedConnection(Protocol):
     """What a time limit asks of a connection of the driver."""
 
-    def is_cancelling(self) -> bool:
-        """Tell whether a statement that was ended is still to be acknowledged by the server."""
+    def is_at_rest(self) -> bool:
+        """Tell whether a statement can begin at once: the connection is open, and nothing that was ended is waited for."""
 
     def begin_without_timer(self, statement: Coroutine[Any, Any, Any]) -> "asyncio.Future[Any]":
         """Send the statement, with no timer of the driver's own. Returns what it waits for."""
@@ -43,7 +43,7 @@ class TimeLimit:
         Errors:
             TimeoutError; the statement's own.
         """
-        if connection.is_cancelling():  # what was ended before is waited for first, under the driver's timer
+        if not connection.is_at_rest():  # an error, or a wait under the driver's timer
             result: T = yield from statement
             return result
         try:

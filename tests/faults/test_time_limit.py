@@ -17,8 +17,8 @@ class Answering:
         self.ended: list[asyncio.Future[object]] = []
         self.is_ending = False
 
-    def is_cancelling(self) -> bool:
-        return self.is_ending
+    def is_at_rest(self) -> bool:
+        return not self.is_ending
 
     def begin_without_timer(self, statement):
         return statement.send(None)
