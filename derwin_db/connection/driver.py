@@ -4,6 +4,7 @@ Nothing outside of this folder imports asyncpg. Others ask for a `Connection`, a
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -198,14 +199,24 @@ class PooledConnection(asyncpg.Connection):
 _SEEN = """
 SELECT pg_backend_pid() AS pid,
     (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) AS started_at,
-    (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_query_size,
+    settings.activity_query_size, settings.stored,
     extract(epoch FROM clock_timestamp())::float8 AS clock,
     current_setting('default_transaction_isolation') = 'read committed' AS is_read_committed
+FROM (
+    SELECT max(setting::int) FILTER (WHERE name = 'track_activity_query_size') AS activity_query_size,
+        jsonb_object_agg(name, coalesce(boot_val, '')) FILTER (
+            WHERE context = 'user' AND source IN ('user', 'database user')
+        )::text AS stored
+    FROM pg_settings
+) AS settings
 """
 
 
-async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> None:
-    """Note what a new connection has to know of its server."""
+async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> dict[str, str]:
+    """Note what a new connection has to know of its server, and return what it began with that is stored for its login.
+
+    By name, with what each setting is by itself: SQL in a session can store some, at any time.
+    """
     async with connection.transaction() if is_pooled else nullcontext():
         seen = await connection.fetchrow(_SEEN)
     assert seen is not None
@@ -213,6 +224,8 @@ async def look_at_server(connection: PooledConnection, *, is_pooled: bool) -> No
     connection.activity_query_size = seen["activity_query_size"]
     connection.is_read_committed = seen["is_read_committed"]
     connection.process = None if is_pooled else ServerProcess(seen["pid"], seen["started_at"])
+    stored: dict[str, str] = json.loads(seen["stored"] or "{}")
+    return stored
 
 
 async def serving_process(connection: Connection) -> ServerProcess:

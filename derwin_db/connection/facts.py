@@ -48,9 +48,9 @@ _KEPT = (
 that each connection sets them itself, to what they are without that."""
 
 _STEADY = {
-    "local_preload_libraries": "", "idle_session_timeout": "0", "idle_in_transaction_session_timeout": "0",
-    "statement_timeout": "0", "lock_timeout": "0", "row_security": "on", "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
+    "local_preload_libraries": "", "exit_on_error": "off", "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "0", "row_security": "on",
+    "default_transaction_read_only": "off", "default_transaction_isolation": "read committed",
 }  # fmt: skip
 """What a connection beside the pools begins with, so that nothing that is stored for its login keeps it from looking."""
 

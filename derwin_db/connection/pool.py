@@ -361,8 +361,9 @@ class Pool:
                 connection = await (self._watch.timing("create", connecting) if self._watch else connecting)
                 is_made = True
                 connection.time_limit = self._time_limit
-                await self._set_up(connection)
-                break
+                if await self._is_set_up(connection):
+                    break
+                continue
             except Exception as error:
                 refusal = _refused(error, self._info)
                 is_refused_login = sqlstate_of(error) in _REFUSED_LOGIN
@@ -385,14 +386,22 @@ class Pool:
         is_new_password = self._info.gets_password and sqlstate_of(error) in _REFUSED_LOGIN
         return is_new_password or sqlstate_of(error) in COMES_BACK or isinstance(error, NoHostFits)
 
-    async def _set_up(self, connection: PooledConnection) -> None:
+    async def _is_set_up(self, connection: PooledConnection) -> bool:
+        """Set it up, or end it where it began with what is stored for its login: the next one begins against that."""
         try:
-            await look_at_server(connection, is_pooled=self._info.is_pooled)
-            if not self._info.is_pooled:
-                await connection.execute(self._setup)
+            stored = await look_at_server(connection, is_pooled=self._info.is_pooled)
+            if self._info.is_pooled:
+                return True
+            own: dict[str, str] = self._arguments["server_settings"]
+            if stored.keys() - own.keys():
+                own.update(stored)
+                end(connection)
+                return False
+            await connection.execute(self._setup)
         except BaseException:
             end(connection)
             raise
+        return True
 
     def _refuse(self, error: DerwinError, begin: float) -> None:
         """Tell the first who waits what came of an attempt that began after it came; whoever came later has another one."""

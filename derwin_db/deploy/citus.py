@@ -122,7 +122,7 @@ def statements(key: str, tables: Iterable[str]) -> list[str]:
     changes nothing.
     """
     prepared = ["ALTER ROLE derwin_app LOGIN", "ALTER ROLE derwin_admin LOGIN"]
-    prepared.append("ALTER TABLE public.projects DROP CONSTRAINT IF EXISTS uq_projects_slug")  # the id stands for the slug
+    prepared.append("DROP INDEX IF EXISTS public.uq_projects_slug")  # the id stands for the slug
     dropped = sorted(code.STAMPS | code.QUEUE)
     prepared += [f"DROP TRIGGER IF EXISTS {trigger} ON public.{table}" for table, trigger in dropped]
     prepared += ["DROP FUNCTION IF EXISTS public.derwin_waiting(text, uuid, integer, integer)"]

@@ -93,7 +93,7 @@ class Project(Changing, ProjectFields, Table, table=True):
     __tablename__: ClassVar[str] = "projects"
     __table_args__: ClassVar[tuple[Any, ...]] = (
         sa.PrimaryKeyConstraint("id", name="pk_projects"),
-        sa.UniqueConstraint("slug", name="uq_projects_slug"),
+        sa.Index("uq_projects_slug", sa.text("lower(slug)"), unique=True),  # the plain slug would be read through it
         sa.Index("ix_projects_created_at_id", sa.text("created_at DESC"), sa.text("id DESC")),
         {"schema": SCHEMA},
     )

@@ -141,15 +141,19 @@ class Order(NamedTuple):
 
     def keys(self, table: sa.Table) -> Sequence[sa.ColumnElement[Any]]:
         """Return what rows are sorted by."""
-        columns = (table.c[self.column], table.c.id)
+        columns = (self._key(table), table.c.id)
         return [column.desc() for column in columns] if self.is_descending else columns
 
     def behind(self, table: sa.Table) -> sa.ColumnElement[bool]:
         """Return the condition of the rows behind a place: one comparison of rows, which the index goes on from."""
-        column = table.c[self.column]
-        here = sa.tuple_(column, table.c.id)
-        place = sa.tuple_(param("after_key", column), param("after_id", table.c.id))
+        here = sa.tuple_(self._key(table), table.c.id)
+        place = sa.tuple_(param("after_key", table.c[self.column]), param("after_id", table.c.id))
         return here < place if self.is_descending else here > place
+
+    def _key(self, table: sa.Table) -> sa.ColumnElement[Any]:
+        """Return the column as its index has it: of a slug the lower case, which is the slug (docs/isolation.md says why)."""
+        column = table.c[self.column]
+        return sa.func.lower(column) if self.column == "slug" else column
 
 
 NEWEST_FIRST = Order("created_at", is_descending=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "b8e4d02f6a17"
+HEAD_REVISION = "d4b81e6fa935"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -81,7 +81,7 @@ CURRENT = {
     "table_policies_sharded": "table_policies_sharded.v1",
     "uuid7": "uuid7.v1",
     "version_table": "version_table.v1",
-    "words": "words.v1",
+    "words": "words.v2",
 }
 """The version of each entity that a database at the newest revision has: the one table of them. A revision names its own
 versions and never reads this; all else asks here: `read_current`, `function_bodies`."""

@@ -4,6 +4,7 @@ A rule that a revision breaks on purpose is excused for that revision alone, wit
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from derwin_db import sql
 from derwin_db.deploy.compatibility import step_of
 from derwin_db.deploy.migrations import alembic_config, upgrade
 from derwin_db.settings import ConnectionInfo
@@ -37,6 +39,10 @@ EXCUSED = {
         "changing-column-type": "a scale that is taken away rewrites nothing",
     },
     "e4a7c05b91d3": {"renaming-object": "the new index takes the old one's name; no code names an index"},
+    "d4b81e6fa935": {
+        "ban-drop-constraint": "the index that stands by then keeps slugs unique as the constraint did",
+        "renaming-object": "the new index takes the constraint's name, by which its errors are told",
+    },
 }
 
 
@@ -127,9 +133,20 @@ class TestRevisions:
             "b8e4d02f6a17": "CREATE INDEX CONCURRENTLY",
             "d7b3f1a96c24": "derwin_end_process",
             "e81c5a37f0d2": "is_over",
+            "c7f3a90d5e28": "FUNCTION public.derwin_words",
+            "d4b81e6fa935": "lower(slug)",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []
+
+
+class TestFunctions:
+    def test_hold_no_literal_that_a_setting_reads_otherwise(self) -> None:
+        """The server reads them once a session, and keeps that: a backslash stands in literals alone that say so themselves."""
+        bodies = {name: "".join(text.partition("AS $$")[2] for text in sql.read_current(name)) for name in sql.CURRENT}
+        plain = re.compile(r"(?<!\bE)'(?:[^'\\]|'')*\\")
+        code = {name: re.sub(r"--[^\n]*", "", re.sub(r"\bE'[^']*'", "", body)) for name, body in bodies.items()}
+        assert [name for name, body in code.items() if plain.search(body)] == []
 
 
 class TestExpanding:

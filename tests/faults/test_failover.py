@@ -97,7 +97,7 @@ class TestFailover:
             pool = (await db.app_pool(read_only=False)).pool
             stale = [await connect_pooled(cluster.on_replica.service, pool._arguments) for _ in range(2)]
             for connection in stale:
-                await pool._set_up(connection)
+                await pool._is_set_up(connection)
                 connection.expires_at = pool._loop.time() + 60
             pool.forget_idle()
             pool._idle += stale

@@ -1,4 +1,4 @@
-"""Attacks by estimates (family 26): what the planner expects of a value that another project stores."""
+"""Attacks by the planner (family 26): what it expects of a value that another project stores, and what an index finds of it."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,69 @@ def estimate_script(table: str, column: str) -> Any:
     return run
 
 
+THROUGH_AN_INDEX = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = {bitmaps}"
+"""Has the planner take an index whose order, or whose condition, is that of the column, wherever there is one."""
+
+NOBODY_HAS = {
+    sa.Text: "zzzzzzzz", sa.String: "zzzzzzzz", sa.Uuid: "ffffffff-ffff-7fff-bfff-ffffffffffff", sa.DateTime: "2999-01-01",
+}  # fmt: skip
+NO_NUMBER = "2147483646"
+
+OF_B_ALONE = """
+SELECT {column}::text FROM public.{table} t WHERE {scope} = $1 AND {column} IS NOT NULL
+AND NOT EXISTS (SELECT FROM public.{table} o WHERE o.{scope} = $2 AND o.{column} = t.{column}) LIMIT 1
+"""
+
+
+def counted(node: Any) -> int:
+    """Return how many rows the nodes of a plan looked at, those that a policy took away included."""
+    found = sum(counted(inner) for inner in node.get("Plans", ()))
+    if "Scan" not in node["Node Type"]:
+        return found
+    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return int(found + (node["Actual Rows"] + removed) * node["Actual Loops"])
+
+
+def look_script(table: str) -> Any:
+    """What EXPLAIN ANALYZE counts is the same for a value that B stores and for one that nobody does."""
+
+    async def run(arena: Arena) -> None:
+        scope = "id" if table == "projects" else "project_id"
+        told = []
+        async with arena.shared.narrow.project(arena.a.project_id, read_only=True) as session:
+            raw = await raw_connection(session)
+            for column in table_of(models_by_table()[table]).c:
+                if type(column.type) not in KINDS:
+                    continue
+                stored = await arena.shared.owner.fetchval(
+                    OF_B_ALONE.format(column=column.name, table=table, scope=scope), arena.b.project_id, arena.a.project_id
+                )
+                if stored is not None and not await looks_alike(raw, table, column, stored):
+                    told.append(column.name)
+        assert not told, f"plans count what other projects store in {told}"
+
+    return run
+
+
+async def looks_alike(raw: Any, table: str, column: Any, stored: str) -> bool:
+    values = [value.replace("'", "''") for value in (stored, NOBODY_HAS.get(type(column.type), NO_NUMBER))]
+    name, forms = column.name, ("{0} = '{1}'", "{0} >= '{1}' AND {0} <= '{1}'")
+    for form in forms:
+        for bitmaps in ("off", "on"):
+            await raw.execute(THROUGH_AN_INDEX.format(bitmaps=bitmaps))
+            seen = set()
+            for value in values:
+                query = f"SELECT {name} FROM public.{table} WHERE {form.format(name, value)} ORDER BY {name}"
+                (plan,) = json.loads(await raw.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {query}"))
+                seen.add(counted(plan["Plan"]))
+            if len(seen) > 1:
+                return False
+    return True
+
+
 def estimate_scripts() -> Iterator[Script]:
+    for table in models_by_table():
+        yield Script(26, f"what an index finds of {table}", look_script(table))
     for table, model in models_by_table().items():
         for column in table_of(model).c:
             if type(column.type) in {

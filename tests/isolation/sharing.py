@@ -15,6 +15,7 @@ from derwin_db.errors import ScopeError
 from tests.isolation.arena import Arena, one_connection
 from tests.isolation.statements import raw_connection
 from tests.isolation.units import Script, only
+from tests.isolation.writing import Undone
 
 ROLES = ("SELECT 1", "RESET ROLE", "SET ROLE NONE")
 """What SQL by hand runs first: as the role of the unit, or as the login."""
@@ -69,6 +70,9 @@ STORED = {
     "a short timeout": "statement_timeout = 1",
     "another time zone": "timezone = 'Asia/Tokyo'",
     "other dates": "datestyle = 'German'",
+    "sessions that end on errors": "exit_on_error = on",
+    "fewer digits": "extra_float_digits = -15",
+    "fewer hits": "gin_fuzzy_search_limit = 1",
 }
 """What a login can store for itself: each connection that comes begins with it."""
 
@@ -92,23 +96,95 @@ def taking_down(statement: str) -> Any:
 
 
 def storing(setting: str) -> Any:
-    """The login stores a setting for itself; units of A, on connections that come then, are what they were."""
+    """The login stores a setting for itself; units of A, on connections that come then, are what they were.
+
+    Those of a service that is started then, and those of one that runs already.
+    """
 
     async def run(arena: Arena) -> None:
         shared = arena.shared
         login, name = shared.database.service.user, shared.database.owner.database
         connection = await asyncpg.connect(**shared.database.service.connect_arguments())
         try:
-            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):  # better still
-                await connection.execute(f'ALTER ROLE {login} IN DATABASE "{name}" SET {setting.format(B=arena.b.project_id)}')
-            async with Database(**one_connection(shared.database)) as db, db.project(arena.a.project_id) as session:
-                await only(session, repos.qa_tickets, arena.a)
-                await only(session, repos.qa_runs, arena.a)
+            async with Database(**one_connection(shared.database)) as running:
+                pool = (await running.app_pool(read_only=False)).pool
+                with contextlib.suppress(asyncpg.InsufficientPrivilegeError):  # better still
+                    await connection.execute(
+                        f'ALTER ROLE {login} IN DATABASE "{name}" SET {setting.format(B=arena.b.project_id)}'
+                    )
+                pool.forget_idle()
+                async with Database(**one_connection(shared.database)) as started:
+                    for db in (running, started):
+                        async with db.project(arena.a.project_id) as session:
+                            await only(session, repos.qa_tickets, arena.a)
+                            await only(session, repos.qa_runs, arena.a)
+                            sources = "SELECT count(*) FROM pg_settings WHERE source IN ('user', 'database user')"
+                            assert not await session.sql.scalar(sa.text(sources)), "a session has what was stored"
         finally:
             await shared.owner.execute(f'ALTER ROLE {login} IN DATABASE "{name}" RESET ALL')
             await connection.close()
 
     return run
+
+
+READ_ONCE = {
+    "literals": "standard_conforming_strings = off",
+    "quotes": "backslash_quote = off",
+    "nulls": "transform_null_equals = on",
+    "arrays": "array_nulls = off",
+    "bytes": "bytea_output = 'escape'",
+    "intervals": "IntervalStyle = 'sql_standard'",
+    "times": "TimeZone = 'Pacific/Kiritimati'",
+    "names": "search_path = ''",
+    "generic plans": "plan_cache_mode = force_generic_plan",
+}
+"""Settings under which the server may read functions: it keeps what it read for as long as the session lives."""
+
+HUMPS = "OrderTotal.compute: a b"
+
+
+def reading(setting: str) -> Any:
+    """A unit has its connection read the triggers under this setting; the next one writes there what it always writes."""
+
+    async def run(arena: Arena) -> None:
+        async with Database(**one_connection(arena.shared.database)) as db:
+            await derived(db, arena, f"SET {setting}")
+            poisoned = await derived(db, arena, "SELECT 1")
+        async with Database(**one_connection(arena.shared.database)) as db:
+            assert poisoned == await derived(db, arena, "SELECT 1"), f"{setting} is left behind"
+
+    return run
+
+
+WRITTEN = (
+    """
+    UPDATE public.qa_tickets SET title = $1 WHERE id = (SELECT min(id::text)::uuid FROM public.qa_tickets)
+    RETURNING words::text
+    """,
+    """
+    UPDATE public.rag_corpus SET problem = $1 WHERE id = (SELECT min(id::text)::uuid FROM public.rag_corpus)
+    RETURNING words::text || md5(bits::text)
+    """,
+    """
+    INSERT INTO public.audit_artifacts
+        (project_id, kind, storage_uri, mime_type, byte_size, content_hash, compliance_mode, retention_until)
+    SELECT id, 'LOG', 's3://' || $1, 'text/plain', 1, repeat('0', 64), 'GDPR', now() FROM public.projects
+    RETURNING extract(epoch FROM retention_until - now())::text
+    """,
+)
+"""What triggers make of a ticket, a past fix and evidence."""
+
+
+async def derived(db: Database, arena: Arena, before: str) -> list[str]:
+    """Write by hand in a unit of A that is undone, and return what the triggers made of it."""
+    found: list[str] = []
+    with contextlib.suppress(Undone):
+        async with db.project(arena.a.project_id) as session:
+            raw = await raw_connection(session)
+            await raw.execute(before)
+            found = [await raw.fetchval(statement, HUMPS) for statement in WRITTEN]
+            raise Undone
+    return found
 
 
 # --- family 30 --------------------------------------------------------------------------------------------------------
@@ -205,6 +281,8 @@ def sharing_scripts() -> Iterator[Script]:
         yield Script(27, name, taking_down(statement))
     for name, setting in STORED.items():
         yield Script(27, f"{name}, stored for the login", storing(setting))
+    for name, setting in READ_ONCE.items():
+        yield Script(15, f"how functions read {name}, left behind", reading(setting))
     for name, statement in KEPT_BY_THE_SERVER.items():
         yield Script(30, name, keeping(statement))
     for function in ("pg_terminate_backend", "pg_cancel_backend"):
