@@ -73,11 +73,20 @@ async def _check_statistics(opened: Any, facts: Facts) -> list[Check]:
     ]
 
 
+_KEEPS = """
+SELECT evtenabled = 'A' AND evtevent = 'ddl_command_start' AND evttags = ARRAY['DROP OWNED']
+    AND evtfoid IS NOT DISTINCT FROM to_regproc('public.derwin_keep_fences')
+FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'
+"""
+
+
 async def _check_dropping(opened: Any) -> Check:
-    state = await opened.fetchval("SELECT evtenabled::text FROM pg_event_trigger WHERE evtname = 'derwin_keep_fences'")
-    is_expected = state is not None or await is_closable(opened)
-    wrong = ["the event trigger derwin_keep_fences is not ALWAYS on"] if is_expected and state != "A" else []
-    well = "refused" if state == "A" else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
+    is_kept = await opened.fetchval(_KEEPS)
+    is_expected = is_kept is not None or await is_closable(opened)
+    wrong = (
+        ["the event trigger derwin_keep_fences is not as it was made, or not ALWAYS on"] if is_expected and not is_kept else []
+    )
+    well = "refused" if is_kept else "not refused, for an event trigger needs a superuser; start-up and `doctor` notice it"
     return verdict("drop-owned", wrong, well=f"DROP OWNED of a session's role: {well}", fix=REMAKE)
 
 
@@ -110,7 +119,11 @@ def _check_logins(login: Login | None) -> list[Check]:
         "login-superuser": ("is no superuser", ["it is a superuser: policies and grants do not bind it"] * login.is_superuser),
         "login-bypassrls": ("does not bypass policies", ["it has BYPASSRLS"] * login.bypasses_policies),
         "login-owner": ("owns nothing here", ["it owns the database, a schema, a table or a function"] * login.is_owner),
-        "login-member": ("can become no privileged role", [f"it can become {role}" for role in login.privileged]),
+        "login-member": (
+            "can become no privileged role",
+            [f"it can become {role}" for role in login.privileged]
+            + ["it may give derwin_app to others, and take it from them"] * login.hands_on,
+        ),
         "login-admin": (
             "can't become derwin_admin",
             ["it can become derwin_admin, from inside a project's session too"] * (ADMIN_ROLE in login.held),

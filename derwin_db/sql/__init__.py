@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "d4b81e6fa935"
+HEAD_REVISION = "e9d25c7b14f0"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -57,7 +57,7 @@ CURRENT = {
     "node_commands": "node_commands.v1",
     "own_table": "own_table.v1",
     "plain_scope": "plain_scope.v2",
-    "profile_log": "profile_log.v1",
+    "profile_log": "profile_log.v2",
     "projects_policies_plain": "projects_policies_plain.v2",
     "projects_policies_sealed": "projects_policies_sealed.v1",
     "projects_policies_sharded": "projects_policies_sharded.v1",

@@ -135,6 +135,7 @@ class TestRevisions:
             "e81c5a37f0d2": "is_over",
             "c7f3a90d5e28": "FUNCTION public.derwin_words",
             "d4b81e6fa935": "lower(slug)",
+            "e9d25c7b14f0": "derwin_check_profile_log",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

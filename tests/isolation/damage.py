@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
 from derwin_db.isolation.catalog.code import expected_triggers
+from derwin_db.isolation.catalog.forms import expected_forms
 from derwin_db.isolation.catalog.tables import TABLES
 from derwin_db.query.builders import table_of
 from derwin_db.testing.filling import models_by_table
@@ -38,6 +39,7 @@ def all_damage(server_version: int) -> Iterator[Damage]:
     yield from grant_damage(has_maintain=server_version >= 170000)
     yield from trigger_damage()
     yield from code_damage()
+    yield from quiet_damage()
     yield from login_damage(has_options=server_version >= 160000)
 
 
@@ -95,6 +97,9 @@ def key_damage() -> Iterator[Damage]:
             yield Damage(f"{constraint.name} is gone", (f"{on} DROP CONSTRAINT {constraint.name}",), "keys")
         for key in _sorted(table.constraints, sa.ForeignKeyConstraint):
             yield Damage(f"{key.name} is gone", (f"{on} DROP CONSTRAINT {key.name}",), "foreign-keys")
+            its = f"tgconstraint = (SELECT f.oid FROM pg_constraint f WHERE f.conname = '{key.name}')"
+            off = f"UPDATE pg_trigger SET tgenabled = 'D' WHERE {its}"
+            yield Damage(f"{key.name} is not looked at", (off,), "foreign-keys")
             yield from _single(key, on)
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             yield from _index_damage(index, name)
@@ -118,8 +123,6 @@ def _single(key: sa.ForeignKeyConstraint, on: str) -> Iterator[Damage]:
 
 
 def _index_damage(index: sa.Index, table: str) -> Iterator[Damage]:
-    if index.dialect_options["postgresql"].get("using") not in (None, False):
-        return  # HNSW can't begin with a column: the rule is for btree
     parts = [str(getattr(expression, "name", expression)) for expression in index.expressions]
     rest = [part for part in parts if part != "project_id"]
     where = index.dialect_options["postgresql"].get("where")
@@ -195,6 +198,11 @@ def trigger_damage() -> Iterator[Damage]:
         yield Damage(f"{name} of {table} is disabled", (f"{on} DISABLE TRIGGER {name}",), "triggers")
         yield Damage(f"{name} of {table} is not ALWAYS", (f"{on} ENABLE TRIGGER {name}",), "triggers")
         yield Damage(f"{name} of {table} is for replicas", (f"{on} ENABLE REPLICA TRIGGER {name}",), "triggers")
+        again = f"CREATE TRIGGER {name} BEFORE UPDATE ON public.{table} FOR EACH ROW"
+        always = f"{on} ENABLE ALWAYS TRIGGER {name}"
+        drop, function = f"DROP TRIGGER {name} ON public.{table}", expected_forms()[table, name].function
+        is_called = f"EXECUTE FUNCTION public.{function}()"
+        yield Damage(f"{name} of {table} fires for nothing", (drop, f"{again} WHEN (false) {is_called}", always), "triggers")
     for table in TABLES:
         statement = f"CREATE RULE spy AS ON DELETE TO public.{table} DO INSTEAD NOTHING"
         yield Damage(f"{table} has a rule", (statement,), "triggers")
@@ -284,6 +292,36 @@ def code_damage() -> Iterator[Damage]:
     yield Damage("a partition is not fenced", (parent, fence, restrictive, part), "unfenced-tables")
 
 
+def quiet_damage() -> Iterator[Damage]:
+    """What looks as if all stood: the names are there, and something else behind them."""
+    for form, change in {"is computed once for all": "IMMUTABLE", "is called before the policies": "LEAKPROOF"}.items():
+        changed = f"ALTER FUNCTION public.derwin_scope() {change}"
+        yield Damage(f"derwin_scope() {form}", (changed,), "functions", at_start=True)
+    drop, always = "DROP EVENT TRIGGER derwin_keep_fences", "ALTER EVENT TRIGGER derwin_keep_fences ENABLE ALWAYS"
+    spy = "CREATE FUNCTION public.spy() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'"
+    keeping = "CREATE EVENT TRIGGER derwin_keep_fences ON ddl_command_start WHEN TAG IN ('{}') EXECUTE FUNCTION public.{}()"
+    for form, tag, function in (
+        ("by another function", "DROP OWNED", "spy"),
+        ("from another statement", "DROP TABLE", "derwin_keep_fences"),
+    ):
+        yield Damage(f"the fences are kept {form}", (spy, drop, keeping.format(tag, function), always), "drop-owned")
+    drop, made = "DROP TRIGGER derwin_keep_evidence_row ON public.audit_artifacts", "BEFORE UPDATE OR DELETE"
+    keeping = f"CREATE TRIGGER derwin_keep_evidence_row {made} ON public.audit_artifacts FOR EACH ROW"
+    always = "ALTER TABLE public.audit_artifacts ENABLE ALWAYS TRIGGER derwin_keep_evidence_row"
+    calling = f"{keeping} EXECUTE FUNCTION public.derwin_stamp_log()"
+    yield Damage("another function keeps evidence", (drop, calling, always), "triggers")
+    yield Damage("no foreign key is looked at here", ("SET LOCAL session_replication_role = replica",), "triggers")
+    vector = "rag_corpus USING hnsw (embedding public.vector_cosine_ops)"
+    for over in ("projects (slug)", "qa_tickets USING hash (title)", "qa_tickets USING gin (words)", vector):
+        yield Damage(f"an index answers for all projects: {over}", (f"CREATE INDEX spy ON public.{over}",), "keys")
+    above = ("CREATE TABLE public.spy (id uuid NOT NULL)", "ALTER TABLE public.qa_tickets INHERIT public.spy")
+    yield Damage("a table is read through another one", above, "unfenced-tables")
+    made = ("CREATE SCHEMA spies", "GRANT CREATE ON SCHEMA spies TO derwin_app")
+    yield Damage("derwin_app may create in a schema", made, "outer-grants")
+    handing_on = "GRANT derwin_app TO {service} WITH ADMIN OPTION"
+    yield Damage("the service's login may hand its role on", (handing_on,), "login-member")
+
+
 def login_damage(*, has_options: bool) -> Iterator[Damage]:
     for name, check in {"SUPERUSER": "login-superuser", "BYPASSRLS": "login-bypassrls", "CREATEROLE": "login-attributes",
                         "REPLICATION": "login-attributes", "CREATEDB": "login-attributes"}.items():  # fmt: skip
@@ -326,6 +364,9 @@ def login_damage(*, has_options: bool) -> Iterator[Damage]:
         for where in ("", " IN DATABASE {database}"):
             setting = f"ALTER ROLE {whom}{where} SET synchronous_commit = off"
             yield Damage(f"a setting is stored for {whom}{where}", (setting,), check)
+    yield Damage(
+        "the service's login may hand its role on", ("GRANT derwin_app TO {service} WITH ADMIN OPTION",), "login-member"
+    )
     yield Damage("the service's login may become nothing", ("REVOKE derwin_app FROM {service}",), "login-role")
     yield Damage("derwin_app can become derwin_admin", ("GRANT derwin_admin TO derwin_app",), "roles")
     yield Damage("derwin_app owns a table", ("ALTER TABLE public.qa_tickets OWNER TO derwin_app",), "roles")

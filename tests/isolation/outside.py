@@ -88,6 +88,7 @@ FORGED: dict[str, Callable[[Lines, Arena], bytes]] = {
     "with a log of times to come": lambda lines, _: changed(
         lines, "project_mode_logs", created_at="9999-12-31T23:59:59.999999+00:00"
     ),
+    "with a log that is ahead of its profile": lambda lines, _: changed(lines, "profile_evolution_logs", to_version=1000),
     "with half a character": lambda lines, _: changed(lines, "qa_tickets", title="\ud800"),
     "with a name of two lines": lambda lines, _: _in_the_head(lines, slug=f"{SLUG}\nadmin door: forged"),
 }

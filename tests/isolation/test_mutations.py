@@ -22,12 +22,12 @@ MORE_FORMS = ("dropped", "open to reads", "for reads alone", "for another role")
 class TestDamage:
     @pytest.mark.parametrize(
         "kind",
-        ["policy_damage", "key_damage", "grant_damage", "trigger_damage", "code_damage", "login_damage"],
+        ["policy_damage", "key_damage", "grant_damage", "trigger_damage", "code_damage", "quiet_damage", "login_damage"],
     )
     async def test_is_found_by_name(self, own_database, owner, kind):
         version = await owner.fetchval("SELECT current_setting('server_version_num')::int")
         options = {"grant_damage": {"has_maintain": version >= 170000}, "login_damage": {"has_options": version >= 160000}}
-        stride = 1 if kind == "login_damage" else STRIDE
+        stride = 1 if kind in ("login_damage", "quiet_damage") else STRIDE
         chosen = list(islice(getattr(damage, kind)(**options.get(kind, {})), 0, None, stride))
 
         assert len(chosen) >= 10

@@ -6,6 +6,7 @@ from typing import Any
 
 from derwin_db import sql
 from derwin_db.errors import APPEND_ONLY_TABLES
+from derwin_db.isolation.catalog.forms import expected_forms, form_of
 from derwin_db.isolation.catalog.grants import DEFINERS
 from derwin_db.isolation.catalog.tables import OURS, TABLES
 from derwin_db.isolation.preamble import APP_ROLE, ScopeForm
@@ -38,15 +39,22 @@ def expected_triggers(*, is_distributed: bool) -> set[tuple[str, str]]:
 
 
 async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
-    """Return guards that are missing, disabled, or walked past by session_replication_role; and rules, which rewrite writes."""
+    """Return guards that are missing, disabled, not as they were made, or walked past by a setting; and rules."""
     rows = await opened.fetch(
         f"""
-        SELECT t.relname AS name, g.tgname, g.tgenabled::text FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+        SELECT t.relname AS name, g.tgname, g.tgenabled::text, g.tgtype::int AS bits, pg_get_triggerdef(g.oid) AS definition,
+               CASE WHEN p.pronamespace = 'public'::regnamespace THEN p.proname::text ELSE '' END AS function,
+               ARRAY(
+                   SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum = ANY (g.tgattr)
+               ) AS columns
+        FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid JOIN pg_proc p ON p.oid = g.tgfoid
         WHERE NOT g.tgisinternal AND {OURS}
         """,
         TABLES,
     )
     expected = expected_triggers(is_distributed=is_distributed)
+    forms = expected_forms()
+    made = {(row["name"], row["tgname"]): form_of(row) for row in rows}
     states = {(row["name"], row["tgname"]): row["tgenabled"] for row in rows}
     said = {None: "is missing", "D": "is disabled", "O": "is not ALWAYS", "R": "fires on replicas alone"}
     wrong = [
@@ -55,6 +63,10 @@ async def triggers(opened: Any, *, is_distributed: bool) -> list[str]:
         if states.get((table, name)) != "A"
     ]
     wrong += [f"{name} of {table} is not ours" for table, name in sorted(set(states) - expected)]
+    changed = sorted(each for each in expected & made.keys() if made[each] != forms[each])
+    wrong += [f"{name} of {table} is not as it was made" for table, name in changed]
+    if await opened.fetchval("SELECT current_setting('session_replication_role')") != "origin":
+        wrong.append("session_replication_role is set for sessions here: no foreign key is looked at")
     ruled = await opened.fetch(f"SELECT t.relname AS name FROM pg_class t WHERE t.relhasrules AND {OURS}", TABLES)
     return wrong + [f"{row['name']} has a rule" for row in ruled]
 
@@ -118,6 +130,22 @@ def _bodies_of_one_node() -> dict[str, str]:
     }
 
 
+_IMMUTABLE = {"derwin_words", "derwin_signs"}
+_STABLE = {
+    "derwin_scope",
+    "derwin_scope_on_shard",
+    "derwin_is_restoring",
+    "derwin_check_asker",
+    "derwin_waiting",
+    "derwin_stalled",
+}
+
+
+def _volatility(name: str) -> str:
+    """Return how often the server computes the function: a scope that is kept in a plan would be that of another unit."""
+    return "i" if name in _IMMUTABLE else "s" if name in _STABLE else "v"
+
+
 async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Mapping[str, str] | None = None) -> list[str]:
     """Return functions of these that are missing, or are not what this package makes.
 
@@ -126,7 +154,9 @@ async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Map
     hashes = {name: hashlib.sha256(body.encode()).hexdigest() for name, body in expected.items()} | dict(noted or {})
     rows = await opened.fetch(
         """
-        SELECT p.proname, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS prosrc, p.prosecdef, p.proconfig FROM pg_proc p
+        SELECT p.proname, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS prosrc, p.prosecdef, p.proconfig,
+               p.provolatile::text, p.proleakproof
+        FROM pg_proc p
         WHERE p.pronamespace = 'public'::regnamespace AND p.proname = ANY ($1::name[])
         """,
         list(expected),
@@ -138,6 +168,8 @@ async def changed_functions(opened: Any, expected: Mapping[str, str], noted: Map
         if name not in present
         or hashlib.sha256(present[name]["prosrc"].encode()).hexdigest() != hashes[name]
         or present[name]["prosecdef"] != (name in DEFINERS)
+        or present[name]["provolatile"] != _volatility(name)
+        or present[name]["proleakproof"]
         or present[name]["proconfig"] != ["search_path=pg_catalog, pg_temp"]
     ]
 

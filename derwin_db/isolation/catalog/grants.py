@@ -89,11 +89,15 @@ async def outer_grants(opened: Any, login: str) -> list[str]:
         SELECT who.rolname, what.privilege FROM pg_roles who, LATERAL (VALUES
             ('TEMPORARY', has_database_privilege(who.oid, current_database(), 'TEMPORARY')),
             ('CREATE on the database', has_database_privilege(who.oid, current_database(), 'CREATE')),
-            ('CREATE on the schema public', has_schema_privilege(who.oid, 'public', 'CREATE')),
             ('USAGE on the schema derwin', who.rolname <> $2
                 AND coalesce(has_schema_privilege(who.oid, to_regnamespace('derwin'), 'USAGE'), false))
         ) AS what (privilege, is_held)
-        WHERE who.rolname = ANY ($1::name[]) AND what.is_held ORDER BY 1, 2
+        WHERE who.rolname = ANY ($1::name[]) AND what.is_held
+        UNION ALL
+        SELECT who.rolname, format('CREATE on the schema %s', n.nspname) FROM pg_roles who, pg_namespace n
+        WHERE who.rolname = ANY ($1::name[]) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+        AND has_schema_privilege(who.oid, n.oid, 'CREATE')
+        ORDER BY 1, 2
         """,
         [APP_ROLE, ADMIN_ROLE, login],
         ADMIN_ROLE,

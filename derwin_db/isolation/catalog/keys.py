@@ -11,27 +11,40 @@ Name = tuple[str, str]
 
 
 async def keys(opened: Any, expected: Iterable[Name]) -> list[str]:
-    """Return keys, unique constraints and btree indexes that do not begin with project_id, and expected ones that are gone."""
+    """Return keys, constraints and indexes that do not begin with project_id, and expected ones that are gone.
+
+    An index over rows of all projects tells what others have, by what it finds before the policy or by which rows are nearest.
+    One that is made for a single project holds no others. That of projects begins with its id, or is over an expression.
+    """
     rows = await opened.fetch(
         f"""
         SELECT t.relname AS name, i.relname AS index, x.indisprimary, x.indisunique OR x.indisexclusion AS is_unique,
-               m.amname = 'btree' AS is_btree,
+               coalesce(pg_get_expr(x.indpred, t.oid) ~ '\\mproject_id = ''[-0-9a-f]{{36}}''::uuid', false) AS is_of_one,
                ARRAY(SELECT coalesce(a.attname::text, '?') FROM unnest(x.indkey) WITH ORDINALITY AS k (number, place)
                      LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number AND k.number <> 0
                      WHERE k.place <= x.indnkeyatts ORDER BY k.place) AS columns
         FROM pg_class t JOIN pg_index x ON x.indrelid = t.oid JOIN pg_class i ON i.oid = x.indexrelid
-        JOIN pg_am m ON m.oid = i.relam WHERE {OURS}
+        WHERE {OURS}
         """,
-        sql.PROJECT_TABLES,
+        TABLES,
     )
     wrong = [
         f"{row['index']} of {row['name']} is over ({', '.join(row['columns'])})"
         for row in rows
-        if (row["columns"][0] != "project_id" and (row["is_unique"] or row["is_btree"]))
-        or (row["indisprimary"] and row["columns"] != ["project_id", "id"])
+        if not (_is_of_projects(row) if row["name"] == "projects" else _is_scoped(row))
     ]
     present = {(row["name"], row["index"]) for row in rows if row["is_unique"]}
     return wrong + [f"{name} of {table} is missing" for table, name in sorted(set(expected) - present)]
+
+
+def _is_scoped(row: Any) -> bool:
+    if row["indisprimary"]:
+        return bool(row["columns"] == ["project_id", "id"])
+    return row["columns"][0] == "project_id" or (row["is_of_one"] and not row["is_unique"])
+
+
+def _is_of_projects(row: Any) -> bool:
+    return "id" in row["columns"] or row["columns"][0] == "?"
 
 
 async def foreign_keys(opened: Any, expected: Iterable[Name]) -> list[str]:
@@ -39,6 +52,7 @@ async def foreign_keys(opened: Any, expected: Iterable[Name]) -> list[str]:
     rows = await opened.fetch(
         f"""
         SELECT t.relname AS name, f.conname, r.relname AS target, f.convalidated,
+               EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = f.oid AND g.tgenabled NOT IN ('O', 'A')) AS is_off,
                ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
                      JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number ORDER BY k.place) AS columns,
                ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
@@ -55,6 +69,8 @@ async def foreign_keys(opened: Any, expected: Iterable[Name]) -> list[str]:
             wrong.append(f"{row['conname']} of {row['name']} is over ({', '.join(row['columns'])})")
         elif not row["convalidated"]:
             wrong.append(f"{row['conname']} of {row['name']} is not validated")
+        elif row["is_off"]:
+            wrong.append(f"{row['conname']} of {row['name']} is not looked at: its triggers are disabled")
     present = {(row["name"], row["conname"]) for row in rows}
     return wrong + [f"{name} of {table} is missing" for table, name in sorted(set(expected) - present)]
 

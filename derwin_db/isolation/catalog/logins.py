@@ -39,6 +39,14 @@ WITH RECURSIVE held AS (
 """
 
 
+_HANDS_ON = """
+SELECT EXISTS (
+    SELECT FROM pg_auth_members m
+    WHERE m.member = to_regrole(quote_ident($1)) AND m.roleid = to_regrole($2) AND m.admin_option
+)
+"""
+
+
 @dataclass(frozen=True)
 class Login:
     """One login or role: what it is itself, and the roles that it can take, through others too."""
@@ -56,6 +64,8 @@ class Login:
     """Names of settings that are stored for it: SQL in a session can store some for its own login."""
     inherits: bool
     """Whether it has the rights of derwin_app without taking the role."""
+    hands_on: bool
+    """Whether it may give derwin_app to others, and take it from them."""
 
 
 async def probe_login(opened: Any, name: str) -> Login | None:
@@ -74,6 +84,7 @@ async def probe_login(opened: Any, name: str) -> Login | None:
         privileged=tuple(row["rolname"] for row in held if _is_privileged(row)),
         settings=tuple(role["settings"]),
         inherits=await _inherits(opened, name, by_default=role["rolinherit"]),
+        hands_on=bool(await opened.fetchval(_HANDS_ON, name, APP_ROLE)),
     )
 
 

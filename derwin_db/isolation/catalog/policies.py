@@ -59,7 +59,10 @@ async def policies(opened: Any, form: ScopeForm) -> tuple[list[str], list[str]]:
 
 
 async def unfenced_tables(opened: Any, form: ScopeForm) -> list[str]:
-    """Return tables with a project_id, in any schema, that are not fenced: a table that was added, or a partition."""
+    """Return tables with a project_id, in any schema, that are not fenced: a table that was added, or a partition.
+
+    And those that ours inherit from, through which all of their rows are read.
+    """
     rows = await opened.fetch(
         """
         SELECT t.oid::regclass::text AS name FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace
@@ -70,7 +73,11 @@ async def unfenced_tables(opened: Any, form: ScopeForm) -> list[str]:
             SELECT FROM pg_policy p WHERE p.polrelid = t.oid AND p.polpermissive <> $4 AND p.polcmd = '*'
             AND (to_regrole($2) = ANY (p.polroles) OR p.polroles = '{0}')
             AND pg_get_expr(p.polqual, t.oid) = $3 AND coalesce(pg_get_expr(p.polwithcheck, t.oid), $3) = $3
-        )) ORDER BY 1
+        ))
+        UNION
+        SELECT format('%s, which %s inherits from', i.inhparent::regclass, t.relname) FROM pg_inherits i
+        JOIN pg_class t ON t.oid = i.inhrelid WHERE t.relnamespace = 'public'::regnamespace AND t.relname = ANY ($1::name[])
+        ORDER BY 1
         """,
         TABLES,
         APP_ROLE,
