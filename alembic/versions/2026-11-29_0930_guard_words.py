@@ -1,4 +1,4 @@
-"""Read words alike in every session: the function that finds them says itself how its literals are read.
+"""Guard words: they are read alike in every session; the function that finds them says itself how its literals are read.
 
 What and why: the server reads the literals of a function once a session, under the setting standard_conforming_strings of that
 moment. SQL in one unit of work could turn it off, and search missed words in what other units wrote on that connection.

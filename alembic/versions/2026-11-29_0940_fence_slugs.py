@@ -1,4 +1,4 @@
-"""Hide slugs: the index that keeps them unique answers no comparison of a unit of work.
+"""Fence slugs: the index that keeps them unique answers no comparison of a unit of work.
 
 What and why: policies let a comparison of texts reach an index before them, since it is leakproof, and EXPLAIN ANALYZE and pg_stat
 views count what it found: SQL in one project read the slugs of all others there, letter by letter. The index is now over
