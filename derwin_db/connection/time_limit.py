@@ -8,22 +8,12 @@ first answer of the server, as when a statement was only prepared by then, is li
 import asyncio
 from collections.abc import Coroutine, Generator
 from types import coroutine
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from derwin_db.connection.driver import PooledConnection
 
 T = TypeVar("T")
-
-
-class LimitedConnection(Protocol):
-    """What a time limit asks of a connection of the driver."""
-
-    def is_at_rest(self) -> bool:
-        """Tell whether a statement can begin at once: the connection is open, and nothing that was ended is waited for."""
-
-    def begin_without_timer(self, statement: Coroutine[Any, Any, Any]) -> "asyncio.Future[Any]":
-        """Send the statement, with no timer of the driver's own. Returns what it waits for."""
-
-    def time_out(self, future: "asyncio.Future[Any]") -> None:
-        """Have the server end the statement that waits for this, and the statement raise TimeoutError."""
 
 
 class TimeLimit:
@@ -32,12 +22,12 @@ class TimeLimit:
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self._seconds = seconds
         self._loop = loop
-        self._running: dict[asyncio.Future[Any], tuple[float, LimitedConnection]] = {}
+        self._running: dict[asyncio.Future[Any], tuple[float, PooledConnection]] = {}
         """What is waited for: when its time is over, and on which connection. The oldest is first."""
         self._timer: asyncio.TimerHandle | None = None
 
     @coroutine
-    def over(self, connection: "LimitedConnection", statement: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
+    def over(self, connection: "PooledConnection", statement: Coroutine[Any, Any, T]) -> Generator[Any, None, T]:
         """Run a statement of the driver on this connection under the limit.
 
         Errors:
