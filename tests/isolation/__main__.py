@@ -66,6 +66,7 @@ class Report:
             f"{title}: {result.cases} cases in {result.seconds:.0f} s, leaked {len(result.leaked)}, "
             f"changed {len(result.changed)}, differs {len(result.differs)}"
         )
+        self.say("".join(f"  {failure}\n" for failure in result.failures).rstrip() or "  all of it held")
 
     def mutated(self, name: str, by: list[str]) -> None:
         self.mutations[name] = by
