@@ -26,8 +26,8 @@ _IMAGE = "pgvector/pgvector:0.8.1-pg18"
 _END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
 """What a pooler keeps open after its clients have left."""
 
-_FEW = ("citus.shard_count = 4", "citus.max_adaptive_executor_pool_size = 1")
-"""On two workers each has two shards, and a statement over all of them asks for one connection to each."""
+_FEW = ("citus.shard_count = 8", "citus.max_adaptive_executor_pool_size = 1")
+"""On two workers each has four shards, and a statement over all of them asks for one connection to each."""
 
 _WORKERS = "SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0 ORDER BY groupid"
 
