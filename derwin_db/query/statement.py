@@ -143,8 +143,9 @@ class Statement(Generic[R]):
 def short_form(sql: str) -> str | None:
     """Return the statement that runs alone with its scope set in OFFSET, which is computed before any row is looked for.
 
-    Citus takes a third less time for a statement of one table where it has no subquery. It writes arguments into the text that it
-    sends to a worker: the scope is the end of its argument, behind a pad that is longer than what the worker shows of a statement.
+    Citus takes a third less time for a statement of one table where it has no subquery. It writes arguments into the text that
+    it sends to a worker: the scope is the end of its argument, behind a pad that is longer than what the worker shows of a
+    statement.
 
     None where it would have a subquery or a join all the same, and where it has a LIMIT: with an OFFSET that is not known
     beforehand the planner takes it for a tenth of all rows.
