@@ -18,6 +18,7 @@ from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.deploy.fences import scope_policies
 from derwin_db.errors import ConfigurationError
 from derwin_db.isolation.catalog import code
+from derwin_db.isolation.catalog.logins import HIDES_STATEMENTS
 from derwin_db.isolation.catalog.statistics import value_statistics
 from derwin_db.isolation.preamble import ScopeForm, policy_condition
 from derwin_db.observe.progress import Progress
@@ -155,6 +156,16 @@ SELECT t.relname FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class t ON t.oid
 WHERE p.polname = 'derwin_scope' AND t.relnamespace = 'public'::regnamespace ORDER BY 1
 """
 """Tables with the scope's policy: those of the service too."""
+_HIDES = "ALTER ROLE derwin_app IN DATABASE {} SET track_activities = off"
+"""Citus writes the values of a statement into its text, and all units are one role on the workers: each could read them there.
+
+It sends this to the nodes, also to one that is added later. On the coordinator sessions come as the service's login.
+"""
+_SHOWING = """
+SELECT string_agg(stored.setting, ', ')
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS stored (setting)
+WHERE d.datname = current_database() AND s.setrole = to_regrole('derwin_app') AND stored.setting LIKE 'track\\_activities=%'
+"""
 _SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 _OWNER = "SELECT relowner::regrole::text FROM pg_catalog.pg_class WHERE oid = 'public.projects'::regclass"
 _ON_NODES = "SELECT nodeid, success, result FROM pg_catalog.run_command_on_all_nodes($1)"
@@ -181,7 +192,10 @@ async def _seal(connection: Any) -> None:
 
 
 async def _close_nodes(connection: Any) -> None:
-    """Take from everybody, on each node, what reaches other units or sends SQL beside the own one. Only a superuser may."""
+    """Take from everybody, on each node, what reaches other units, shows them or sends SQL beside the own one.
+
+    Only a superuser may.
+    """
     if not await connection.fetchval(_SUPERUSER):
         return
     revoke = "REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC"
@@ -191,6 +205,7 @@ async def _close_nodes(connection: Any) -> None:
     statements += sql.read_current("signals", public=revoke, signals=signals)
     for statement in statements:
         await connection.fetch(_ON_NODES, statement)
+    await connection.execute(_HIDES.format(await connection.fetchval("SELECT quote_ident(current_database())")))
 
 
 def distribution(table: str) -> str:
@@ -259,6 +274,14 @@ async def distribute(connection: Any, *, progress: Progress | None = None) -> Di
 async def open_node_commands(connection: Any) -> list[str]:
     """Return the functions that send SQL to a node by itself, and that derwin_app may call."""
     return [row["name"] for row in await connection.fetch(_SENDING)]
+
+
+async def showing_nodes(connection: Any, *, is_owner: bool) -> list[str]:
+    """Return the nodes where a session of derwin_app sees what others send. Without the owner's login the own node alone."""
+    if not is_owner:
+        return ["the coordinator"] * (await connection.fetchval(_SHOWING) != HIDES_STATEMENTS)
+    rows = await connection.fetch(_ON_NODES, _SHOWING)
+    return [f"node {row['nodeid']}" for row in rows if not row["success"] or row["result"] != HIDES_STATEMENTS]
 
 
 async def unfenced_shards(connection: Any, form: ScopeForm) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from derwin_db.connection.driver import Connection, DriverError
 from derwin_db.connection.facts import read_facts, read_revision
 from derwin_db.connection.schema import Schema, Standing, schema_of
-from derwin_db.deploy.citus import open_node_commands, probe_topology, unfenced_shards
+from derwin_db.deploy.citus import open_node_commands, probe_topology, showing_nodes, unfenced_shards
 from derwin_db.deploy.migrations import check_revisions, refuse_transaction_pooler
 from derwin_db.doctor.report import MIGRATE, Check, verdict
 from derwin_db.errors import ConfigurationError
@@ -124,5 +124,11 @@ async def check_distribution(opened: Connection, *, is_owner: bool) -> list[Chec
             [f"derwin_app may call {name}" for name in await open_node_commands(opened)],
             well="no session sends SQL to a node beside its unit of work",
             fix="as a superuser: `derwin-db distribute`, again after a node was added",
+        ),
+        verdict(
+            "shown-statements",
+            [f"SQL by hand on {name} sees what other units send" for name in await showing_nodes(opened, is_owner=is_owner)],
+            well="a worker shows no unit what others send",
+            fix="as a superuser: `derwin-db distribute`; then start the services anew",
         ),
     ]

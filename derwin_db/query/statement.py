@@ -61,6 +61,12 @@ Source:
     a policy that comes first raises an error of its own, and the statement runs again in a transaction.
 """
 
+_GATE_TEXT = re.compile(
+    r" AND \(SELECT pg_catalog\.set_config\('derwin\.project_id', (\$\d+)::VARCHAR, true\) AS \w+\) IS NOT NULL"
+)
+TOKEN_LENGTH = 101
+"""How long each token of the seal is."""
+
 _DOES_MORE = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE|SHARE|nextval|pg_notify|set_config|pg_(try_)?advisory_\w+)\b")
 """What a SELECT holds that does more than read: locks, changes in a CTE, functions with effects. None of ours is quoted."""
 
@@ -72,6 +78,8 @@ class AloneForm(NamedTuple):
     arguments: Callable[[Mapping[str, Any]], list[Any]]
     scope_at: int
     """Where among the arguments the scope goes."""
+    short: str | None
+    """The same without a subquery, for a distributed server, see `short_form`."""
 
 
 class Statement(Generic[R]):
@@ -122,12 +130,31 @@ class Statement(Generic[R]):
         """The form of a statement that reads which needs no transaction around it. Compiled at its first use."""
         if self._alone is None:
             compiled: Any = cast("sa.Select[Any]", self._expression).where(_GATE).compile(dialect=DIALECT)
-            self._alone = AloneForm(compiled.string, _binder(self.name, compiled), compiled.positiontup.index(_SCOPE.key))
+            scope_at = compiled.positiontup.index(_SCOPE.key)
+            short = short_form(compiled.string) if self.table is not None else None
+            self._alone = AloneForm(compiled.string, _binder(self.name, compiled), scope_at, short)
         return self._alone
 
     @alone.setter
     def alone(self, form: AloneForm) -> None:
         self._alone = form
+
+
+def short_form(sql: str) -> str | None:
+    """Return the statement that runs alone with its scope set in OFFSET, which is computed before any row is looked for.
+
+    Citus takes a third less time for a statement of one table where it has no subquery. It writes arguments into the text that
+    it sends to a worker: the scope is the end of its argument, behind a pad that is longer than what the worker shows of a
+    statement.
+
+    None where it would have a subquery or a join all the same, and where it has a LIMIT: with an OFFSET that is not known
+    beforehand the planner takes it for a tenth of all rows.
+    """
+    rest, gates = _GATE_TEXT.subn("", sql)
+    if gates != 1 or rest.count("SELECT") != 1 or re.search(r"\b(JOIN|LIMIT|OFFSET)\b", rest):
+        return None
+    scope = f"right({_GATE_TEXT.findall(sql)[0]}::VARCHAR, {TOKEN_LENGTH})"
+    return f"{rest} \n OFFSET (pg_catalog.set_config('derwin.project_id', {scope}, true) IS NULL)::INTEGER"
 
 
 def _table_of(expression: sa.Executable) -> str | None:

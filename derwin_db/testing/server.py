@@ -26,6 +26,9 @@ _IMAGE = "pgvector/pgvector:0.8.1-pg18"
 _END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
 """What a pooler keeps open after its clients have left."""
 
+_FEW = ("citus.shard_count = 8", "citus.max_adaptive_executor_pool_size = 1")
+"""On two workers each has four shards, and a statement over all of them asks for one connection to each."""
+
 _WORKERS = "SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0 ORDER BY groupid"
 
 
@@ -201,6 +204,7 @@ class TestCluster(TestServer):
         for node in (self._owner, *workers):
             await _run_on(node, "SET citus.enable_create_database_propagation = off", f'CREATE DATABASE "{name}"')
             await _run_on(replace(node, database=name), *prepare)
+        await _run_on(self._owner, *(f'ALTER DATABASE "{name}" SET {setting}' for setting in _FEW))
         place = f"SELECT citus_set_coordinator_host('{self._owner.host}', {self._owner.port})"
         added = [f"SELECT citus_add_node('{worker.host}', {worker.port})" for worker in workers]
         await _run_on(replace(self._owner, database=name), place, *added)

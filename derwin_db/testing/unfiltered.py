@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from derwin_db.query.statement import AloneForm, Statement
+from derwin_db.query.statement import AloneForm, Statement, short_form
 from derwin_db.session import UnitOfWork
 
 _METHODS = ("fetch", "execute", "execute_many", "stream")
@@ -59,8 +59,8 @@ def unfiltered(statement: Statement[Any], choose: Choose = lambda _statement, _n
     twin = copy.copy(statement)
     twin.sql = _sql_without(statement, statement, choose)
     if statement.reads:
-        _, arguments, scope_at = statement.alone
-        twin.alone = AloneForm(_sql_without(statement, statement.alone, choose), arguments, scope_at)
+        sql = _sql_without(statement, statement.alone, choose)
+        twin.alone = statement.alone._replace(sql=sql, short=short_form(sql) if statement.alone.short is not None else None)
     return twin
 
 

@@ -16,6 +16,7 @@ from derwin_db.connection.driver import PooledConnection
 from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE
 from derwin_db.connection.pool import DataSource
 from derwin_db.errors import ProjectNotFound, SqlState
+from derwin_db.isolation.preamble import LONGEST_PAD
 from derwin_db.models import Project
 from derwin_db.observe.events import Watch
 from derwin_db.query.builders import scoped
@@ -87,13 +88,16 @@ class Reader:
     def _fetch(
         self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
     ) -> Awaitable[Sequence[Any]]:
-        form = statement.alone
-        arguments[form.scope_at] = source.preamble.scope_of_one(connection, self._project_id)
-        call = connection.fetch(form.sql, *arguments)
+        form, sql = statement.alone, statement.alone.sql
+        scope = source.preamble.scope_of_one(connection, self._project_id)
+        if source.preamble.is_sharded and form.short is not None and connection.activity_query_size <= LONGEST_PAD:
+            sql, scope = form.short, f"{'.' * connection.activity_query_size}{scope}"
+        arguments[form.scope_at] = scope
+        call = connection.fetch(sql, *arguments)
         if self._watch is None:
             return call
         self._watch.at(source.pool.server)
-        return self._watch.called(call, "fetch", form.sql, statement, arguments)
+        return self._watch.called(call, "fetch", sql, statement, arguments)
 
     async def _end(self, connection: PooledConnection, source: DataSource, error: BaseException) -> None:
         """Give the connection back after an error, or end it."""

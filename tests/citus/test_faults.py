@@ -39,6 +39,13 @@ SELECT citus_move_shard_placement(
 )::text
 """
 
+SPREAD = """
+SELECT array_agg(held.shards) FROM (
+    SELECT count(*) AS shards FROM pg_dist_placement JOIN pg_dist_shard USING (shardid)
+    WHERE logicalrelid = 'public.projects'::regclass GROUP BY groupid
+) AS held
+"""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -163,6 +170,23 @@ class TestMovedShards:
         async with stage.db.project(beside) as session:
             found = await session.sql.execute(sa.text("SELECT DISTINCT id FROM public.projects"))
             assert found.scalars().all() == [beside]
+
+    async def test_the_rebalancer_evens_the_shards_out_while_their_projects_are_written(self, stage: Stage, owner: Any) -> None:
+        behind, beside = await stage.projects("rebalanced")
+        begin, end = await place_of(stage.database, behind), await place_of(stage.database, beside)
+        await owner.fetchval(MOVE, behind, *begin, *end, "block_writes", timeout=300)
+        assert len(set(await owner.fetchval(SPREAD))) > 1
+        async with Traffic(stage.db, behind, writers=2) as one, Traffic(stage.db, beside, writers=2) as other:
+            await one.until_more(3, seconds=60)
+            await owner.execute("SELECT citus_rebalance_start(shard_transfer_mode => 'block_writes')")
+            await owner.execute("SELECT citus_rebalance_wait()", timeout=300)
+            for traffic in (one, other):
+                await traffic.until_more(3, seconds=60)
+        assert len(set(await owner.fetchval(SPREAD))) == 1
+        for traffic in (one, other):
+            await traffic.check()
+            assert traffic.unknown == set()
+        assert await unfenced_shards(owner, ScopeForm.SHARDED) == []
 
 
 async def nodes(owner: Any) -> list[tuple[str, int]]:

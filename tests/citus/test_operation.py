@@ -192,6 +192,20 @@ class TestDoctor:
         finally:
             await owner.execute("REVOKE EXECUTE ON FUNCTION run_command_on_workers(text, boolean) FROM derwin_app")
 
+    async def test_names_a_node_that_shows_statements(self, migrated: TestDatabase, neighbours: Neighbours) -> None:
+        worker: Any = await connect(on_worker(migrated, await place_of(migrated, neighbours.one)))
+        shows = f'ALTER ROLE derwin_app IN DATABASE "{migrated.owner.database}" {{}} track_activities'
+        try:
+            await worker.execute("SET citus.enable_alter_role_set_propagation = off")
+            await worker.execute(shows.format("RESET"))
+            try:
+                assert "sees what other units send" in (await self.bad(migrated))["shown-statements"]
+            finally:
+                await worker.execute(shows.format("SET") + " = off")
+        finally:
+            await worker.close()
+        assert await self.bad(migrated) == {}
+
 
 class TestStudio:
     async def test_every_page_answers(self, moved: Moved, migrated: TestDatabase) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.isolation.preamble import Preamble, TransactionMode
-from derwin_db.query.statement import Statement
+from derwin_db.query.statement import TOKEN_LENGTH, Statement
 from derwin_db.testing import TestServer
 from tests.contract.test_plans import filters_of
 from tests.contract.verbs import PROJECT_CALLS
@@ -72,6 +72,16 @@ class Alone:
         form = read.statement.alone
         read.alone[form.scope_at] = self._preamble.scope_of_one(self.raw, read.project)
         return [tuple(record) for record in await self.raw.fetch(form.sql, *read.alone)]
+
+    async def run_short(self, read: Read) -> list[Any]:
+        """Run it as a unit that only reads does on a distributed server: the scope is the end of its argument."""
+        form = read.statement.alone
+        assert form.short is not None
+        scope = self._preamble.scope_of_one(self.raw, read.project)
+        arguments = [*read.alone]
+        arguments[form.scope_at] = f"{'.' * 1024}{scope}"
+        assert len(scope) == TOKEN_LENGTH
+        return [tuple(record) for record in await self.raw.fetch(form.short, *arguments)]
 
     async def run_in_transaction(self, read: Read) -> list[Any]:
         await self._preamble.for_project(self.raw, read.project, TransactionMode.READ_ONLY)
@@ -175,6 +185,29 @@ class TestEveryRead:
                 await alone.raw.execute("RESET plan_cache_mode; " + "; ".join(f"RESET {name}" for name in names))
         finally:
             await alone.raw.execute("RESET ALL")
+
+    @pytest.mark.parametrize("off", SAMPLE)
+    async def test_of_one_table_gives_the_same_with_its_scope_in_offset(
+        self, alone: Alone, reads: list[Read], off: tuple[str, ...]
+    ) -> None:
+        short = [read for read in reads if read.statement.alone.short is not None]
+        assert len(short) > 50
+        assert {"get", "exists", "count"} <= {read.statement.name.partition(".")[2] for read in short}
+        try:
+            await alone.raw.execute("; ".join(("RESET ALL", *(f"SET {name} = off" for name in off))))
+            for read in short:
+                rows = await alone.run_short(read), await alone.run_in_transaction(read)
+                assert sorted(rows[0], key=repr) == sorted(rows[1], key=repr), read.statement.alone.short
+        finally:
+            await alone.raw.execute("RESET ALL")
+
+    async def test_of_one_table_without_a_scope_is_an_error(self, alone: Alone, reads: list[Read]) -> None:
+        for read in reads:
+            if read.statement.alone.short is not None:
+                blind = read.statement.alone.short.replace("set_config('derwin.project_id'", "set_config('derwin.nothing'")
+                with pytest.raises(asyncpg.PostgresError) as caught:
+                    await alone.raw.fetch(blind, *read.alone)
+                assert caught.value.sqlstate == "DW010", read.statement.name
 
     async def test_of_another_project_finds_nothing(self, alone: Alone, reads: list[Read]) -> None:
         """With the scope of another project and the arguments of this one: both fences have to be passed."""

@@ -15,21 +15,24 @@ from uuid import UUID
 import asyncpg
 
 from derwin_db import Database, repos
+from derwin_db.deploy import citus
 from derwin_db.models import ProjectCreate
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import Filled, create_filled, models_by_table
 from derwin_db.testing.server import url_of
 from derwin_db.testing.traces import Traces, digest_query
+from tests.isolation import distributed
+from tests.isolation.distributed import Place, copy_rows, marker_beside, twin
 
 DIGEST = f"""
 CREATE SCHEMA attack;
 GRANT USAGE ON SCHEMA attack TO PUBLIC;
 CREATE FUNCTION attack.digest(project uuid) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
 AS $$ SELECT string_agg(seen::text, ' ' ORDER BY seen.name) FROM ({digest_query(models_by_table())}) AS seen $$;
-GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint) TO derwin_app
 """
-"""The grant is as where no superuser migrated: a unit may leave a lock behind there, and it is let go with all else."""
+ADVISORY = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint) TO derwin_app"
+"""As where no superuser migrated: a unit may leave a lock behind there, and it is let go with all else."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class World:
     b: Filled
     empty: UUID
     seat: UUID
+    is_distributed: bool
 
     @property
     def has_b(self) -> bool:
@@ -55,7 +59,17 @@ class World:
 
     async def digest(self, project_id: UUID) -> str:
         """Digest what a project stores, as the owner sees it."""
+        if self.is_distributed:
+            return await self.owner.fetchval(distributed.digest_of(project_id))
         return await self.owner.fetchval("SELECT attack.digest($1)", project_id)
+
+    async def digest_inside(self, connection: Any) -> str:
+        """Digest what B stores, as the transaction on this connection sees it, which has to be rolled back then."""
+        if not self.is_distributed:
+            return await connection.fetchval("SELECT attack.digest($1)", self.b.project_id)
+        seal = (await self.wide.app_pool(read_only=False)).preamble.seal
+        assert seal is not None
+        return await distributed.digest_inside(connection, seal.current, self.b.project_id)
 
 
 @dataclass(frozen=True)
@@ -95,22 +109,40 @@ class Ground:
     a: Filled
     b: Filled
     empty: UUID
+    place: Place | None = None
+    """Where B is on a cluster."""
 
 
-async def prepare(server: TestServer) -> Ground:
-    """Make both databases: fill A, copy, fill B in the copy."""
+async def prepare(server: TestServer, place: Place | None = None) -> Ground:
+    """Make both databases: fill A, copy, fill B in the copy; on a cluster at a place that is given."""
     alone = await asyncio.to_thread(server.migrated)
     owner = await asyncpg.connect(**alone.owner.connect_arguments())
-    await owner.execute(DIGEST)
+    await owner.execute(ADVISORY if place else f"{DIGEST}; {ADVISORY}")
     await owner.close()
     async with Database(**alone.urls) as database:
         a = await create_filled(database)
         async with database.admin(reason="an empty project") as admin:
             empty = await repos.projects.create(admin, example(ProjectCreate, marker="empty"))
-    shared = await asyncio.to_thread(server.clone, alone)
+    shared = await copied(server, alone, place)
+    marker = None
+    if place is not None:
+        owner = await asyncpg.connect(**shared.owner.connect_arguments())
+        marker = await marker_beside(owner, a.project_id, place)
+        await owner.close()
     async with Database(**shared.urls) as database:
-        b = await create_filled(database)
-    return Ground(alone, shared, a, b, empty.id)
+        b = await create_filled(database, marker=marker)
+    return Ground(alone, shared, a, b, empty.id, place)
+
+
+async def copied(server: TestServer, database: TestDatabase, place: Place | None) -> TestDatabase:
+    """Copy a database with all that it holds."""
+    copy = await asyncio.to_thread(twin, server, database)
+    if place is not None:
+        await copy_rows(database, copy)
+        owner = await asyncpg.connect(**copy.owner.connect_arguments())
+        await owner.execute(ADVISORY)
+        await owner.close()
+    return copy
 
 
 @asynccontextmanager
@@ -118,8 +150,10 @@ async def open_world(name: str, database: TestDatabase, ground: Ground) -> Async
     owner = await asyncpg.connect(**database.owner.connect_arguments())
     a, b, empty = ground.a, ground.b, ground.empty
     try:
+        if ground.place is not None:
+            await owner.execute("; ".join(citus.SETTINGS))
         async with Database(**database.urls) as wide, Database(**one_connection(database)) as narrow:
-            yield World(name, database, wide, narrow, owner, a, b, empty, a.project_id)
+            yield World(name, database, wide, narrow, owner, a, b, empty, a.project_id, ground.place is not None)
     finally:
         await owner.close()
 

@@ -81,16 +81,18 @@ def taking_down(statement: str) -> Any:
     async def run(arena: Arena) -> None:
         owner, roles = arena.shared.owner, [arena.shared.database.service.user, "derwin_app", "derwin_admin"]
         held = await owner.fetchval(FENCES, roles)
+        scope = "derwin_scope_on_shard()" if arena.shared.is_distributed else "derwin_scope()"
+        text = statement.replace("derwin_scope()", scope)
         for before in ROLES:
             try:
                 async with arena.shared.narrow.project(arena.a.project_id) as session:
                     await session.sql.execute(sa.text(before))
-                    await session.sql.execute(sa.text(statement))
+                    await session.sql.execute(sa.text(text))
             except ScopeError:
                 pass
             else:
-                raise AssertionError(f"not refused after {before}: {statement}")
-            assert await owner.fetchval(FENCES, roles) == held, f"a fence is another one after {before}: {statement}"
+                raise AssertionError(f"not refused after {before}: {text}")
+            assert await owner.fetchval(FENCES, roles) == held, f"a fence is another one after {before}: {text}"
 
     return run
 

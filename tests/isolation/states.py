@@ -195,7 +195,7 @@ async def _digest_inside(world: World, session: ProjectSession) -> str | None:
     if not world.has_b or connection is None or session._state is UnitState.FAILED:
         return None
     try:
-        return await connection.fetchval("SELECT attack.digest($1)", world.b.project_id)
+        return await world.digest_inside(connection)
     except Exception:  # the attack took the connection apart; then the owner looks
         return None
 

@@ -64,7 +64,8 @@ async def refused(raw: Any, sql: str, *arguments: Any, constraint: str | None = 
         got = await raw.fetch(sql, *arguments)
     except asyncpg.PostgresError as error:
         await raw.execute("ROLLBACK TO tried")
-        if constraint is not None and getattr(error, "constraint_name", None) != constraint:
+        named = f"{getattr(error, 'constraint_name', None)} {error}"  # a shard's error has the name in its text alone
+        if constraint is not None and constraint not in named:
             raise AssertionError(f"refused for another reason: {error!r}") from None
         return
     raise AssertionError(f"not refused: {sql} {arguments}: {got}")
@@ -195,7 +196,8 @@ def extreme_script(table: str, column: Any, kind: str) -> Any:
         transaction = owner.transaction()
         await transaction.start()
         try:
-            await owner.execute(f"ALTER TABLE public.{table} DISABLE TRIGGER USER, NO FORCE ROW LEVEL SECURITY")
+            await owner.execute(f"ALTER TABLE public.{table} DISABLE TRIGGER USER")
+            await owner.execute(f"ALTER TABLE public.{table} NO FORCE ROW LEVEL SECURITY")
             scope = "id" if table == "projects" else "project_id"
             for value in EXTREMES[kind]:
                 update = f"UPDATE public.{table} SET {column.name} = ({value})::{CAST[kind]} WHERE {scope} = $1"

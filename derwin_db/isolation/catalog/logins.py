@@ -14,12 +14,16 @@ _OWNS = """(
     OR EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid AND d.datname = current_database())
 )"""
 
+HIDES_STATEMENTS = "track_activities=off"
+"""What `distribute` stores for derwin_app on the nodes of a cluster. A superuser alone can store it, and SQL in a session can't
+take it away."""
+
 STORED_SETTINGS = """ARRAY(
     SELECT DISTINCT split_part(item, '=', 1) FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS stored (item)
     WHERE s.setrole = {role} AND (s.setdatabase = 0 OR s.setdatabase = (
         SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()
-    )) ORDER BY 1
-)"""
+    )) AND item <> '{hides}' ORDER BY 1
+)""".replace("{hides}", HIDES_STATEMENTS)
 """The names of the settings that a role begins its sessions with here: `{role}` is the expression of its oid."""
 
 _ATTRIBUTES = ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication")
