@@ -4,6 +4,7 @@ Tests run as the unprivileged logins of production. Each takes a project that no
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
@@ -19,6 +20,11 @@ from tests.pgbouncer import pooled
 
 PATIENT = Settings(lock_timeout=20, pool_timeout=20)
 """On a machine that is busy with other tests, a queue for one row takes its time."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait, for servers that start and for limits of time."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

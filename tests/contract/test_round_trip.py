@@ -132,6 +132,9 @@ def a_ticket() -> QATicketCreate:
     return factories.ticket(title="t", classification="ui_bug")
 
 
+FAR = 2**31 - 2
+
+
 async def values_of(session: ProjectSession, model: type[SQLModel], variant: int) -> dict[str, Any]:
     """A whole row: variant 0 and 1 fill every column, variant 2 leaves NULL what may be NULL."""
     table, known = table_of(model), await parents(session)
@@ -152,7 +155,8 @@ async def values_of(session: ProjectSession, model: type[SQLModel], variant: int
         values["project_slug"] = (await repos.projects.current(session)).slug
         values["amount_usd"] = abs(values["amount_usd"]) * (1 if values["kind"] == "CHARGE" else -1)
     if table.name == "profile_evolution_logs":
-        values["to_version"] = 2**31 - 2  # the profile's own entry has 1
+        values["to_version"] = FAR  # the profile's own entry has 1, and none is of a version that it does not have
+        await session.sql.execute(sa.text(f"UPDATE project_profiles SET version = {FAR}"))
     return values
 
 
