@@ -58,10 +58,10 @@ class TestKeysAlone:
     def test_every_reference_is_tried(self):
         assert len(list(key_scripts())) == 2 * len(list(references())) == 20
 
-    async def test_key_that_is_gone_or_without_the_project_is_noticed(self, arena):
+    async def test_key_that_is_gone_or_without_the_project_or_not_looked_at_is_noticed(self, arena):
         found = await keys_caught(arena)
 
-        assert len(found) == 2 * len(list(references()))
+        assert len(found) == 3 * len(list(references()))
         assert [name for name, by in found.items() if by is None] == []
 
 

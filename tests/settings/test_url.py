@@ -328,7 +328,7 @@ class TestSecrecy:
     def test_no_refusal_shows_a_short_word(self, word, form):
         with pytest.raises(ConfigurationError) as refused:
             parse(form.format(word))
-        assert word not in str(refused.value)
+        assert word not in re.findall(r"\w+", str(refused.value))
 
 
 class TestTls:
