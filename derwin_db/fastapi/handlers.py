@@ -11,13 +11,21 @@ from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
 
 from derwin_db.errors import ConfigurationError, DerwinError, InvalidStatement, ScopeError
+from derwin_db.fastapi.body_limit import describe_body_limit
 from derwin_db.fastapi.openapi import describe_problems
 from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
 from derwin_db.fastapi.validation import refusal
 
 logger: logging.Logger = logging.getLogger("derwin_db.fastapi")
 
-_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
 _POLICY_VIOLATION, _INTERNAL_ERROR = 1008, 1011
 """Close codes of a web socket. Source: RFC 6455, section 7.4.1."""
 
@@ -26,8 +34,8 @@ def install_error_handlers(app: FastAPI) -> None:
     """Answer every error of the app with application/problem+json, and say so in its OpenAPI description.
 
     `DerwinError`s by their statuses, with Retry-After on 503; refused requests by fields and rules, without what was sent;
-    `HTTPException`s in the same form; anything else as a 500 without a text (and the server logs it, as ever). Handlers
-    that the app has put in place itself stay.
+    `HTTPException`s in the same form, and a body larger than the app's `max_body_size`; anything else as a 500 without a text
+    (and the server logs it, as ever). Handlers that the app has put in place itself stay.
     """
     handlers: dict[Any, Any] = app.exception_handlers  # Starlette's type leaves out those of web sockets
     handlers[DerwinError] = _derwin_error
@@ -37,6 +45,7 @@ def install_error_handlers(app: FastAPI) -> None:
         handlers[HTTPException] = _http_exception
     if handlers.get(WebSocketRequestValidationError) is websocket_request_validation_exception_handler:
         handlers[WebSocketRequestValidationError] = _web_socket_validation_error
+    describe_body_limit(app)
     describe_problems(app)
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
+from derwin_db.fastapi import Problem
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket
 from derwin_db.testing import TestDatabase, factories
@@ -329,6 +330,7 @@ class TestOperation:
     async def test_refuses_a_body_that_is_too_large(self, ada: httpx.AsyncClient) -> None:
         answer = await ada.post(f"{LIFELINE}/tickets", content=b"x" * (17 * 1024 * 1024))
         assert answer.status_code == 413
+        assert Problem.model_validate(answer.json()).code == "too_large"
 
 
 class TestDocs:

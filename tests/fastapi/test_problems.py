@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,27 @@ class TestRefusedRequests:
         answer = await client.post("/tickets", json={**TICKET, "description": "x" * 1_000_001})
         assert (answer.status_code, check(answer)["code"]) == (413, TooLarge.code)
         assert len(answer.content) < 1000
+
+    @pytest.mark.parametrize("is_streamed", [False, True])
+    async def test_are_413_where_the_body_is_too_large(self, is_streamed: bool) -> None:
+        app = FastAPI(max_body_size=1000)
+        install_error_handlers(app)
+
+        @app.post("/tickets")
+        async def create(data: QATicketCreate) -> None: ...
+
+        @app.get("/plain")
+        async def plain() -> Response:
+            return Response("my own", status_code=413, media_type="text/plain")
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield b" " * 100
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.post("/tickets", content=parts() if is_streamed else b" " * 2000, headers=JSON)
+            assert (answer.status_code, check(answer)["code"]) == (413, TooLarge.code)
+            assert (await client.get("/plain")).text == "my own"
 
     @pytest.mark.parametrize(
         "content", [b"", b"{", b'{"title": s3cret}', b"s3cret", b"null", b"[]", b'"s3cret"', b"\xff\xfe", b"{}" * 3]

@@ -128,7 +128,7 @@ class TestOver:
 
 class TestPool:
     async def test_makes_no_timer_for_a_statement(self, make_db, project, monkeypatch):
-        db, made = make_db(pool_size=1), []
+        db, made = make_db(pool_size=1), list[object]()
 
         async def units() -> None:
             async with db.project(project) as session:
@@ -137,12 +137,20 @@ class TestPool:
                 await repos.qa_runs.requeue_stalled(session, older_than=timedelta(hours=1))
 
         await units()
-        loop = asyncio.get_running_loop()
+        loop, pool = asyncio.get_running_loop(), db.pools()[0]
+        connection = await pool.acquire()
+        await pool.release(connection)
         ordinary = loop.call_at
-        monkeypatch.setattr(loop, "call_at", lambda *timer, **named: made.append(timer) or ordinary(*timer, **named))
+
+        def noted(when, callback, *arguments, **named):
+            made.append(getattr(callback, "__self__", None))
+            return ordinary(when, callback, *arguments, **named)
+
+        monkeypatch.setattr(loop, "call_at", noted)
         await units()
         await units()
-        assert len(made) <= 1
+        assert connection in {*pool._idle}  # it was the one
+        assert connection._protocol not in made
 
     @pytest.mark.parametrize("method", ["fetch", "execute"])
     async def test_ends_a_statement_on_the_server_too(self, make_db, loop, method):
