@@ -11,7 +11,7 @@ from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
 
 from derwin_db.errors import ConfigurationError, DerwinError, InvalidStatement, ScopeError
-from derwin_db.fastapi.body_limit import describe_body_limit
+from derwin_db.fastapi.body_limit import install_body_limit
 from derwin_db.fastapi.openapi import describe_problems
 from derwin_db.fastapi.problem import INTERNAL, problem, problem_of, status_of
 from derwin_db.fastapi.validation import refusal
@@ -45,7 +45,7 @@ def install_error_handlers(app: FastAPI) -> None:
         handlers[HTTPException] = _http_exception
     if handlers.get(WebSocketRequestValidationError) is websocket_request_validation_exception_handler:
         handlers[WebSocketRequestValidationError] = _web_socket_validation_error
-    describe_body_limit(app)
+    install_body_limit(app)
     describe_problems(app)
 
 
