@@ -19,7 +19,7 @@ _PLAIN = {b"content-type": b"text/plain; charset=utf-8", b"content-length": str(
 def install_body_limit(app: FastAPI) -> None:
     """Have the app answer with a problem to a body that is larger than its `max_body_size`."""
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: BodyLimitAsProblem(build())  # type: ignore[method-assign]  # the limit is outside of all that is added
+    app.build_middleware_stack = lambda: BodyLimitAsProblem(build())  # type: ignore[method-assign]
 
 
 class BodyLimitAsProblem:

@@ -312,7 +312,13 @@ def quiet_damage() -> Iterator[Damage]:
     yield Damage("another function keeps evidence", (drop, calling, always), "triggers")
     yield Damage("no foreign key is looked at here", ("SET LOCAL session_replication_role = replica",), "triggers")
     vector = "rag_corpus USING hnsw (embedding public.vector_cosine_ops)"
-    for over in ("projects (slug)", "qa_tickets USING hash (title)", "qa_tickets USING gin (words)", vector):
+    for over in (
+        "projects (slug)",
+        "projects ((slug || name))",
+        "qa_tickets USING hash (title)",
+        "qa_tickets USING gin (words)",
+        vector,
+    ):
         yield Damage(f"an index answers for all projects: {over}", (f"CREATE INDEX spy ON public.{over}",), "keys")
     above = ("CREATE TABLE public.spy (id uuid NOT NULL)", "ALTER TABLE public.qa_tickets INHERIT public.spy")
     yield Damage("a table is read through another one", above, "unfenced-tables")

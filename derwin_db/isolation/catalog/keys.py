@@ -14,12 +14,14 @@ async def keys(opened: Any, expected: Iterable[Name]) -> list[str]:
     """Return keys, constraints and indexes that do not begin with project_id, and expected ones that are gone.
 
     An index over rows of all projects tells what others have, by what it finds before the policy or by which rows are nearest.
-    One that is made for a single project holds no others. That of projects begins with its id, or is over an expression.
+    One that is made for a single project holds no others. That of projects has its id, which is then looked for in
+    the index too, or is over lower(slug), whose comparisons are not leakproof.
     """
     rows = await opened.fetch(
         f"""
         SELECT t.relname AS name, i.relname AS index, x.indisprimary, x.indisunique OR x.indisexclusion AS is_unique,
                coalesce(pg_get_expr(x.indpred, t.oid) ~ '\\mproject_id = ''[-0-9a-f]{{36}}''::uuid', false) AS is_of_one,
+               pg_get_indexdef(i.oid, 1, true) AS first,
                ARRAY(SELECT coalesce(a.attname::text, '?') FROM unnest(x.indkey) WITH ORDINALITY AS k (number, place)
                      LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number AND k.number <> 0
                      WHERE k.place <= x.indnkeyatts ORDER BY k.place) AS columns
@@ -44,7 +46,7 @@ def _is_scoped(row: Any) -> bool:
 
 
 def _is_of_projects(row: Any) -> bool:
-    return "id" in row["columns"] or row["columns"][0] == "?"
+    return "id" in row["columns"] or row["first"] == "lower(slug)"
 
 
 async def foreign_keys(opened: Any, expected: Iterable[Name]) -> list[str]:
