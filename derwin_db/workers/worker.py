@@ -215,6 +215,8 @@ class Worker:
             if not projects:
                 return taken, bool(fruitless)
             for project in projects:
+                if self._stopping.is_set():  # also while it was asked who waits
+                    break
                 if project in fruitless:  # once round, and nobody had one to give
                     return taken, True
                 self._last = project
@@ -223,8 +225,6 @@ class Worker:
                     fruitless.clear()
                 else:
                     fruitless.add(project)
-                if self._stopping.is_set():
-                    break
         return taken, False
 
     async def _claim(self, project: UUID) -> bool:

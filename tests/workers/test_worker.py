@@ -26,6 +26,7 @@ from derwin_db.models import RunStats, RunStatus
 from derwin_db.repos.qa_runs import QARuns
 from derwin_db.workers import Job
 from derwin_db.workers.claim import Claim
+from derwin_db.workers.queue import SealedQueue
 from derwin_db.workers.worker import Worker
 from tests.repos.rows import a_ticket
 from tests.workers.conftest import DONE, Done, Projects, enqueue, run_of, statuses, until
@@ -458,6 +459,26 @@ class TestStops:
         await serving
         assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
         assert await statuses(db, project) == [RunStatus.COMPLETED, RunStatus.QUEUED]
+
+    async def test_and_takes_no_run_of_those_that_it_was_just_told_of(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told to stop while the answer to "who has runs that wait?" is on its way."""
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        worker = db.worker("w", done)
+        waiting = SealedQueue.waiting
+
+        async def and_stop(*given: Any) -> Any:
+            found = await waiting(*given)
+            assert project in found
+            worker.stop()
+            return found
+
+        monkeypatch.setattr(SealedQueue, "waiting", and_stop)
+        await worker.run()
+        assert await statuses(db, project) == [RunStatus.QUEUED]
+        assert done.jobs == []
 
     async def test_and_gives_back_what_does_not_end_in_time(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
