@@ -10,6 +10,9 @@ STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
 MEASURE_STAMP := $(VENV)/installed-measure
 
+# Tests start hundreds of processes: each would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: fuzz help install migrate seed serve studio screenshots test pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 

@@ -6,7 +6,6 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from statsmodels.stats.proportion import proportion_confint
 
 from derwin_db import ProjectSession, repos
 from derwin_db.fields.scalars import new_id
@@ -39,6 +38,8 @@ async def numbers(session: ProjectSession, name: str = "ui_bug") -> tuple[int, i
 
 
 def wilson(successes: int, attempts: int) -> float:
+    from statsmodels.stats.proportion import proportion_confint  # takes a second or two
+
     return float(proportion_confint(successes, attempts, alpha=0.05, method="wilson")[0]) if attempts else 0.0
 
 
