@@ -13,7 +13,7 @@ from pathlib import Path
 
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
-from tests.forking import CLI
+from tests.forking import CLI, derwin_db
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 120
@@ -56,9 +56,7 @@ def command(*arguments: str) -> list[str]:
 
 def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A call that is refused: it ends by itself."""
-    return subprocess.run(
-        command(*arguments), env=environment, cwd="/", capture_output=True, text=True, check=False, timeout=SECONDS_TO_START
-    )
+    return derwin_db("studio", *arguments, environment=environment, timeout=SECONDS_TO_START)
 
 
 @contextmanager
