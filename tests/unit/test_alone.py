@@ -18,6 +18,7 @@ from derwin_db.observe.events import Observer, StatementEvent, UnitObserver
 from derwin_db.query.builders import scoped
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.testing import TestDatabase
+from tests.conftest import PATIENT
 from tests.repos.rows import a_charge, a_ticket
 from tests.repos.test_projects import a_project
 
@@ -26,7 +27,7 @@ from tests.repos.test_projects import a_project
 async def small(migrated: TestDatabase) -> AsyncIterator[Database]:
     """A `Database` of two connections."""
     urls = {**migrated.urls, "url": f"{migrated.urls['url']}&connection_limit=2"}
-    async with Database(**urls) as db:
+    async with Database(**urls, settings=PATIENT) as db:
         if not (await db.app_pool(read_only=False)).preamble.allows_alone:
             pytest.skip("behind a transaction pooler each unit is a transaction")
         yield db
