@@ -28,6 +28,9 @@ logger: logging.Logger = logging.getLogger("derwin_db.retention")
 What = Literal["stalled", "evidence", "trust"]
 """What is swept: runs whose worker is gone, evidence whose retention has ended, scores whose window slides."""
 
+_OF_ONE_PROJECT = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATEs that tell of somebody else's locks on the rows of one project, and nothing of the next one."""
+
 _NO_ERRORS: Sequence[DerwinError] = ()
 
 STALLED_AFTER = timedelta(seconds=60)
@@ -69,9 +72,9 @@ async def visit(
             count += await work(project)
         except ProjectNotFound:
             pass
-        except DatabaseUnavailable:
-            raise
         except DerwinError as error:
+            if isinstance(error, DatabaseUnavailable) and error.sqlstate not in _OF_ONE_PROJECT:
+                raise
             errors.append(error)
             logger.error("the sweep of %s failed in project %s: %s", what, project, error.message)  # noqa: TRY400  # no values
         if progress is not None:

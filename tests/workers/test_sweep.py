@@ -12,13 +12,15 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from derwin_db import Database, ProjectSession, repos
+from derwin_db.cli import main
 from derwin_db.cli.sweep import sweep as command
-from derwin_db.errors import DatabaseTimeout, InvalidInput
+from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, InvalidInput
 from derwin_db.models import RunStatus
 from derwin_db.repos.classification_trust import ClassificationTrusts
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
-from derwin_db.workers import SweepResult
+from derwin_db.workers import SweepResult, sweep
+from derwin_db.workers.sweep import Visited, visit
 from tests.workers.conftest import Projects, enqueue, statuses
 
 
@@ -82,6 +84,28 @@ class TestAll:
         assert sorted(visited) == ids
         assert str(ids[0]) in caplog.text
 
+    @pytest.mark.parametrize(
+        ("sqlstate", "is_theirs_alone"), [("55P03", True), ("40P01", True), ("57P01", False), (None, False)]
+    )
+    async def test_locks_in_one_project_keep_no_other_from_its_turn_a_server_that_is_away_does(
+        self, sqlstate: str | None, *, is_theirs_alone: bool
+    ) -> None:
+        error, ids, visited = DatabaseUnavailable(), [UUID(int=1), UUID(int=2)], []
+        error.sqlstate = sqlstate
+
+        async def work(project: UUID) -> int:
+            visited.append(project)
+            if project == ids[0]:
+                raise error
+            return 1
+
+        if is_theirs_alone:
+            assert await visit(ids, work, "trust") == Visited(2, 1, [error])
+        else:
+            with pytest.raises(DatabaseUnavailable):
+                await visit(ids, work, "trust")
+        assert visited == ids[: 1 + is_theirs_alone]
+
     async def test_a_project_that_is_deleted_meanwhile_is_left_out(
         self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -109,6 +133,20 @@ class TestAll:
     async def test_what_is_no_sweep_is_refused(self, db: Database, what: Any) -> None:
         with pytest.raises(InvalidInput, match="stalled, evidence, trust"):
             await db.sweep(what)
+
+
+@pytest.fixture
+def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """The projects whose scores were computed."""
+    refresh, visited = ClassificationTrusts.refresh, list[UUID]()
+
+    async def noting(self: Any, session: ProjectSession, names: Any = None) -> int:
+        scores = await refresh(self, session, names)
+        visited.append(session.project_id)
+        return scores
+
+    monkeypatch.setattr(ClassificationTrusts, "refresh", noting)
+    return visited
 
 
 class TestCommand:
@@ -140,3 +178,45 @@ class TestCommand:
     def test_refuses_what_is_no_length(self, length: str) -> None:
         done = CliRunner().invoke(command, ["stalled", f"--stalled-after={length}"])
         assert (done.exit_code, "with its unit" in done.stderr) == (2, True), done.output
+
+    @pytest.mark.parametrize("arguments", [["trust", "refresh", "--json"], ["sweep", "trust", "--json"]])
+    async def test_goes_on_behind_a_project_that_is_erased_meanwhile(
+        self,
+        urls: None,
+        db: Database,
+        projects: Projects,
+        refreshed: list[UUID],
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: list[str],
+    ) -> None:
+        ids = await projects(3)
+        listed = sweep.all_projects
+
+        async def erased_behind_the_list(db: Database, *, reason: str) -> list[UUID]:
+            found = await listed(db, reason=reason)
+            async with db.admin(reason="a test") as admin:
+                await repos.projects.delete(admin, found[0])
+            return found
+
+        monkeypatch.setattr(sweep, "all_projects", erased_behind_the_list)
+        done = await asyncio.to_thread(CliRunner().invoke, main, arguments)
+        assert (done.exit_code, json.loads(done.stdout)["failed"]) == (0, 0), done.output
+        assert len(refreshed) == len(ids) - 1
+
+    async def test_says_which_project_failed(
+        self, urls: None, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ids = await projects(2)
+        refresh = ClassificationTrusts.refresh
+
+        async def failing(self: Any, session: ProjectSession, names: Any = None) -> int:
+            if session.project_id == ids[0]:
+                raise DatabaseTimeout
+            return await refresh(self, session, names)
+
+        monkeypatch.setattr(ClassificationTrusts, "refresh", failing)
+        done = await asyncio.to_thread(CliRunner().invoke, main, ["trust", "refresh"])
+        assert (done.exit_code, done.stdout) == (
+            1, "0 scores of 1 projects are up to date.\n1 projects failed: their errors are in the log.\n"
+        )  # fmt: skip
+        assert str(ids[0]) in caplog.text
