@@ -5,12 +5,13 @@ else `.env`. A URL of another source is never added.
 """
 
 import os
+from contextlib import suppress
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from derwin_db.errors import ConfigurationError
@@ -114,7 +115,19 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _blank_is_unset(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value != ""} if isinstance(data, dict) else data
+        return (
+            {key: value for key, value in data.items() if not isinstance(value, str) or value.strip()}
+            if isinstance(data, dict)
+            else data
+        )
+
+    @field_validator("data_dir", "scope_key_file", "password_file", "sslrootcert", "sslcert", "sslkey")
+    @classmethod
+    def _tilde_is_home(cls, path: Path | None) -> Path | None:
+        """Expand `~`, as a shell would have: in `.env` there is none."""
+        with suppress(RuntimeError):  # nobody's home
+            return path and path.expanduser()
+        return path
 
     debug: bool = False
     """Whether errors carry what the server said as their `__cause__`, values and all. For a machine where they are nobody's."""

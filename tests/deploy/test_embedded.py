@@ -174,10 +174,22 @@ class TestPrivate:
         with pytest.raises(ConfigurationError, match="control character"):
             embedded.start(tmp_path / "a\nb")
 
-    def test_libpqs_variables_do_not_reach_it(self, folder: Path, monkeypatch) -> None:
-        for name, value in {"PGPORT": "6000", "PGDATA": "/nowhere", "PGUSER": "x", "PGHOST": "db.example"}.items():
+    def test_neither_libpqs_variables_nor_a_locale_that_is_not_here_reach_it(self, folder: Path, monkeypatch) -> None:
+        """ssh hands on the locale of a machine that has others."""
+        given = {"PGPORT": "6000", "PGDATA": "/nowhere", "PGUSER": "x", "PGHOST": "db.example", "LC_ALL": "xx_YY.UTF-8"}
+        for name, value in given.items():
             monkeypatch.setenv(name, value)
         assert works(embedded.start(folder))
+
+    @pytest.mark.parametrize("what", ["data", "data/lock", "data/postgres"])
+    def test_what_is_in_its_place_is_named(self, tmp_path: Path, what: str) -> None:
+        (tmp_path / what).parent.mkdir(exist_ok=True)
+        for parent in {tmp_path / "data", (tmp_path / what).parent} - {tmp_path, tmp_path / what}:
+            (parent / "derwin-embedded").touch()
+        (tmp_path / what).symlink_to(tmp_path / "nowhere")
+        with pytest.raises(ConfigurationError, match=f"{tmp_path / what}.*: "):
+            embedded.start(tmp_path / "data")
+        assert (tmp_path / what).is_symlink()
 
 
 class TestWhichProcessItIs:
@@ -225,6 +237,28 @@ class TestWhichProcessItIs:
     def test_a_file_that_says_nothing(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "postmaster.pid").write_bytes(text.encode("latin-1"))
         assert postmaster.find_postmaster(tmp_path) is None
+
+    def test_one_that_has_just_been_launched_is_waited_for(self, tmp_path: Path, monkeypatch) -> None:
+        """Whoever launched it was killed, and it has not come as far as its folder: its file is not to be taken away."""
+        wait = "import time; time.sleep(60)"
+        launched = subprocess.Popen([sys.executable, "-c", wait, "postgres", "-D", str(tmp_path)], cwd="/")
+        while str(tmp_path) not in psutil.Process(launched.pid).cmdline():
+            time.sleep(0.001)
+        file, seen = tmp_path / "postmaster.pid", []
+        file.write_text("1\n")
+
+        def pause(_seconds: float) -> None:
+            seen.append(file.exists())
+            launched.kill()
+            launched.wait()
+
+        monkeypatch.setattr(postmaster.time, "sleep", pause)
+        try:
+            assert postmaster.settle(tmp_path, tmp_path) is None
+        finally:
+            launched.kill()
+            launched.wait()
+        assert (seen, file.exists()) == ([True], False)
 
     def test_after_the_first_process_was_killed_alone(self, folder: Path) -> None:
         embedded.start(folder)
@@ -282,13 +316,17 @@ class TestInterrupted:
         (folder / "postgres" / "PG_VERSION").write_text("18\n")
         assert works(embedded.start(folder))
 
-    def test_data_that_lost_its_version_is_not_thrown_away(self, folder: Path) -> None:
+    @pytest.mark.parametrize(
+        ("left", "lost"), [(("global/pg_control",), "PG_VERSION"), (("PG_VERSION", "postmaster.opts"), "global/pg_control")]
+    )
+    def test_data_that_lost_a_file_is_not_thrown_away(self, folder: Path, left: tuple[str, ...], lost: str) -> None:
         (folder / "postgres" / "global").mkdir(parents=True)
         (folder / "derwin-embedded").touch()
-        (folder / "postgres" / "global" / "pg_control").touch()
-        with pytest.raises(ConfigurationError, match="damaged"):
+        for name in left:
+            (folder / "postgres" / name).write_text("18\n")
+        with pytest.raises(ConfigurationError, match=f"damaged: it has no {lost}"):
             embedded.start(folder)
-        assert (folder / "postgres" / "global" / "pg_control").exists()
+        assert all((folder / "postgres" / name).exists() for name in left)
 
     def test_several_starters_find_one_server(self, folder: Path) -> None:
         others = [starter(folder) for _ in range(3)]

@@ -1,5 +1,7 @@
 """Settings from the environment, from `.env`, and from what is given: used, or refused by the setting's name."""
 
+from pathlib import Path
+
 import pytest
 
 from derwin_db import Database
@@ -48,6 +50,14 @@ class TestLoad:
         (empty / ".env").write_text("DERWIN_POOL_SIZE=3\n")
         monkeypatch.setenv("DERWIN_POOL_SIZE", "4")
         assert Settings.load().pool_size == 4
+
+    def test_a_tilde_is_home_in_a_file_too(self, empty, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/anna")
+        (empty / ".env").write_text("DERWIN_DATA_DIR=~/data\nDERWIN_SCOPE_KEY_FILE=~/key\n")
+        settings = Settings()
+        assert (settings.data_dir, settings.scope_key_file) == (Path("/home/anna/data"), Path("/home/anna/key"))
+        monkeypatch.setenv("DERWIN_DATA_DIR", "~nobody-of-this-name/data")
+        assert Settings().data_dir == Path("~nobody-of-this-name/data")
 
     def test_blank_is_unset(self, monkeypatch):
         monkeypatch.setenv("DATABASE_URL", "")

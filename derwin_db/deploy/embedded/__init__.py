@@ -20,7 +20,7 @@ from derwin_db.deploy.blocking import run
 from derwin_db.deploy.embedded import postmaster
 from derwin_db.deploy.embedded.account import Account, choose_account, let_through
 from derwin_db.deploy.embedded.cluster import OWNER, is_whole, make_data, version_of, write_rules
-from derwin_db.deploy.embedded.folder import claim, is_claimed, is_private, locked, make_private, socket_folder
+from derwin_db.deploy.embedded.folder import claim, is_claimed, is_private, locked, make_private, socket_folder, told
 from derwin_db.deploy.logins import OPERATOR_LOGIN, SERVICE_LOGIN, create_logins
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError
 from derwin_db.settings import ConnectionInfo
@@ -73,7 +73,7 @@ def start(data_dir: Path | None = None, *, postgres_version: int | None = None) 
     account = choose_account(package.utils.ensure_user_exists)
     folder = claim(data_dir or default_data_dir(), account)
     pgdata = folder / "postgres"
-    with locked(folder) as lock:
+    with told(folder), locked(folder) as lock:
         programs = _programs(package, pgdata, postgres_version)
         let_through(account, folder, programs)
         if not is_whole(pgdata):
@@ -118,7 +118,7 @@ def stop(data_dir: Path | None = None) -> bool:
     if not is_claimed(folder):
         return False
     pgdata = folder.resolve() / "postgres"
-    with locked(folder):
+    with told(folder), locked(folder):
         process = postmaster.find_postmaster(pgdata)
         if process is not None:
             postmaster.end(process, pgdata)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from derwin_db.deploy.embedded.account import Account
 from derwin_db.deploy.embedded.folder import make_private, no_room
-from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable
 
 OWNER = "postgres"
 _ASIDE = "postgres.new-"
+_OPTIONS = "postmaster.opts"
+"""What each start of a server leaves: where it is, there are data of somebody's."""
 _NO_ROOM = "No space left on device"
 _RULES = """\
 # Written by derwin-db at each start: the users of derwin_ident.conf, over the socket, and nobody else.
@@ -50,10 +52,11 @@ def make_data(programs: Path, pgdata: Path, account: Account, lock: int) -> None
     The lock is handed to initdb: when this process is killed, the next starter waits for initdb to end.
 
     Errors:
-        ConfigurationError, DatabaseUnavailable, StorageFull.
+        ConfigurationError for data that is damaged: it is never thrown away; DatabaseUnavailable, StorageFull.
     """
-    if (pgdata / "global" / "pg_control").exists():
-        raise ConfigurationError(f"The data in {pgdata} is damaged: it has no PG_VERSION. Choose another DERWIN_DATA_DIR.")
+    for missing, proof in (("PG_VERSION", "global/pg_control"), ("global/pg_control", _OPTIONS)):
+        if (pgdata / proof).exists():
+            raise ConfigurationError(f"The data in {pgdata} is damaged: it has no {missing}. Choose another DERWIN_DATA_DIR.")
     for left in pgdata.parent.glob(f"{_ASIDE}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:
@@ -63,8 +66,6 @@ def make_data(programs: Path, pgdata: Path, account: Account, lock: int) -> None
         if pgdata.exists():
             shutil.rmtree(pgdata)  # half made: no server ever ran in it
         aside.rename(pgdata)
-    except OSError as error:
-        raise _not_made(pgdata, str(error)) from None
     finally:
         for left in pgdata.parent.glob(f"{_ASIDE}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -72,34 +73,31 @@ def make_data(programs: Path, pgdata: Path, account: Account, lock: int) -> None
 
 def _initialize(program: Path, aside: Path, account: Account, lock: int) -> None:
     command = [str(program), "--auth-local=peer", "--auth-host=reject", "--encoding=utf8", "-U", OWNER, "-D", str(aside)]
-    made = subprocess.run(  # noqa: S603  # a program of the package
-        command, check=False, capture_output=True, pass_fds=(lock,), **account.run_options()
-    )
-    if made.returncode != 0:
-        raise _not_made(aside.parent, made.stderr.decode(errors="replace"))
+    said = ""
+    for locale in ((), ("--no-locale",)):  # the environment's; it may name one that is not here, or not of this encoding
+        made = subprocess.run(  # noqa: S603  # a program of the package
+            [*command, *locale], check=False, capture_output=True, pass_fds=(lock,), **account.run_options()
+        )
+        if made.returncode == 0:
+            return
+        said = made.stderr.decode(errors="replace")
+        if _NO_ROOM in said:
+            raise no_room(aside.parent)
+    raise _not_made(aside.parent, said)
 
 
-def _not_made(folder: Path, said: str) -> DerwinError:
-    if _NO_ROOM in said:
-        return no_room(folder)
+def _not_made(folder: Path, said: str) -> DatabaseUnavailable:
     lines = [line for line in said.splitlines() if "error" in line.lower()]
     reason = f" ({lines[0].strip()})" if lines else ""
     return DatabaseUnavailable(f"The data of the embedded server can't be made in {folder}{reason}.")
 
 
 def write_rules(pgdata: Path, account: Account) -> None:
-    """Write who may log in.
-
-    Errors:
-        DatabaseUnavailable, StorageFull.
-    """
+    """Write who may log in."""
     users = dict.fromkeys(("root", account.name))
     names = "# Written by derwin-db at each start.\n" + "".join(f'derwin "{user}" all\n' for user in users)
-    try:
-        _write(pgdata / "derwin_hba.conf", _RULES, account)
-        _write(pgdata / "derwin_ident.conf", names, account)
-    except OSError as error:
-        raise _not_made(pgdata, str(error)) from None
+    _write(pgdata / "derwin_hba.conf", _RULES, account)
+    _write(pgdata / "derwin_ident.conf", names, account)
 
 
 def _write(path: Path, text: str, account: Account) -> None:

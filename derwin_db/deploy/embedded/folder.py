@@ -36,7 +36,7 @@ def claim(folder: Path, account: Account) -> Path:
     """
     if not str(folder).isprintable():
         raise ConfigurationError("DERWIN_DATA_DIR has a line end or another control character in it. Choose another one.")
-    try:
+    with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve(strict=True)
         names = {path.name for path in folder.iterdir()}
@@ -49,10 +49,6 @@ def claim(folder: Path, account: Account) -> Path:
             raise ConfigurationError(f"The data folder {folder} belongs to another user. Choose another DERWIN_DATA_DIR.")
         (folder / _MARKER).touch()
         make_private(folder, account)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise no_room(folder) from None
-        raise ConfigurationError(f"The data folder {folder} can't be written. Choose another DERWIN_DATA_DIR.") from None
     return folder
 
 
@@ -73,6 +69,24 @@ def make_private(folder: Path, account: Account) -> None:
     if account.is_lent:
         os.chown(folder, account.uid, account.gid)
     folder.chmod(_PRIVATE)
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a file into a sentence about the data folder.
+
+    Errors:
+        ConfigurationError, StorageFull.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_room(folder) from None
+        reason = f"{error.filename or folder}: {error.strerror or type(error).__name__}"
+        raise ConfigurationError(
+            f"The data folder {folder} can't be written ({reason}). Choose another DERWIN_DATA_DIR."
+        ) from None
 
 
 def no_room(folder: Path) -> StorageFull:

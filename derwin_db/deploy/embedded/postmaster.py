@@ -68,6 +68,14 @@ def _is_postmaster(process: psutil.Process, pgdata: Path) -> bool:
     return False
 
 
+def _is_called_for(process: psutil.Process, pgdata: Path) -> bool:
+    """Tell whether it has a first process's arguments and may become one: whoever launched it may be gone since."""
+    with contextlib.suppress(psutil.Error, OSError):
+        arguments = process.cmdline()
+        return "-D" in arguments[:-1] and str(pgdata) == arguments[arguments.index("-D") + 1] and _PROGRAM in "".join(arguments)
+    return False
+
+
 def _is_of_server(process: psutil.Process, pgdata: Path) -> bool:
     """Tell whether this is a process of the server: the first one, or one that shows what it does instead of arguments."""
     with contextlib.suppress(psutil.Error, OSError):
@@ -96,8 +104,10 @@ def settle(pgdata: Path, socket_folder: Path) -> psutil.Process | None:
     while time.monotonic() < begin + _LEAVE_SECONDS + _END_SECONDS:
         if (postmaster := find_postmaster(pgdata)) is not None:
             return postmaster
-        left = [process for process in psutil.process_iter() if _is_of_server(process, pgdata)]
-        if not left:
+        processes = list(psutil.process_iter())
+        left = [process for process in processes if _is_of_server(process, pgdata)]
+        is_beginning = time.monotonic() < begin + _LEAVE_SECONDS and any(_is_called_for(one, pgdata) for one in processes)
+        if not left and not is_beginning:
             _remove_stale_files(pgdata, socket_folder)
             return None
         if not is_told and time.monotonic() > begin + _LEAVE_SECONDS:
