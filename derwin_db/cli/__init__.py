@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from derwin_db.cli.interruption import ended_like_by_ctrl_c
 from derwin_db.cli.streams import end_unwritable, prepare_streams
 from derwin_db.translation.debug import show_causes
 
@@ -55,7 +56,8 @@ class LazyGroup(click.Group):
             return super().main(*args, **kwargs)
         prepare_streams()
         try:
-            return super().main(*args, **kwargs)
+            with ended_like_by_ctrl_c():
+                return super().main(*args, **kwargs)
         except OSError as error:
             end_unwritable(error)
         except Exception as error:

@@ -1,0 +1,105 @@
+"""A command that is ended from outside leaves nothing half done, and waits for nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from derwin_db.cli.interruption import interruptible
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+import asyncio, signal, sys, types
+from pathlib import Path
+import click
+from derwin_db import cli
+from derwin_db.cli.output import command, replacing
+
+@click.command()
+@command
+async def probe():
+    with replacing(Path(sys.argv[1])) as file:
+        file.write(b"half")
+        print("ready", flush=True)
+        await asyncio.sleep(60)
+
+module = types.ModuleType("derwin_db.cli.probe")
+module.probe = probe
+sys.modules[module.__name__] = module
+cli.COMMANDS["probe"] = ""
+if sys.argv[2] == "background":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+cli.main(["probe"])
+"""
+"""A command that has written half a file."""
+
+
+class TestSignals:
+    @pytest.mark.parametrize(
+        ("number", "place", "code"),
+        [(signal.SIGTERM, "terminal", 143), (signal.SIGHUP, "background", 129), (signal.SIGINT, "terminal", 1)],
+    )
+    def test_leave_no_half_file(self, tmp_path: Path, number: int, place: str, code: int) -> None:
+        command = [sys.executable, "-c", PROBE, str(tmp_path / "out"), place]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            assert len(list(tmp_path.iterdir())) == 1
+            process.send_signal(number)
+            said = process.communicate(timeout=30)
+        assert (process.returncode, said) == (code, ("", "\nAborted!\n"))
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestPipes:
+    def ends_waiting(self, descriptor: int, mode: str, wait: Callable[[Any], object]) -> None:
+        """What waits in a thread stops when the block ends."""
+        errors: list[BaseException] = []
+        begun = threading.Event()
+
+        def work(pipe: Any) -> None:
+            begun.set()
+            try:
+                wait(pipe)
+            except InterruptedError as error:
+                errors.append(error)
+
+        with os.fdopen(descriptor, mode, closefd=False) as file, interruptible(file) as pipe:
+            thread = threading.Thread(target=work, args=(pipe,), daemon=True)
+            thread.start()
+            assert begun.wait(10)
+        thread.join(10)
+        assert (thread.is_alive(), len(errors)) == (False, 1)
+
+    def test_whose_other_end_does_nothing_keep_no_command(self) -> None:
+        ends = os.pipe()
+        try:
+            self.ends_waiting(ends[0], "rb", lambda pipe: pipe.read(1))
+            self.ends_waiting(ends[1], "wb", lambda pipe: pipe.write(b"\0" * 4_000_000))
+        finally:
+            for end in ends:
+                os.close(end)
+
+    def test_all_gets_through(self, tmp_path: Path) -> None:
+        sent = os.urandom(300_000)
+        with (
+            subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
+            (tmp_path / "plain").open("wb") as plain,
+        ):
+            assert cat.stdin is not None
+            assert cat.stdout is not None
+            got: list[bytes] = []
+            with interruptible(cat.stdout) as reading, interruptible(cat.stdin) as writing, interruptible(plain) as same:
+                assert same is plain
+                thread = threading.Thread(target=lambda: got.extend(iter(lambda: reading.read(65536), b"")))
+                thread.start()
+                assert writing.write(sent) == len(sent)
+                cat.stdin.close()
+                thread.join(10)
+        assert b"".join(got) == sent
