@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("project")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; else standard output.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; else, or for -, standard output."
+)
 @json_option
 @command
 def export(project: str, output: Path | None, as_json: bool) -> None:
@@ -28,6 +30,8 @@ def export(project: str, output: Path | None, as_json: bool) -> None:
 
     derwin-db export acme --output acme.jsonl.zst
     """
+    if str(output) == "-":
+        output = None
     if output is None and sys.stdout.isatty():
         raise click.UsageError("An export is binary: say --output, or send it into a file or pipe.")
     with contextlib.ExitStack() as stack:  # a pipe is opened here, where Ctrl-C ends the wait for its other end

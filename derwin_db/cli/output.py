@@ -31,6 +31,8 @@ REFUSED = 1
 CONFIGURATION = 3
 UNAVAILABLE = 4
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _json: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -101,6 +103,8 @@ def _told(error: Exception) -> DerwinError:
     """Return what is said of an error: of a file its name and what the system says; of what nobody foresaw, its class."""
     if isinstance(error, DerwinError):
         return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFull(f"There is no room for {error.filename or 'the output'}.")
     if isinstance(error, OSError):
         return ConfigurationError(f"{error.filename or 'A file'}: {error.strerror or 'it can not be used'}.")
     return translate(error) or DerwinError(
@@ -145,8 +149,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         _check_links(path)
         target = path.resolve()
-        if target.exists() and not target.is_file():
-            with _open_device(target) as device:
+        if path.exists() and not path.is_file():  # of /dev/stdout on a pipe there is nothing to resolve
+            with _open_device(path) as device:
                 yield device
             return
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)  # mode 0600
@@ -157,7 +161,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(descriptor)
         aside.replace(target)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise StorageFull(f"There is no room for {path}. What was there is untouched.") from None
         raise ConfigurationError(f"{path} can't be written. What was there is untouched.") from None
     finally:

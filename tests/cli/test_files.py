@@ -13,6 +13,7 @@ from derwin_db.testing import TestServer
 from tests.faults.disk import can_mount, small_disk
 
 from .test_commands import environment_of, run
+from .test_streams import shell
 
 
 def names(folder: Path) -> list[str]:
@@ -113,6 +114,13 @@ class TestReplacing:
             assert ((disk / "old").read_bytes(), names(disk)) == (b"old", ["old"])
 
 
+@pytest.fixture(scope="module")
+def seeded(server: TestServer) -> dict[str, str]:
+    environment = environment_of(server.migrated())
+    assert run("seed", environment=environment).returncode == 0
+    return environment
+
+
 class TestExport:
     def test_one_that_fails_leaves_the_old_file(self, server: TestServer, tmp_path: Path) -> None:
         old = tmp_path / "acme.jsonl.zst"
@@ -121,10 +129,13 @@ class TestExport:
         assert result.returncode == 1
         assert (old.read_bytes(), names(tmp_path)) == (b"old", ["acme.jsonl.zst"])
 
-    def test_it_is_private(self, server: TestServer, tmp_path: Path) -> None:
-        environment = environment_of(server.migrated())
-        assert run("seed", environment=environment).returncode == 0
-        assert run("export", "lifeline", "--output", str(tmp_path / "out"), environment=environment).returncode == 0
+    @pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+    def test_to_standard_output(self, seeded: dict[str, str], tmp_path: Path, output: str) -> None:
+        piped = shell(f"cd {tmp_path} && derwin-db export lifeline --output {output} | head -c 4 | od -An -tx1", **seeded)
+        assert (piped.stdout.split(), piped.stderr, names(tmp_path)) == (["28", "b5", "2f", "fd"], "", [])
+
+    def test_it_is_private(self, seeded: dict[str, str], tmp_path: Path) -> None:
+        assert run("export", "lifeline", "--output", str(tmp_path / "out"), environment=seeded).returncode == 0
         assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o600
 
 

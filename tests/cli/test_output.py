@@ -61,6 +61,8 @@ class TestErrors:
         [
             (KeyError("secret"), 1, "This is a defect of derwin-db (KeyError)"),
             (PermissionError(13, "Permission denied", "/a/file"), 3, "/a/file: Permission denied."),
+            (OSError(28, "No space left on device"), 1, "There is no room for the output."),
+            (OSError(122, "Disk quota exceeded", "/a/file"), 1, "There is no room for /a/file."),
             (OSError("secret"), 3, "A file: it can not be used."),
         ],
     )
