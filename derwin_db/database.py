@@ -355,26 +355,29 @@ class Database:
     ) -> T:
         """Run `fn(session, *args)` in a unit of work, and again as long as nothing of it can be stored.
 
-        After locks that could not be had and connections that were lost before the commit it runs up to 3 times in all; after
+        After locks that could not be had and connections that were lost before the commit it runs up to 3 times; after
         serialization failures and deadlocks, of which one always gets through, up to 20, with pauses that grow and spread.
+        Each of both is counted for itself.
         It is never repeated after a commit, even if a callback of `after_commit` fails, nor where the outcome of the commit is
         unknown.
 
         Errors:
             What `fn` raises, or the last error of those above.
         """
-        for attempt in range(_COLLISION_ATTEMPTS):
+        collisions = others = 0
+        while True:
             session = self.project(project)
             try:
                 async with session:
                     return await fn(session, *args, **kwargs)
             except DatabaseUnavailable as error:
-                attempts = _COLLISION_ATTEMPTS if error.sqlstate in _COLLISIONS else _RUN_ATTEMPTS
-                if session.outcome != "rolled back" or not error.may_run_again or attempt + 1 >= attempts:
+                is_collision = error.sqlstate in _COLLISIONS
+                collisions, others = collisions + is_collision, others + (not is_collision)
+                is_enough = collisions >= _COLLISION_ATTEMPTS or others >= _RUN_ATTEMPTS
+                if session.outcome != "rolled back" or not error.may_run_again or is_enough:
                     raise
-            longest = min(_RETRY_BASE_SECONDS * 2**attempt, _LONGEST_PAUSE)
+            longest = min(_RETRY_BASE_SECONDS * 2 ** (collisions + others - 1), _LONGEST_PAUSE)
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # full jitter
-        raise AssertionError("unreachable")
 
     async def prune(
         self,

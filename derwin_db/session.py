@@ -86,7 +86,8 @@ class UnitOfWork(Transaction):
     def after_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the commit, and only if it succeeded. A coroutine function is awaited.
 
-        All callbacks are called; the block then raises the first error of one, although the unit is committed.
+        One that is handed in within a `savepoint()` goes with it where that is undone. All others are called; the block then
+        raises the first error of one, although the unit is committed.
         """
         self._check_usable()
         self._callbacks.append(callback)

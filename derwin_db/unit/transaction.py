@@ -100,7 +100,7 @@ class Transaction(ABC):
         self._sql: AsyncSession | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._outcome: Outcome = "rolled back"
-        self._savepoints = 0
+        self._savepoints: dict[str, int] = {}
         self._options: dict[str, Any] = {}
 
     def __del__(self) -> None:
@@ -465,8 +465,8 @@ class Transaction(ABC):
         if self._sql is not None:
             await self._flush(self._sql)
         await self._connected()
-        self._savepoints += 1
-        name = f"derwin_{self._savepoints}"
+        name = f"derwin_{len(self._savepoints) + 1}"
+        self._savepoints[name] = len(self._callbacks)
         await self._driver("execute", f"SAVEPOINT {name}")
         return name
 
@@ -496,6 +496,7 @@ class Transaction(ABC):
 
     async def _undo_savepoint(self, name: str) -> None:
         """Go back to the savepoint, and let statements run again. Nothing leads back from a connection that is lost."""
+        del self._callbacks[self._savepoints[name] :]
         is_over = (
             self._state in (State.LOST, State.TAKEN, State.ENDED) or self._connection is None or self._connection.is_closed()
         )

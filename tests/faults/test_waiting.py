@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -194,6 +195,22 @@ class TestCallbacksAfterTheCommit:
             await task
         assert called == ["function", "coroutine"]
 
+    async def test_those_of_a_savepoint_that_is_undone_go_with_it(self, db) -> None:
+        project = (await new_project(db)).id
+        called: list[str] = []
+        async with db.project(project) as session:
+            session.after_commit(lambda: called.append("before"))
+            for kept in (True, False):
+                with suppress(KeyError):
+                    async with session.savepoint():
+                        await make_ticket(session)
+                        async with session.savepoint():
+                            session.after_commit(lambda kept=kept: called.append(f"inside {kept}"))
+                        if not kept:
+                            raise KeyError
+            session.after_commit(lambda: called.append("behind"))
+        assert called == ["before", "inside True", "behind"]
+
     async def test_errors_beside_a_cancellation_are_logged(self, caplog) -> None:
         def fails() -> None:
             raise ValueError
@@ -204,6 +221,33 @@ class TestCallbacksAfterTheCommit:
         with pytest.raises(asyncio.CancelledError):
             await call_all([fails, is_cancelled])
         assert [record.exc_info[0] for record in caplog.records] == [ValueError]
+
+
+class TestWhatIsCounted:
+    async def test_collisions_leave_the_attempts_of_other_errors(self, db, monkeypatch) -> None:
+        """Where many collide, some wait for a lock in vain as well."""
+        monkeypatch.setattr("derwin_db.database._LONGEST_PAUSE", 0.0)
+        project = (await new_project(db)).id
+
+        async def called(states: list[str]) -> int:
+            calls = 0
+
+            async def work(_session: ProjectSession) -> None:
+                nonlocal calls
+                calls += 1
+                if calls <= len(states):
+                    error = DatabaseUnavailable()
+                    error.sqlstate = states[calls - 1]
+                    raise error
+
+            with suppress(DatabaseUnavailable):
+                await db.run(project, work)
+            return calls
+
+        assert await called(["40P01"] * 3 + ["55P03"] * 2) == 6
+        assert await called(["40P01", "55P03"] * 3) == 6
+        assert await called(["55P03"] * 5) == 3
+        assert await called(["40P01"] * 30) == 20
 
 
 class TestManyOverFewRows:
