@@ -35,7 +35,8 @@ def ended_like_by_ctrl_c() -> Iterator[None]:
         on_ctrl_c(signal.SIGINT, frame)
 
     is_main = threading.current_thread() is threading.main_thread()  # no other may set them
-    ours = [number for number in _ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in _ENDING if is_main}
+    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in ours:
         signal.signal(number, interrupt)
     try:
@@ -45,8 +46,8 @@ def ended_like_by_ctrl_c() -> Iterator[None]:
             sys.exit(128 + told[0])
         raise
     finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
         if told:
             signal.alarm(0)
 
