@@ -12,6 +12,9 @@ from derwin_db.cli.output import Option
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+_LONGEST_WAIT = 1_000_000
+
+
 class Moment(click.ParamType[datetime]):
     """A time in ISO 8601 with its offset, or a day, which begins in UTC."""
 
@@ -43,6 +46,22 @@ class Length(click.ParamType[timedelta]):
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+class Patience(click.ParamType[float]):
+    """How many seconds somebody waits: none, or up to a million."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1
+        if not 0 <= seconds <= _LONGEST_WAIT:  # nor what is no number
+            self.fail("a number of seconds is wanted, up to a million.", param, ctx)
+        return seconds
+
+
 def member_of(enum: type[StrEnum]) -> click.Choice[str]:
     """Return the kind of argument that takes the names of an enumeration, in any case."""
     return click.Choice([member.value for member in enum], case_sensitive=False)
@@ -50,6 +69,7 @@ def member_of(enum: type[StrEnum]) -> click.Choice[str]:
 
 MOMENT: Moment = Moment()
 LENGTH: Length = Length()
+PATIENCE: Patience = Patience()
 
 limit_option: Option = click.option(
     "--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="Most rows of one page."

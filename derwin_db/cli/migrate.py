@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, json_option, log_to_stderr, show, then_option
 from derwin_db.deploy.migrations import MigrationSettings, upgrade, upgrade_service
 from derwin_db.deploy.targets import owner_connection
@@ -11,7 +12,9 @@ from derwin_db.deploy.targets import owner_connection
 
 @click.command()
 @click.option("--to", default="head", show_default=True, help="Revision to stop at.")
-@click.option("--wait", default=600.0, show_default=True, help="Seconds to wait for another starter that migrates.")
+@click.option(
+    "--wait", type=PATIENCE, default=600.0, show_default=True, help="Seconds to wait for another starter that migrates."
+)
 @then_option
 @json_option
 @command

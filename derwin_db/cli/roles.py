@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
 from derwin_db.connection.driver import DriverOrNetworkError
 from derwin_db.connection.refused import connection_error
@@ -101,7 +102,9 @@ async def key(as_json: bool) -> None:
 @click.option(
     "--now", is_flag=True, help="Leave no former key: after a restore or a leak. Open units of work end with an error."
 )
-@click.option("--wait", default=120.0, show_default=True, help="Seconds to wait for open units of work, with --finish.")
+@click.option(
+    "--wait", type=PATIENCE, default=120.0, show_default=True, help="Seconds to wait for open units of work, with --finish."
+)
 @yes_option
 @json_option
 @command

@@ -41,9 +41,14 @@ async def create_logins(
     Settings that are stored for them go: SQL in a session can store some for its own login. Passwords are sent as verifiers.
 
     Errors:
-        InvalidInput for a name that is not a plain identifier; ConfigurationError for a login that exists and is more than a
-        login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a missing privilege.
+        InvalidInput for a name that is not a plain identifier, and for one name for both; ConfigurationError for a login that
+        exists and is more than a login (superuser, BYPASSRLS, replication, owner of the tables); the driver's own for a
+        missing privilege.
     """
+    for login in (service, operator):
+        _check_name(login)
+    if service == operator:
+        raise InvalidInput("The service's login and the operator's are two: one for both could leave its project.")
     for statement in sql.read_current("roles"):
         await connection.execute(statement)
     for login, role, other, password in (
@@ -54,7 +59,6 @@ async def create_logins(
 
 
 async def _create_login(connection: Connection, login: str, role: str, other: str, password: str | None) -> None:
-    _check_name(login)
     held = await connection.fetchrow(_HELD, login)
     if held is not None and held["is_privileged"]:
         raise ConfigurationError(f"The login {login} is privileged: it could leave its role. Choose another name.")
@@ -129,8 +133,13 @@ async def create_backup_login(connection: Connection, *, login: str = BACKUP_LOG
     """Make the login that dumps: it reads everything, past the policies, and writes nothing. Runs as a superuser. Idempotent.
 
     Under FORCE the dump of an ordinary owner is refused; this one is whole. It holds the scope key: a restore rotates it.
+
+    Errors:
+        InvalidInput for a name that is not a plain identifier; ConfigurationError for a login of a service or an operator.
     """
     _check_name(login)
+    if await connection.fetchrow(_USED, login, APP_ROLE, ADMIN_ROLE) is not None:
+        raise ConfigurationError(f"{login} is the login of a service or an operator: it may not read everything.")
     exists = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", login)
     set_to = _password(None if password is None else verifier_of(password))
     await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {login} LOGIN BYPASSRLS{set_to}")
@@ -140,6 +149,8 @@ async def create_backup_login(connection: Connection, *, login: str = BACKUP_LOG
 def _check_name(login: str) -> None:
     if _NAME.fullmatch(login) is None:
         raise InvalidInput("A login's name has 1 to 63 of a-z, 0-9 and underscore, and does not begin with a digit.")
+    if login in (APP_ROLE, ADMIN_ROLE):
+        raise InvalidInput(f"{login} is what logins become, and no login itself. Choose another name.")
 
 
 def _password(verifier: str | None) -> str:

@@ -11,7 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from derwin_db.cli import asking, export, psql
+from derwin_db.cli import asking, export, main, psql
+from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, confirm, json_option, progress
 from derwin_db.cli.tables import pairs, table
 from derwin_db.deploy import embedded
@@ -53,6 +54,17 @@ class TestConfirm:
     def test_yes_asks_nothing(self, asked: list[str]) -> None:
         confirm("Remove all", HERE, yes=True)
         assert asked == []
+
+
+class TestSeconds:
+    @pytest.mark.parametrize("words", [("migrate",), ("roles", "rotate", "--finish")], ids="-".join)
+    @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e300", "soon", ""])
+    def test_that_nobody_can_wait_are_wrong_usage(self, words: tuple[str, ...], seconds: str) -> None:
+        result = CliRunner().invoke(main, [*words, f"--wait={seconds}"])
+        assert (result.exit_code, "a number of seconds is wanted" in result.stderr) == (2, True)
+
+    def test_none_and_parts_of_one_can_be_waited(self) -> None:
+        assert [PATIENCE.convert(value, None, None) for value in ("0", "0.5", 600.0)] == [0.0, 0.5, 600.0]
 
 
 class TestErrors:

@@ -12,7 +12,7 @@ from derwin_db import Database, repos
 from derwin_db.deploy import logins
 from derwin_db.deploy.scram import verifier_of
 from derwin_db.doctor import examine
-from derwin_db.errors import InvalidInput
+from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.models import ProjectCreate
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing.examples import example
@@ -62,6 +62,38 @@ class Sent:
             return method(*arguments)
 
         return call
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [
+            ({"service": "derwin_app"}, "no login itself"),
+            ({"operator": "derwin_admin"}, "no login itself"),
+            ({"service": "derwin_one", "operator": "derwin_one"}, "are two"),
+            ({"service": "a b"}, "1 to 63"),
+        ],
+    )
+    async def test_that_are_no_two_logins_are_refused_before_anything_is_done(self, owner, names, words):
+        with pytest.raises(InvalidInput, match=words):
+            await logins.create_logins(owner, **names, service_password="p", operator_password="p")
+        can_log_in = (
+            "SELECT count(*) FROM pg_roles WHERE rolcanlogin AND rolname IN ('derwin_app', 'derwin_admin', 'derwin_one')"
+        )
+        assert await owner.fetchval(can_log_in) == 0
+
+    async def test_no_login_of_a_service_becomes_one_that_reads_everything(self, own_database, owner):
+        for login in (own_database.service.user, own_database.operator.user):
+            with pytest.raises(ConfigurationError, match="may not read everything"):
+                await logins.create_backup_login(owner, login=login)
+        for role in ("derwin_app", "derwin_admin"):
+            with pytest.raises(InvalidInput, match="no login itself"):
+                await logins.create_backup_login(owner, login=role)
+        past = "SELECT count(*) FROM pg_roles WHERE rolbypassrls AND rolname = ANY($1)"
+        assert (
+            await owner.fetchval(past, [own_database.service.user, own_database.operator.user, "derwin_app", "derwin_admin"])
+            == 0
+        )
 
 
 class TestPasswords:
