@@ -21,6 +21,7 @@ from derwin_db.deploy.embedded import postmaster
 from derwin_db.deploy.embedded.account import choose_account
 from derwin_db.deploy.embedded.folder import is_private, socket_folder
 from derwin_db.errors import ConfigurationError, StorageFull
+from derwin_db.settings import Settings
 from derwin_db.testing.folder import server_folder
 from tests.faults.disk import can_mount, grow, small_disk
 
@@ -105,6 +106,10 @@ class TestPrivate:
     def test_it_listens_nowhere_else(self, running: Path) -> None:
         (row,) = fetch(embedded.start(running), "SELECT current_setting('listen_addresses'), current_setting('port')")
         assert tuple(row) == ("", "5432")
+
+    def test_a_deadlock_is_over_before_others_give_up(self, running: Path) -> None:
+        ((timeout,),) = fetch(embedded.start(running), "SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'")
+        assert timeout / 1000 <= Settings(_env_file=None).lock_timeout / 20
 
     @pytest.mark.parametrize("pool", [True, False])
     def test_another_user_does_not_get_in(self, folder: Path, pool: bool) -> None:

@@ -134,7 +134,7 @@ def launch(program: Path, pgdata: Path, socket_folder: Path, account: Account) -
     """
     log = pgdata / "log"
     begin = log.stat().st_size if log.exists() else 0
-    arguments = ["-D", str(pgdata), *_private_settings(pgdata, socket_folder)]
+    arguments = ["-D", str(pgdata), *_settings(pgdata, socket_folder)]
     launched = subprocess.run(  # noqa: S603  # a program of the package
         ["/bin/sh", "-c", _LAUNCH, "sh", str(log), str(program), *arguments],
         check=False,
@@ -148,8 +148,8 @@ def launch(program: Path, pgdata: Path, socket_folder: Path, account: Account) -
     return wait_until_ready(int(launched.stdout), pgdata, begin)
 
 
-def _private_settings(pgdata: Path, socket_folder: Path) -> list[str]:
-    """Return the settings that keep the server private, as arguments: no file of settings overrides them."""
+def _settings(pgdata: Path, socket_folder: Path) -> list[str]:
+    """Return the settings that keep the server private, and one more, as arguments: no file of settings overrides them."""
     settings = {
         "listen_addresses": "",
         "port": "5432",
@@ -157,6 +157,7 @@ def _private_settings(pgdata: Path, socket_folder: Path) -> list[str]:
         "unix_socket_permissions": "0700",
         "hba_file": str(pgdata / "derwin_hba.conf"),
         "ident_file": str(pgdata / "derwin_ident.conf"),
+        "deadlock_timeout": "100ms",  # by default 1 s, in which whoever waits behind a deadlock runs into lock_timeout
     }
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
