@@ -97,7 +97,7 @@ POOLER_PORT = 6543
 
 @dataclass(frozen=True)
 class ConnectionInfo:
-    """One parsed connection URL. Its repr shows user, host, port and database alone."""
+    """One parsed connection URL. Its repr shows no password, and not the function that gives one."""
 
     host: str
     port: int

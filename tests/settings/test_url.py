@@ -3,6 +3,8 @@
 import re
 import ssl
 import traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -298,6 +300,7 @@ class TestSecrecy:
         assert SECRET not in repr(PLAIN)
         assert SECRET not in str(PLAIN)
         assert SECRET not in PLAIN.place
+        assert SECRET not in repr(replace(PLAIN, password_source=partial(str, SECRET)))
 
     KNOWN = set(re.findall(r"\w+", Path(module.__file__).read_text())) | {"DATABASE_URL"}
     """The words of the code itself: a refusal is made of these alone."""

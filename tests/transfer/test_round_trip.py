@@ -16,6 +16,7 @@ import zstandard
 from derwin_db import Database, repos, transfer
 from derwin_db.errors import Conflict, InvalidInput, ProjectNotFound, RetentionLocked
 from derwin_db.fields.scalars import project_id_of
+from derwin_db.isolation.preamble import Preamble
 from derwin_db.models import TicketStatus
 from derwin_db.observe.progress import Progress
 from derwin_db.seed import LIFELINE, seed_demo, seed_lifeline
@@ -119,6 +120,17 @@ class TestBoth:
         export, load = seen
         assert (export["statement_timeout"], load["statement_timeout"]) == (600_000, 2_000)
         assert (export.get("transaction_timeout", 600_000), load.get("transaction_timeout", 0)) == (600_000, 0)
+
+    @pytest.mark.parametrize(("version", "is_told"), [(169999, False), (170000, True)])
+    async def test_name_no_setting_that_the_server_does_not_know(self, version: int, is_told: bool) -> None:
+        sent: list[str] = []
+
+        class Noting:
+            async def execute(self, text: str) -> None:
+                sent.append(text)
+
+        await Preamble(None, server_version=version).for_import(Noting())  # type: ignore[arg-type]  # all that is asked of it
+        assert ("transaction_timeout" in sent[0]) is is_told
 
 
 class TestExport:
