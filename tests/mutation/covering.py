@@ -47,13 +47,14 @@ class Covering:
     def tests_of(self, file: Path, line: int) -> list[str]:
         """Return the tests that run the line: those of its own folder first, then from as many files as there are.
 
-        What runs at import, or in a process of its own, is run by no test in particular: then it is the folder's tests.
+        What runs at import, or in a process of its own, is run by no test in particular: then it is the tests of the
+        folder that has the file's name, and those of its own.
         """
         own = Path("tests", *file.parts[1:2]).with_suffix("")
         names = self._lines.get(file, {}).get(line, [])
         if not names:
-            folder = own if (self._root / own).exists() else Path("tests", "contract")
-            return [str(folder)]
+            named = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
+            return named or ["tests/contract"]
         first = [name for name in names if name.startswith(f"{own}/")]
         return [*_spread(first), *_spread([name for name in names if name not in set(first)])]
 

@@ -55,14 +55,15 @@ def mutants(root: Path, folder: str = "derwin_db") -> list[Mutant]:
     found: list[Mutant] = []
     for path in sorted((root / folder).rglob("*.py")):
         text = path.read_text()
-        without = annotations(text)
+        without, lines = annotations(text), text.splitlines()
         nodes = list(ast_nodes(get_ast(text)))
         for name in OPERATORS:
             operator, occurrence = get_operator(f"core/{name}")(), -1
             for node in nodes:
                 for (line, column), _ in operator.mutation_positions(node):
                     occurrence += 1
-                    if not any(start <= (line, column) < end for start, end in without):
+                    is_marker = lines[line - 1].startswith("*,", column)  # between parameters: it multiplies nothing
+                    if not is_marker and not any(start <= (line, column) < end for start, end in without):
                         found.append(Mutant(path.relative_to(root), line, name, occurrence))
     return found
 
