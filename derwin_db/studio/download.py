@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from derwin_db.errors import InvalidInput
-from derwin_db.paging import Page
+from derwin_db.paging import MAX_LIMIT, Page
 from derwin_db.session import ProjectSession
 from derwin_db.studio.listing import Listing
 from derwin_db.studio.request_params import current, unit, views
@@ -70,7 +70,7 @@ async def _closing(stack: AsyncExitStack, body: AsyncIterator[str]) -> AsyncIter
 
 
 async def _page(session: ProjectSession, listing: Listing, cursor: str | None, sent: int) -> Page[Any]:
-    limit = 500 if listing.words and listing.view.name == "rag_corpus" else min(_BATCH, MOST_ROWS - sent)
+    limit = MAX_LIMIT if listing.words and listing.view.name == "rag_corpus" else min(_BATCH, MOST_ROWS - sent)
     return await read_page(session, listing, limit=limit, cursor=cursor, with_total=False)
 
 

@@ -276,6 +276,24 @@ class TestOtherErrors:
         assert (body["detail"], body["type"], body["code"]) == ("Who are you?", "about:blank", "unauthorized")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            (400, "bad_request"),
+            (403, "forbidden"),
+            (404, "not_found"),
+            (413, "too_large"),
+            (409, "http_409"),
+            (418, "http_418"),
+        ],
+    )
+    async def test_of_http_have_a_code(self, app: FastAPI, client: httpx.AsyncClient, status: int, code: str) -> None:
+        @app.get("/")
+        async def look() -> None:
+            raise HTTPException(status)
+
+        assert check(await client.get("/"))["code"] == code
+
     async def test_of_the_router_are_problems_too(self, app: FastAPI, client: httpx.AsyncClient) -> None:
         @app.get("/")
         async def look() -> None:

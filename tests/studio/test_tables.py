@@ -194,6 +194,13 @@ class TestDownloads:
             (str(t.id), t.title, t.risk_score) for t in page.items
         ]
 
+    async def test_have_what_words_find_in_its_order(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            word = (await repos.rag_corpus.list(session, limit=1)).items[0].problem.split()[0]
+            found = await repos.rag_corpus.search(session, text=word, limit=500)
+        answer = await client.get(f"{LIFELINE}/tables/rag_corpus.json", params={"with-words": word})
+        assert [row["id"] for row in json.loads(answer.text)] == [str(match.entry.id) for match in found] != []
+
     async def test_have_all_pages_up_to_a_bound(self, database, data: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.studio import create_app
 
