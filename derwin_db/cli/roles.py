@@ -10,15 +10,11 @@ import click
 
 from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, confirm, json_option, show, yes_option
-from derwin_db.connection.driver import DriverOrNetworkError
-from derwin_db.connection.refused import connection_error
+from derwin_db.cli.owner import as_owner
 from derwin_db.deploy import logins, rotation
 from derwin_db.deploy.fences import remake_fences
-from derwin_db.deploy.migrations import MigrationSettings, connect_directly
 from derwin_db.deploy.targets import owner_connection
-from derwin_db.errors import DerwinError
 from derwin_db.testing.server import url_of
-from derwin_db.translation.driver_errors import translate
 
 
 @click.group()
@@ -37,9 +33,9 @@ def roles() -> None:
 async def create(service: str, operator: str, passwords: bool, as_json: bool) -> None:
     """Make both logins, or bring those that exist into shape. The passwords are printed now and never again."""
     made = (secrets.token_urlsafe(24), secrets.token_urlsafe(24)) if passwords else (None, None)
-    await _as_owner(logins.take_temporary_from_public)
-    remade = await _as_owner(remake_fences)
-    await _as_owner(
+    await as_owner(logins.take_temporary_from_public)
+    remade = await as_owner(remake_fences)
+    await as_owner(
         lambda connection: logins.create_logins(
             connection, service=service, operator=operator, service_password=made[0], operator_password=made[1]
         )
@@ -69,7 +65,7 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
 @command
 async def drop(login: str, as_json: bool) -> None:
     """Remove a login that `roles create` made, once no service uses it: the end of replacing it by another one."""
-    await _as_owner(lambda connection: logins.drop_login(connection, login))
+    await as_owner(lambda connection: logins.drop_login(connection, login))
     show({"dropped": login}, f"{login} is gone.", as_json=as_json)
 
 
@@ -80,7 +76,7 @@ async def drop(login: str, as_json: bool) -> None:
 async def backup(login: str, as_json: bool) -> None:
     """Make the login for pg_dump, as a superuser. After a restore: `roles create`, then `roles rotate`."""
     password = secrets.token_urlsafe(24)
-    await _as_owner(lambda connection: logins.create_backup_login(connection, login=login, password=password))
+    await as_owner(lambda connection: logins.create_backup_login(connection, login=login, password=password))
     show(
         {"login": login, "password": password},
         f"{login}  may read everything; its password, shown once: {password}",
@@ -93,7 +89,7 @@ async def backup(login: str, as_json: bool) -> None:
 @command
 async def key(as_json: bool) -> None:
     """Print the scope key, for the setting DERWIN_SCOPE_KEY of a service that has neither ADMIN_URL nor DIRECT_URL."""
-    seal = await _as_owner(rotation.read_key)
+    seal = await as_owner(rotation.read_key)
     show({"DERWIN_SCOPE_KEY": seal.to_text()}, f"DERWIN_SCOPE_KEY={seal.to_text()}", as_json=as_json)
 
 
@@ -119,7 +115,7 @@ async def rotate(finish: bool, now: bool, wait: float, yes: bool, as_json: bool)
     step: Any = partial(rotation.finish_rotation, wait_seconds=wait)
     if not finish:
         step = rotation.rotate_key if now else rotation.start_rotation
-    await _as_owner(step)
+    await as_owner(step)
     text = _FINISHED if finish else _RENEWED if now else _STARTED
     show({"rotation": "finished" if finish else "renewed" if now else "started"}, text, as_json=as_json)
 
@@ -130,17 +126,3 @@ Give it to those that have it as a setting, DERWIN_SCOPE_KEY: `derwin-db roles k
 _FINISHED = "The former key opens nothing any more."
 _RENEWED = """The scope key is new, and the former one opens nothing any more. Services that may read it go on with the new one.
 Restart those that have it as a setting, with what `derwin-db roles key` prints."""
-
-
-async def _as_owner(work: Any) -> Any:
-    settings = MigrationSettings(await asyncio.to_thread(owner_connection))
-    try:
-        connection = await connect_directly(settings)
-    except Exception as error:
-        raise connection_error(error, settings.connection) from None
-    try:
-        return await work(connection)
-    except DriverOrNetworkError as error:
-        raise translate(error) or DerwinError() from None
-    finally:
-        await connection.close()

@@ -16,6 +16,9 @@ from derwin_db.settings.secrets import read_secret
 from derwin_db.settings.url import PasswordSource
 from derwin_db.translation.driver_errors import sqlstate_of, translate
 
+NOT_THE_OWNER = "This login may not do it. DIRECT_URL has to be the owner's, or an administrator's."
+"""What is said where the server refuses the owner's work for want of a privilege."""
+
 
 class Urls:
     """Which login is for what. Resolved at start, when the embedded server may have to be started."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from derwin_db.connection.driver import Connection, DriverOrNetworkError
 from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, connect_once, read_facts
 from derwin_db.deploy import mending
-from derwin_db.deploy.targets import Urls
+from derwin_db.deploy.targets import NOT_THE_OWNER, Urls
 from derwin_db.doctor.report import Report
 from derwin_db.errors import DerwinError
 from derwin_db.settings import ConnectionInfo, Settings
@@ -107,6 +107,6 @@ async def _mended(opened: Connection, mender: Mender, login: str) -> tuple[tuple
         return (), error.message
     except DriverOrNetworkError as error:
         if sqlstate_of(error) == INSUFFICIENT_PRIVILEGE:
-            return (), "This login may not do it. DIRECT_URL has to be the owner's, or an administrator's."
+            return (), NOT_THE_OWNER
         translated = translate(error)
         return (), translated.message if translated is not None else "The server refused it."

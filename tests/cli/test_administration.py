@@ -1,0 +1,185 @@
+"""What an administrator types seldom, in this process: from `distribute` to `sweep`."""
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from derwin_db import Database, repos
+from derwin_db.cli.studio import _has_data
+from derwin_db.connection.driver import Connection
+from derwin_db.deploy import embedded
+from derwin_db.deploy.citus import Distribution
+from derwin_db.deploy.embedded import Logins, Status
+from derwin_db.testing import TestDatabase
+from derwin_db.testing.factories import create_spend, project
+from derwin_db.testing.server import url_of
+from derwin_db.workers.sweep import SweepResult
+from tests.cli.conftest import Json, Operate
+
+
+@pytest.fixture
+def operate_own(operate: Operate, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Operate:
+    """Runs a command on a database of the test's own."""
+    monkeypatch.setenv("DATABASE_URL", url_of(own_database.service))
+    monkeypatch.setenv("ADMIN_URL", url_of(own_database.operator))
+    monkeypatch.setenv("DIRECT_URL", url_of(own_database.owner))
+    return operate
+
+
+async def write_nothing(_: Database, **__: object) -> None:
+    """Stand for the demo, which takes seconds."""
+
+
+class TestDistribute:
+    def test_without_citus_says_what_to_do(self, operate: Operate) -> None:
+        result = operate("distribute", "--yes")
+        assert (result.exit_code, "This server has no Citus" in result.stderr) == (3, True)
+
+    def test_of_a_server_that_is_not_there(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def let_through(_: object) -> None:
+            """What looks for a pooler would meet the same."""
+
+        monkeypatch.setattr("derwin_db.cli.distribute.refuse_transaction_pooler", let_through)
+        monkeypatch.setenv("DIRECT_URL", "postgresql://u:Kanarienvogel-7@127.0.0.1:1/d")
+        result = operate("distribute", "--yes")
+        assert (result.exit_code, "No PostgreSQL answers" in result.stderr) == (4, True)
+        assert "Kanarienvogel" not in result.output
+
+    def test_says_how_many_tables_it_distributed(self, operate: Operate, shown: Json, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def distribute(connection: Connection, *, progress: Any) -> Distribution:
+            progress(await connection.fetchval("SELECT 'projects'"), 1, 1)
+            return Distribution(["qa_runs", "qa_tickets"], ["projects"])
+
+        monkeypatch.setattr("derwin_db.cli.distribute.distribute_tables", distribute)
+        assert operate("distribute", "--yes").stdout == "2 tables distributed, 1 were already.\n"
+        assert shown("distribute", "--yes") == {"distributed": ["qa_runs", "qa_tickets"], "before": ["projects"]}
+
+    def test_what_the_server_refuses_is_a_sentence(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def distribute(connection: Connection, **_: object) -> None:
+            await connection.execute("SET LOCAL statement_timeout = 'Kanarienvogel'")
+
+        monkeypatch.setattr("derwin_db.cli.distribute.distribute_tables", distribute)
+        result = operate("distribute", "--yes")
+        assert (result.exit_code, result.stderr.partition(":")[0]) == (1, "invalid_input")
+        assert "Kanarienvogel" not in result.output
+
+
+class TestEmbedded:
+    def test_status_of_one_that_runs(self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(embedded, "status", lambda folder: Status(tmp_path, is_created=True, pid=4711, version=18))
+        said = operate("embedded", "status").stdout
+        assert said == f"The embedded server runs (pid 4711). Data folder: {tmp_path}, PostgreSQL 18.\n"
+
+
+class TestReset:
+    def test_of_a_service_s_tables_too_goes_down_and_up_in_order(
+        self, operate: Operate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        done: list[str] = []
+        original = operate("status", "--json").stdout
+
+        def noting(name: str) -> Any:
+            def note(*_: object) -> Any:
+                done.append(name)
+                return type("Status", (), {"current": "head"})
+
+            return note
+
+        for name in ("downgrade_service", "downgrade", "upgrade", "upgrade_service"):
+            monkeypatch.setattr(f"derwin_db.cli.reset.{name}", noting(name))
+        result = operate("reset", "--yes", "--no-seed", "--then", "alembic.ini")
+        assert done == ["downgrade_service", "downgrade", "upgrade", "upgrade_service"]
+        assert result.stdout.endswith(" is new and holds no project.\n")
+        assert operate("status", "--json").stdout == original
+
+
+class TestRoles:
+    async def test_create_leaves_passwords_and_says_what_it_made_again(
+        self, operate_own: Operate, owner: asyncpg.Connection, own_database: TestDatabase
+    ) -> None:
+        await owner.execute("DROP POLICY derwin_scope ON qa_runs")
+        logins = ("--service", own_database.service.user, "--operator", own_database.operator.user)
+        result = await asyncio.to_thread(operate_own, "roles", "create", "--no-passwords", *logins)
+        assert "Made again, because they were missing or changed: " in result.stdout
+        assert "qa_runs" in result.stdout
+        assert "To paste into .env" not in result.stdout
+        async with Database(**own_database.urls):
+            """Starts: the logins have the passwords that they had, and the fences are whole."""
+
+    async def test_backup_shows_its_password_once(
+        self, operate: Operate, migrated: TestDatabase, owner: asyncpg.Connection
+    ) -> None:
+        login = f"cli_backup_{uuid4().hex[:8]}"
+        result = await asyncio.to_thread(operate, "roles", "backup", "--login", login)
+        said, _, password = result.stdout.strip().rpartition(": ")
+        assert said == f"{login}  may read everything; its password, shown once"
+        dumping = await asyncpg.connect(**replace(migrated.owner, user=login, password=password).connect_arguments())
+        assert await dumping.fetchval("SELECT count(*) >= 0 FROM public.qa_tickets")
+        await dumping.close()
+        await owner.execute(f"DROP ROLE {login}")
+
+    def test_on_a_server_that_is_not_there(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DIRECT_URL", "postgresql://u:Kanarienvogel-7@127.0.0.1:1/d")
+        result = operate("roles", "key")
+        assert (result.exit_code, "No PostgreSQL answers" in result.stderr) == (4, True)
+
+    def test_as_a_login_that_may_not(self, operate: Operate, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DIRECT_URL", url_of(migrated.service))
+        result = operate("roles", "backup", "--login", "cli_backup_refused")
+        assert (result.exit_code, "DIRECT_URL has to be the owner's" in result.stderr) == (3, True)
+
+
+class TestStatus:
+    async def test_of_tables_that_can_t_be_counted_is_no_zero(self, operate_own: Operate, owner: asyncpg.Connection) -> None:
+        await owner.execute("ALTER TABLE projects RENAME TO other; CREATE VIEW projects AS SELECT 1 FROM other WHERE 1 / 0 = 1")
+        result = await asyncio.to_thread(operate_own, "status")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "defect" not in result.stderr
+
+
+class TestStudio:
+    def test_tables_are_looked_for_where_it_is_typed(
+        self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "without_a_repository.py").touch()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.path", [place for place in sys.path if place])
+        result = operate("studio", "--tables", "without_a_repository")
+        assert (result.exit_code, "it makes no derwin_db.tables.Repository" in result.stderr) == (2, True)
+
+    def test_without_a_url_it_shows_a_demo_the_first_time(
+        self, operate: Operate, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logins = Logins(own_database.owner, own_database.service, own_database.operator)
+        monkeypatch.setattr(embedded, "start", lambda _: logins)
+        monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # as after Ctrl-C
+        monkeypatch.setattr("derwin_db.seed.seed_demo", write_nothing)
+        for name in ("DATABASE_URL", "ADMIN_URL", "DIRECT_URL"):
+            monkeypatch.delenv(name)
+        said = operate("studio", "--port", "0").stdout
+        assert said == "No project has data yet: writing Lifeline and a demo history.\nStopped.\n"
+
+    async def test_looks_past_projects_that_have_nothing(self, own_db: Database) -> None:
+        async with own_db.admin(reason="a project with data, and a newer one without") as admin:
+            older, _ = [await repos.projects.create(admin, project(slug=slug)) for slug in ("older", "newer")]
+        assert not await _has_data(own_db)
+        async with own_db.project(older.id) as session:
+            await create_spend(session)
+        assert await _has_data(own_db)
+
+
+class TestSweep:
+    def test_of_which_a_project_failed_ends_so(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def sweep(*_: object, **__: object) -> SweepResult:
+            return SweepResult(failed=2)
+
+        monkeypatch.setattr(Database, "sweep", sweep)
+        result = operate("sweep", "stalled")
+        assert result.exit_code == 1
+        assert result.stdout.splitlines()[-1] == "2 projects failed: their errors are in the log."
