@@ -83,10 +83,8 @@ def url(request: Request, path: str) -> str:
     return cast("Renderer", request.app.state.renderer).url(path)
 
 
-def when(value: datetime | None) -> Markup:
+def when(value: datetime) -> Markup:
     """Return a moment to the minute in UTC; the element has it to the microsecond."""
-    if value is None:
-        return Markup("")
     return Markup('<time datetime="{}">{}</time>').format(value.isoformat(), value.strftime("%Y-%m-%d %H:%M"))
 
 
