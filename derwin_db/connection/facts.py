@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _OLDEST_VECTOR = (0, 8)
 
 INSUFFICIENT_PRIVILEGE = "42501"
+LOCK_NOT_AVAILABLE = "55P03"
 _MAY_NOT = frozenset({INSUFFICIENT_PRIVILEGE, "22023"})
 """SQLSTATEs of a role that can't be taken: not allowed, or not there."""
 

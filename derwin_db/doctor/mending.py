@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from derwin_db.connection.driver import Connection, DriverOrNetworkError
-from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, connect_once, read_facts
+from derwin_db.connection.facts import INSUFFICIENT_PRIVILEGE, LOCK_NOT_AVAILABLE, connect_once, read_facts
 from derwin_db.deploy import mending
 from derwin_db.deploy.targets import NOT_THE_OWNER, Urls
 from derwin_db.doctor.report import Report
@@ -108,5 +108,7 @@ async def _mended(opened: Connection, mender: Mender, login: str) -> tuple[tuple
     except DriverOrNetworkError as error:
         if sqlstate_of(error) == INSUFFICIENT_PRIVILEGE:
             return (), NOT_THE_OWNER
+        if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            return (), "A lock that it needs was not to be had in time: traffic holds it. Try again when there is less."
         translated = translate(error)
         return (), translated.message if translated is not None else "The server refused it."
