@@ -21,8 +21,6 @@ class PagingArguments(TypedDict):
 
 def _whole_number(value: object) -> int:
     """Python's int() also takes signs, spaces, underscores and the digits of other scripts."""
-    if type(value) is int:
-        return value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     raise PydanticCustomError("int_parsing", "Input should be a whole number in ASCII digits")

@@ -65,7 +65,7 @@ class RunEvent:
     project_id: UUID
     run_id: UUID | None
     seconds: float | None
-    """How long it had waited when it was claimed; how long it was being done when it ended."""
+    """How long it had waited when it was claimed; how long it was being done when it ended. None of `requeued` alone."""
     count: int = 1
 
     def as_extra(self) -> dict[str, Any]:

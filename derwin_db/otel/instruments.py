@@ -70,8 +70,7 @@ class Instruments:
             return
         worker = {"derwin.worker.name": event.worker or ""}
         self._running.add(1 if event.step == "claimed" else -1, worker)
-        if event.seconds is None:
-            return
+        assert event.seconds is not None  # it is of all but what was put back
         if event.step == "claimed":
             self._waits.record(event.seconds, worker)
         else:

@@ -255,8 +255,8 @@ class Worker:
         task.add_done_callback(self._ended)
         if self._stopping.is_set():
             job.stopping.set()
-        waited = None if run.started_at is None else max((run.started_at - run.created_at).total_seconds(), 0.0)
-        self._tell("claimed", job, waited)
+        assert run.started_at is not None  # its claim says when
+        self._tell("claimed", job, max((run.started_at - run.created_at).total_seconds(), 0.0))
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._jobs.pop(task, None)
@@ -334,7 +334,7 @@ class Worker:
         if self._jobs:
             await asyncio.wait(set(self._jobs))
 
-    def _tell(self, step: RunStep, job: Job, seconds: float | None) -> None:
+    def _tell(self, step: RunStep, job: Job, seconds: float) -> None:
         event = RunEvent(step, self.name, job.project_id, job.run_id, seconds)
         logger.debug("%s: a run is %s", self.name, step, extra=event.as_extra())
         tell(self._db.observers, event)

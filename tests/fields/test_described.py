@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from derwin_db import Database, models, repos
 from derwin_db.fields.described import _TEXTS, _subject
+from derwin_db.fields.scalars import new_id
 from derwin_db.fields.table import OWN
 from derwin_db.models import Project, QARunRead, QATicket, QATicketRead, RunStats, SpendLedgerCreate
 from derwin_db.models.descriptions import DESCRIPTIONS
+from derwin_db.tables import ProjectTable, ShortText
 from derwin_db.testing import factories
 from examples.service.tables import Webhook, WebhookCreate
 
@@ -150,6 +152,20 @@ class TestRows:
         assert TicketWithAge.model_validate(ticket).title == ticket.title
         assert QATicketRead.model_validate_json(QATicketRead.model_validate(ticket).model_dump_json()).id == ticket.id
         assert ticket.model_validate(ticket, update={"title": "changed"}).title == "changed"
+        described = TicketWithAge.model_json_schema()["properties"]
+        assert described["title"]["description"] == QATicketRead.model_json_schema()["properties"]["title"]["description"]
+        assert not {"description", "examples"} & described["age_days"].keys()
+
+    def test_of_a_base_without_a_table_are_checked_alike(self) -> None:
+        class Noted(ProjectTable):
+            note: ShortText
+
+        values = {"project_id": str(new_id()), "note": "ours"}
+        for made in (Noted.model_validate(values), Noted.model_validate_json(json.dumps(values))):
+            assert (type(made), made.note, str(made.project_id)) == (Noted, "ours", values["project_id"])
+        for check in (Noted.model_validate, lambda wrong: Noted.model_validate_json(json.dumps(wrong))):
+            with pytest.raises(ValidationError):
+                check({**values, "note": 7})
 
     async def test_of_a_shape_that_says_more_are_shown_whole(self, db: Database, project: Project) -> None:
         class StatsOfCrawler(RunStats):

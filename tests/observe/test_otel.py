@@ -69,6 +69,12 @@ class TestSpans:
         }
         assert telemetry.spans()["COMMIT"].attributes["db.operation.name"] == "COMMIT"
 
+    async def test_of_several_tables_name_none(self, telemetry: Telemetry, project: Project) -> None:
+        async with telemetry.db.project(project.id) as session:
+            await repos.qa_tickets.search(session, "totals")
+        attributes = telemetry.spans()["qa_tickets.search"].attributes
+        assert (attributes["db.operation.name"], "db.collection.name" in attributes) == ("SELECT", False)
+
     @pytest.mark.parametrize(("rows", "many"), [(1, ""), (3, "BATCH ")])
     async def test_of_a_batch_say_its_size(self, telemetry: Telemetry, project: Project, rows: int, many: str) -> None:
         async with telemetry.db.project(project.id) as session:
@@ -255,6 +261,7 @@ class TestMetrics:
 
 class TestInstrument:
     async def test_twice_is_once(self, telemetry: Telemetry, project: Project) -> None:
+        telemetry.db.observers.insert(0, Observer())  # another one does not count
         instrument(telemetry.db, tracer_provider=telemetry.tracers)
         async with telemetry.db.project(project.id) as session:
             await repos.qa_tickets.list(session)

@@ -37,6 +37,12 @@ def a_project(**given: Any) -> ProjectCreate:
 
 
 class TestCreate:
+    @pytest.mark.parametrize("key", ["token", "api_key", "apiKey", "PRIVATE_KEY", "db_password", "clientSecret"])
+    def test_settings_that_name_a_secret_are_refused(self, key: str) -> None:
+        with pytest.raises(ValidationError, match="keep secrets in a secret store") as caught:
+            AdapterSettings(kind="jira", settings={"project": "ACME", key: "canary"})
+        assert "canary" not in str(caught.value)
+
     async def test_writes_the_row(self, admin: AdminSession) -> None:
         data = a_project(
             mode=ProjectMode.AUTHOR, compliance_mode=ComplianceMode.SOX, repo_url="https://a.example/r", settings=SETTINGS

@@ -189,6 +189,10 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match=r"^fence: the name"):
             fence(FakeOp({}), name)
 
+    def test_a_chain_is_not_run_offline(self, both: TestDatabase) -> None:
+        with pytest.raises(ConfigurationError, match="Revisions run online"):
+            command.upgrade(service_chain(both), "head", sql=True)
+
     def test_no_script_is_written(self) -> None:
         with pytest.raises(ConfigurationError, match="online"):
             fence(FakeOp({}, as_sql=True), "webhooks")

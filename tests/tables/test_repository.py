@@ -54,6 +54,22 @@ class TestTable:
         with pytest.raises(ValueError, match="names no table here"):
             type(f"Taken_{name}", (Created, ProjectTable), {"__tablename__": name, "__module__": __name__}, table=True)
 
+    def test_without_a_time_has_no_index_of_it_and_keeps_one_of_its_own(self) -> None:
+        columns = [sa.Column(name, sa.Uuid) for name in ("project_id", "id")]
+        reference = sa.Column("ticket_id", sa.Uuid, info={"references": (QATicket, None)})
+        own = sa.Index("ix_plain_ones_ticket_id", "ticket_id", unique=True)
+        table = sa.Table("plain_ones", OWN_REGISTRY.metadata, *columns, reference, own)
+        OWN_REGISTRY.metadata.remove(table)
+        assert table.indexes == {own}
+        assert [column.name for column in table.primary_key] == ["project_id", "id"]
+
+    def test_names_that_the_server_would_cut_are_refused(self) -> None:
+        column = sa.Column("a_column_whose_name_is_long", sa.Uuid, info={"references": (QATicket, None)})
+        metadata = OWN_REGISTRY.metadata
+        with pytest.raises(ValueError, match=r"fk_.* has more than 50 characters"):
+            sa.Table("a_table_with_a_long_name", metadata, sa.Column("project_id", sa.Uuid), sa.Column("id", sa.Uuid), column)
+        assert "public.a_table_with_a_long_name" not in metadata.tables
+
     def test_a_reference_is_to_a_row_of_a_project(self) -> None:
         with pytest.raises(ValueError, match="no rows of a project"):
             type(
