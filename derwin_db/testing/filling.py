@@ -245,17 +245,24 @@ async def _fill_the_rest(session: ProjectSession, marker: str) -> None:
     for model in models_by_table().values():
         table = table_of(model)
         query = sa.select(sa.func.count()).select_from(table)
-        if (await session.sql.execute(query)).scalar():
-            continue
-        values: dict[str, Any] = {"project_id": session.project_id, "id": new_id()}
-        targets = _targets(table)
-        for column in table.c:
-            if column.name in targets:
-                target = SQLModel.metadata.tables[targets[column.name]]
-                values[column.name] = (await session.sql.execute(sa.select(target.c.id).limit(1))).scalar()
-            elif column.name not in values and column.server_default is None:
-                values[column.name] = value_of(column.name, column.type.python_type, marker)
-        await session.sql.execute(sa.insert(table).values(values))
+        if not (await session.sql.execute(query)).scalar():
+            await session.sql.execute(sa.insert(table).values(await _values_of(session, model, marker)))
+
+
+async def _values_of(session: ProjectSession, model: type[SQLModel], marker: str) -> dict[str, Any]:
+    """Return what a row needs, and texts that it may do without: a state may forbid other values, and they tell nothing."""
+    table = table_of(model)
+    values: dict[str, Any] = {"project_id": session.project_id, "id": new_id()}
+    targets = _targets(table)
+    for column in table.c:
+        if column.name in targets:
+            target = SQLModel.metadata.tables[targets[column.name]]
+            values[column.name] = (await session.sql.execute(sa.select(target.c.id).limit(1))).scalar()
+        elif column.name not in values and column.server_default is None:
+            is_text = isinstance(column.type, sa.String)
+            if is_text or not column.nullable:
+                values[column.name] = value_of(column.name, model.model_fields[column.name].annotation, marker)
+    return values
 
 
 def _targets(table: sa.Table) -> dict[str, str]:

@@ -56,8 +56,7 @@ def _remove_if_left(folder: Path) -> None:
             return
         lock = fasteners.InterProcessLock(file)
         if not lock.acquire(blocking=False):
-            if lock.lockfile is not None:
-                lock.lockfile.close()  # a try that fails leaves it open
+            lock.lockfile.close()  # a try that fails leaves it open
             return
         _end_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)

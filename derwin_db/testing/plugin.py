@@ -35,7 +35,7 @@ def _async_fixture(function: Callable[..., AsyncIterator[Any]]) -> Callable[...,
 
     @functools.wraps(function)
     def at_rest(**_: object) -> None:
-        raise AssertionError("replaced by pytest_fixture_setup")
+        raise AssertionError("unreachable: pytest_fixture_setup replaces it")
 
     setattr(at_rest, _ASYNC, function)
     return at_rest

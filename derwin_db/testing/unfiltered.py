@@ -6,7 +6,7 @@ its condition still reads and writes one project. That is what is shown with it.
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -21,17 +21,11 @@ Choose = Callable[[Statement[Any], int], bool]
 """Says of the n-th project condition of a statement whether it is taken out."""
 
 
-class _OnlyTheProject(Mapping[str, Any]):
+class _OnlyTheProject(dict[str, Any]):
     """Parameters of a statement, all None but the project: tells at which positions the project stands."""
 
-    def __getitem__(self, name: str) -> Any:
+    def __missing__(self, name: str) -> Any:
         return _PROBE if name == "project_id" else None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(("project_id",))
-
-    def __len__(self) -> int:
-        return 1
 
 
 def conditions_of(statement: Statement[Any], form: Statement[Any] | AloneForm | None = None) -> list[re.Match[str]]:

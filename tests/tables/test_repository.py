@@ -22,6 +22,7 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.filters import IS_NULL, not_
 from derwin_db.models import BatchReport, Project, QATicket, QATicketCreate
 from derwin_db.tables import Created, Id, Input, ProjectTable, Repository, ShortText, references
+from derwin_db.testing.factories import create_own
 from examples.service.tables import Webhook, WebhookCreate, WebhookEvent, WebhookUpdate, webhooks
 from tests.repos.rows import a_ticket
 
@@ -93,6 +94,23 @@ class TestReads:
         assert await webhooks.exists(session, row.id)
         assert await webhooks.get_many(session, [row.id, new_id()]) == {row.id: row}
         assert [one async for one in webhooks.stream(session)] == [row]
+
+    async def test_of_a_factory_refer_to_what_the_project_has(self, session: ProjectSession) -> None:
+        alone = await create_own(session, webhooks)
+        ticket, other = await repos.qa_tickets.create(session, a_ticket()), await repos.qa_tickets.create(session, a_ticket())
+        beside, given = (
+            await create_own(session, webhooks),
+            await create_own(session, webhooks, ticket_id=other.id, note="Mine"),
+        )
+        assert (alone.ticket_id, beside.ticket_id) == (None, ticket.id)
+        assert (given.ticket_id, given.note) == (other.id, "Mine")
+
+    async def test_of_a_factory_have_something_to_refer_to(
+        self, session: ProjectSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(webhooks.table.c.ticket_id, "nullable", False)
+        with pytest.raises(AssertionError, match=r"webhooks.ticket_id: qa_tickets has no row to refer to"):
+            await create_own(session, webhooks)
 
     async def test_filters_are_those_of_its_columns(self, session: ProjectSession) -> None:
         ticket = await repos.qa_tickets.create(session, a_ticket())

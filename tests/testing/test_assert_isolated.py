@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from sqlmodel import select
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.errors import NotFound
+from derwin_db.errors import NotFound, ScopeError
 from derwin_db.fields.scalars import new_id
-from derwin_db.models import QATicket, TicketStatus
-from derwin_db.testing import TestServer, assert_isolated
+from derwin_db.models import QATicket, QATicketCreate, RAGCorpusCreate, SpendLedgerCreate, TicketStatus
+from derwin_db.testing import Filled, TestServer, assert_isolated, create_filled, filling
+from derwin_db.testing.examples import example
+from derwin_db.testing.filling import read_filled
 from derwin_db.testing.server import url_of
+from derwin_db.testing.traces import Traces
 from tests.isolation.fences import started_anyway
 
 
@@ -54,6 +57,47 @@ class TestClean:
 
         with pytest.raises(NotFound):
             await assert_isolated(missing, database=own_db)
+
+    async def test_error_at_the_end_of_its_unit_is_raised_as_it_is(self, own_db):
+        async def ending(session: ProjectSession) -> None:
+            await session.sql.execute(sa.text("COMMIT"))
+
+        with pytest.raises(ScopeError):
+            await assert_isolated(ending, database=own_db)
+
+
+class TestTraces:
+    def test_are_found_in_bytes(self):
+        filled = Filled(new_id(), "acme", "mk1", {})
+        found = Traces(filled).found_in
+        assert found([b"--" + filled.project_id.bytes, b"of mk1."]) == sorted(["mk1", str(filled.project_id)])
+        assert found([new_id().bytes, b"of mk2"]) == []
+        assert found(b"mk1", allowed={"mk1"}) == []
+
+
+class TestFilling:
+    async def test_a_table_without_rows_is_named(self, session: ProjectSession) -> None:
+        with pytest.raises(AssertionError, match="has no row of a filled project"):
+            await read_filled(session, "mk1")
+
+    async def test_a_table_that_nothing_here_knows_is_filled_all_the_same(
+        self, db: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As of a model that was added since, with a reference and without one."""
+
+        async def fix(session: ProjectSession, marker: str) -> None:
+            await repos.qa_tickets.create(session, example(QATicketCreate, marker=marker))
+            await repos.rag_corpus.add(session, example(RAGCorpusCreate, marker=marker))
+
+        async def keep(session: ProjectSession, marker: str) -> None:
+            await repos.spend_ledger.append(session, example(SpendLedgerCreate, marker=marker))
+
+        monkeypatch.setattr(filling, "_fix", fix)
+        monkeypatch.setattr(filling, "_keep", keep)
+        filled = await create_filled(db)
+        (artifact,), (attempt,) = filled.rows["audit_artifacts"], filled.rows["qa_fix_attempts"]
+        assert filled.marker in artifact.storage_uri
+        assert attempt.ticket_id in filled.ids("qa_tickets")
 
 
 class TestLeaking:

@@ -2,10 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from derwin_db import Database, ProjectSession, models
 from derwin_db.fields.scalars import is_slug
@@ -13,6 +13,7 @@ from derwin_db.fields.table import Input, Table
 from derwin_db.models import ProjectMode
 from derwin_db.query.builders import table_of
 from derwin_db.testing import factories
+from derwin_db.testing.examples import example
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: function for name, function in vars(factories).items() if inspect.isfunction(function)
@@ -56,6 +57,12 @@ class TestInputs:
         kinds = {kind.__name__ for kind in TABLES}
         assert {kind.__name__.removesuffix("Create") for kind in INPUTS} <= kinds
         assert len(INPUTS) >= 11
+
+    def test_of_a_literal_take_its_first(self) -> None:
+        class Choice(BaseModel):
+            kind: Literal["first", "second"] | None = None
+
+        assert example(Choice).kind == "first"
 
     def test_of_projects_have_slugs(self) -> None:
         assert [factories.project().slug for _ in range(2)] == ["project-1", "project-2"]

@@ -54,6 +54,8 @@ class TestFolders:
         assert first.is_dir()
         remove_folder(first)
         remove_folder(second)
+        remove_folder(second)  # once more is no error
+        assert not second.exists()
 
     def test_of_another_process_stay_while_it_lives_and_go_after_it_was_killed(self, prefix):
         process, folder = starter(prefix, "folder")

@@ -135,6 +135,13 @@ class TestOverride:
         assert _OTHER_LOOP in caplog.text
         assert await repos.qa_tickets.count(session) == 1
 
+    async def test_in_a_fixture_that_is_not_async_takes_the_loop_of_the_test(
+        self, app: FastAPI, client: httpx.AsyncClient, session: ProjectSession
+    ) -> None:
+        await asyncio.to_thread(override_scoped, app, session)  # no loop runs there
+        assert (await client.post("/any/tickets", json=BODY)).status_code == 201
+        assert await repos.qa_tickets.count(session) == 1
+
     async def test_by_the_fixture_is_undone_after_the_test(self, app: FastAPI, session: ProjectSession) -> None:
         from derwin_db.testing import plugin
 
