@@ -30,8 +30,15 @@ On a distributed server they look at the copy of their node.
 
 
 async def read_key(connection: Connection) -> Seal:
-    """Return the key of the sealed scope, the newest where there are two."""
-    return (await keys_in(connection))[0]
+    """Return the key of the sealed scope, the newest where there are two.
+
+    Errors:
+        ConfigurationError where there is none.
+    """
+    keys = await keys_in(connection)
+    if not keys:
+        raise ConfigurationError("This database holds no key of the project scope. `derwin-db roles rotate --now` makes one.")
+    return keys[0]
 
 
 async def is_rotating(connection: Connection) -> bool:

@@ -129,6 +129,14 @@ class TestRoles:
         result = operate("roles", "key")
         assert (result.exit_code, "No PostgreSQL answers" in result.stderr) == (4, True)
 
+    @pytest.mark.parametrize("command", [["key"], ["rotate"], ["rotate", "--finish"], ["rotate", "--now", "--yes"]])
+    async def test_before_the_migrations_says_so(
+        self, operate_own: Operate, owner: asyncpg.Connection, command: list[str]
+    ) -> None:
+        await owner.execute("DROP SCHEMA derwin CASCADE")
+        result = await asyncio.to_thread(operate_own, "roles", *command)
+        assert (result.exit_code, "Run `derwin-db migrate`" in result.stderr) == (3, True)
+
     def test_as_a_login_that_may_not(self, operate: Operate, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DIRECT_URL", url_of(migrated.service))
         result = operate("roles", "backup", "--login", "cli_backup_refused")

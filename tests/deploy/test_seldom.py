@@ -1,0 +1,184 @@
+"""What deploying seldom meets: each ends in a sentence that tells what to do, or in an error that nobody hides."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from derwin_db import sql
+from derwin_db.connection.facts import read_facts
+from derwin_db.deploy import citus, compatibility, fences, logins, mending, migrations, rotation, running, targets
+from derwin_db.deploy.migrations import MigrationSettings, check_revisions, upgrade, upgrade_service
+from derwin_db.deploy.obstacles import check_vector
+from derwin_db.errors import ConfigurationError, ExtensionMissing, InvalidStatement
+from derwin_db.fields.table import PydanticJson
+from derwin_db.fields.vector import Vector
+from derwin_db.models.project import ProjectSettings
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase, TestServer
+
+REVISION = "revision = {0!r}\ndown_revision = {1!r}\n"
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of revisions, which is taken for ours."""
+    original = migrations.alembic_config
+
+    def config(settings: MigrationSettings) -> object:
+        made = original(settings)
+        made.set_main_option("script_location", str(tmp_path))
+        return made
+
+    monkeypatch.setattr(migrations, "alembic_config", config)
+    (tmp_path / "versions").mkdir()
+    return tmp_path / "versions"
+
+
+class TestScripts:
+    def test_of_two_heads_are_told_with_both(self, scripts: Path) -> None:
+        for name in ("aaaa", "bbbb"):
+            (scripts / f"{name}.py").write_text(REVISION.format(name, None))
+        with pytest.raises(ConfigurationError, match="have 2 heads: aaaa, bbbb"):
+            check_revisions()
+
+    @pytest.mark.parametrize("last", ["bbbb", "aaaa", "dddd"])
+    @pytest.mark.filterwarnings("ignore:Revision dddd")
+    def test_that_follow_each_other_or_nothing_are_told(self, scripts: Path, last: str) -> None:
+        for name, before in (("aaaa", last), ("bbbb", "aaaa")):
+            (scripts / f"{name}.py").write_text(REVISION.format(name, before))
+        with pytest.raises(ConfigurationError, match="can't be read in one order"):
+            check_revisions()
+
+    def test_without_a_contract_all_code_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(compatibility, "step_of", lambda _: "expand")
+        chain = migrations._scripts(MigrationSettings(None))  # type: ignore[arg-type]  # nothing is connected to
+        every = [script.revision for script in chain.walk_revisions()]
+        assert compatibility.code_that_runs(chain, sql.HEAD_REVISION) == every
+
+
+class TestMigrations:
+    @pytest.mark.parametrize("content", [b"script_location = here", b"[alembic]\nscript_location = \xff"])
+    def test_a_file_that_is_no_alembic_ini(self, migrated: TestDatabase, tmp_path: Path, content: bytes) -> None:
+        ini = tmp_path / "alembic.ini"
+        ini.write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"is no alembic\.ini"):
+            upgrade_service(MigrationSettings(migrated.owner), ini)
+
+    def test_beyond_the_newest_revision(self, migrated: TestDatabase) -> None:
+        with pytest.raises(ConfigurationError, match="`derwin-db status` says where it is"):
+            upgrade(MigrationSettings(migrated.owner), "+1")
+
+    @pytest.mark.parametrize(
+        ("error", "kind", "words"),
+        [
+            (asyncpg.FeatureNotSupportedError("canary"), ExtensionMissing, "vector"),
+            (asyncpg.InsufficientPrivilegeError("canary"), ConfigurationError, "has to own the database"),
+            (asyncpg.DivisionByZeroError("canary"), Exception, "The migration stopped, and its last revision was undone: "),
+        ],
+    )
+    def test_an_error_of_a_revision_is_a_sentence(
+        self, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], words: str
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(migrations.command, "upgrade", fail)
+        with pytest.raises(kind, match=words) as caught:
+            upgrade(MigrationSettings(migrated.owner))
+        assert "canary" not in str(caught.value)
+
+    async def test_an_error_of_what_follows_hides_none_of_the_run(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def step(_: object) -> None:
+            raise LookupError
+
+        with caplog.at_level(logging.WARNING, logger="derwin_db.migrations"):
+            await running._quietly(step, None)  # type: ignore[arg-type]
+        assert caplog.messages == ["what follows a run of revisions could not be done"]
+
+    def test_types_of_ours_are_written_without_ours(self) -> None:
+        from sqlmodel.sql.sqltypes import AutoString
+
+        kinds = (PydanticJson(ProjectSettings), Vector(), AutoString(), AutoString(length=7))
+        written = [running.render_item("type", kind, None) for kind in kinds]  # type: ignore[arg-type]
+        assert written == ["postgresql.JSONB()", "sql.ColumnType('vector(1536)')", "sa.Text()", "sa.String(length=7)"]
+
+    async def test_an_extension_that_waits_for_a_lock_is_no_missing_one(self, server: TestServer) -> None:
+        import asyncio
+
+        database = await asyncio.to_thread(server.empty)
+        other, mine = [await asyncpg.connect(**database.owner.connect_arguments()) for _ in range(2)]
+        try:
+            await other.execute("BEGIN; CREATE EXTENSION vector")
+            await mine.execute("SET lock_timeout = '20ms'")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await check_vector(mine)
+        finally:
+            for connection in (other, mine):
+                await connection.close()
+
+
+class TestLogins:
+    async def test_one_that_may_become_nothing_stays_so(self, owner: asyncpg.Connection) -> None:
+        login = f"tidied_{uuid4().hex[:8]}"
+        await owner.execute(f"CREATE ROLE {login} LOGIN INHERIT; ALTER ROLE {login} SET work_mem = '1MB'")
+        try:
+            await logins.tidy_login(owner, login)
+            assert not await owner.fetchval("SELECT pg_has_role($1, 'derwin_app', 'MEMBER')", login)
+            assert await owner.fetchval("SELECT NOT rolinherit FROM pg_roles WHERE rolname = $1", login)
+        finally:
+            await owner.execute(f"DROP ROLE {login}")
+
+    async def test_what_takes_a_superuser_is_left_by_others(self, owner: asyncpg.Connection) -> None:
+        await owner.execute("GRANT EXECUTE ON FUNCTION pg_catalog.lo_creat(integer) TO PUBLIC; SET ROLE derwin_app")
+        assert await fences._close(owner, is_sealed=True) == []
+        await citus._close_nodes(owner)
+        assert await owner.fetchval("SELECT has_function_privilege('pg_catalog.lo_creat(integer)', 'EXECUTE')")
+
+
+class TestMending:
+    async def test_an_index_that_is_gone_is_no_conflict(self, owner: asyncpg.Connection) -> None:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await mending._rebuild(owner, "public.ix_that_is_gone")
+
+    async def test_statistics_before_18_end_with_the_next_analyze(
+        self, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def before(connection: asyncpg.Connection) -> object:
+            return replace(await read_facts(connection), version=160000)
+
+        monkeypatch.setattr(mending, "read_facts", before)
+        await owner.execute("ALTER TABLE qa_runs ALTER COLUMN claimed_by SET STATISTICS 100")
+        await mending.mend_statistics(owner, "")
+        target = "SELECT attstattarget FROM pg_attribute WHERE attrelid = 'public.qa_runs'::regclass AND attname = 'claimed_by'"
+        assert await owner.fetchval(target) == 0
+
+
+class TestKeys:
+    async def test_are_not_rotated_by_who_may_not(self, owner: asyncpg.Connection) -> None:
+        await owner.execute("SET ROLE derwin_app")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await rotation.start_rotation(owner)
+
+    async def test_a_former_one_that_stays_is_no_end(self, owner: asyncpg.Connection) -> None:
+        await rotation.start_rotation(owner)
+        await owner.execute("DROP FUNCTION derwin.finish_key_rotation()")
+        await owner.execute("CREATE FUNCTION derwin.finish_key_rotation() RETURNS void LANGUAGE sql AS ''")
+        with pytest.raises(ConfigurationError, match="The former key is there still"):
+            await rotation.finish_rotation(owner)
+
+    async def test_a_login_that_may_read_them_no_more_is_named(self, own_database: TestDatabase) -> None:
+        with pytest.raises(ConfigurationError, match="may not read the key of the project scope any more"):
+            await targets._keys_again(own_database.service, Settings())
+
+    async def test_of_a_database_without_them(self, own_database: TestDatabase, owner: asyncpg.Connection) -> None:
+        await owner.execute("TRUNCATE derwin.scope_key")
+        assert await targets.read_scope_keys(own_database.owner, Settings()) == ()
+        with pytest.raises(ConfigurationError, match="holds no key"):
+            await rotation.read_key(owner)
+        await owner.execute("DROP TABLE derwin.scope_key CASCADE")
+        with pytest.raises(InvalidStatement):
+            await targets.read_scope_keys(own_database.owner, Settings())
