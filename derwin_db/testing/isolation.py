@@ -106,8 +106,6 @@ async def _outcome(call: Call[Any], database: Database, project: Filled) -> _Out
             raise _Undo
     except _Undo:
         return outcome
-    except Exception as error:  # the unit of work refused to end as it was told
-        return _Outcome(error, is_error=True)
 
 
 def _traces(what: str, outcome: _Outcome, traces: Traces) -> list[str]:
