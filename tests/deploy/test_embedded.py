@@ -150,6 +150,10 @@ class TestPrivate:
         monkeypatch.setattr("tempfile.tempdir", str(shared))
         chosen = socket_folder(pgdata, account)
         assert is_private(chosen, account)
+        for bit in range(6):
+            chosen.chmod(0o700 | 1 << bit)
+            assert not is_private(chosen, account)
+        chosen.chmod(0o700)
         (shared / "elsewhere").mkdir()
         chosen.rmdir()
         (shared / chosen.name).symlink_to(shared / "elsewhere")
