@@ -80,6 +80,11 @@ class TestLoad:
         with pytest.raises(ConfigurationError, match=r"\.env"):
             Settings.load()
 
+    def test_a_file_that_can_not_be_read(self, empty):
+        (empty / ".env").symlink_to("/proc/self/mem")  # opens, and fails at the first byte, for root as well
+        with pytest.raises(ConfigurationError, match=r"The file \.env can't be read"):
+            Settings.load()
+
     def test_nothing_secret_is_in_its_repr(self, monkeypatch):
         monkeypatch.setenv("DATABASE_URL", URL)
         monkeypatch.setenv("DERWIN_SCOPE_KEY", SECRET)
