@@ -242,6 +242,14 @@ class TestWholeOrNothing:
         with pytest.raises(StorageFull, match="Nothing was imported"):
             await import_project(own_db, source)
 
+    async def test_a_source_that_fails_says_what_it_said(self, db: Database) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:  # the signature of its base
+                raise OSError(errno.EIO, "Input/output error")
+
+        with pytest.raises(OSError, match="Input/output error"):
+            await import_project(db, Broken())
+
     async def test_without_the_owners_login(self, own_database: TestDatabase, own_db: Database, exported: bytes) -> None:
         urls = own_database.urls
         async with Database(urls["url"], admin_url=urls["admin_url"]) as db:
@@ -288,6 +296,9 @@ def hostile(lines: list[Any]) -> dict[str, tuple[bytes, type[DerwinError]]]:
         "rows that are a list": (packed([head, root], []), InvalidInput),  # type: ignore[arg-type]
         "a number of rows that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": "1"}), InvalidInput),
         "more rows than there are": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": 1}), InvalidInput),
+        "an own table of no name": (packed([{**head, "own": {"x; y": []}}, root]), InvalidInput),
+        "an own table that is one of ours": (packed([{**head, "own": {"policies": ["id"]}}, root]), InvalidInput),
+        "no last line": (zstandard.ZstdCompressor().compress(json.dumps(head).encode() + b"\n" + text), InvalidInput),
         "a table that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "alembic_version": 0}), InvalidInput),
         "rows of a table that is none": (packed([head, root, {"table": "projects", "row": root["row"]}]), InvalidInput),
         "tables in another order": (

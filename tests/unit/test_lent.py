@@ -86,6 +86,36 @@ class TestOneStatement:
         async with db.project(project.id) as session:
             assert await repos.qa_tickets.exists(session, ticket.id)
 
+    async def test_is_refused_of_a_cursor_that_is_iterated_over(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                async for _ in raw.cursor("COMMIT"):
+                    pass
+            await repos.spend_ledger.append(session, a_charge("a"))
+        assert session.outcome == "committed"
+
+    async def test_nor_is_it_begun_by_sqlalchemy(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                async with session.sql.begin():
+                    pass
+            async with session.sql.begin_nested():
+                await repos.spend_ledger.append(session, a_charge("a"))
+        assert session.outcome == "committed"
+
+    async def test_of_what_else_is_lent_each_works_while_the_unit_is_open(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            kept = (raw.reload_schema_state, raw.get_settings)
+            await raw.reload_schema_state()
+            assert raw.get_settings().application_name == "derwin-db"
+            assert raw.is_in_transaction()
+        for call in kept:
+            with pytest.raises(ScopeError, match="not open"):
+                done = call()
+                await done
+
     async def test_that_goes_back_to_a_savepoint_is_not(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
             raw = await driver_of(session)
@@ -135,6 +165,29 @@ class TestScript:
         assert not called
         async with own_db.project(project) as session:
             assert (await driver_of(session)).get_server_pid() != pid, "the connection went back to the pool"
+
+    async def test_after_one_the_driver_s_connection_that_was_kept_runs_nothing(self, own_db: Database, filled_by: Any) -> None:
+        project = await filled_by(own_db)
+        with pytest.raises(ScopeError):
+            async with own_db.project(project) as session:
+                raw = await driver_of(session)
+                await raw.execute("SELECT 1; COMMIT; BEGIN")
+                with pytest.raises(ScopeError, match="ended its transaction"):
+                    await raw.fetchval("SELECT 1")
+        assert session.outcome == "outcome unknown"
+
+    async def test_in_a_transaction_that_failed_nobody_can_tell(self, db: Database, project: Project) -> None:
+        """A script that goes back to a savepoint can hide a COMMIT: when the transaction began can't be asked before it."""
+        with pytest.raises(ScopeError):
+            async with db.project(project.id) as session:
+                raw = await driver_of(session)
+                await raw.execute("SAVEPOINT mine")
+                with pytest.raises(Exception, match="division"):
+                    await raw.execute("SELECT 1 / 0")
+                await raw.execute("ROLLBACK TO mine; SELECT 1")
+                with pytest.raises(ScopeError, match="ended its transaction"):
+                    await repos.qa_tickets.count(session)
+        assert session.outcome == "outcome unknown"
 
     async def test_that_only_looks_like_it_goes_on(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
