@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import zstandard
 
@@ -26,6 +27,7 @@ from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
+from tests.isolation.fences import make_plain
 from tests.repos.rows import a_charge, a_ticket, an_artifact
 from tests.transfer.files import erase, exists, lines_of, packed
 
@@ -261,6 +263,16 @@ class TestWholeOrNothing:
             await import_project(own_db, io.BytesIO(exported))
         (record,) = [record for record in caplog.records if record.name == "derwin_db.admin"]
         assert (record.reason, record.outcome, record.operations) == ("import of moving", "committed", ("import",))
+
+
+class TestPlainScope:
+    async def test_takes_a_project_too(self, own_db: Database, exported: bytes, owner: asyncpg.Connection) -> None:
+        """Each of its rows goes in under the policies of its project there as well."""
+        await own_db.close()
+        await make_plain(owner)
+        assert (await import_project(own_db, io.BytesIO(exported))).rows["qa_tickets"] == TICKETS
+        async with own_db.project(SLUG) as session:
+            assert await repos.qa_tickets.count(session) == TICKETS
 
 
 class TestTheBooks:
