@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -22,7 +23,9 @@ import zstandard
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, StorageFull, TooLarge
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.observe.events import Observer, UnitObserver
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.transfer import export_project, import_project
@@ -259,8 +262,17 @@ class TestWholeOrNothing:
                 await import_project(db, io.BytesIO(exported))
 
     async def test_leaves_one_record_of_the_admin_door(self, own_db: Database, exported: bytes, caplog) -> None:
+        entered: list[object] = []
+
+        class Seeing(Observer):
+            def entered(self, project_id: UUID | None) -> UnitObserver:
+                entered.append(project_id)
+                return UnitObserver()
+
+        own_db.observers.append(Seeing())
         with caplog.at_level(logging.INFO, "derwin_db.admin"):
             await import_project(own_db, io.BytesIO(exported))
+        assert entered == [project_id_of(SLUG)], "to observers it is a unit of its project"
         (record,) = [record for record in caplog.records if record.name == "derwin_db.admin"]
         assert (record.reason, record.outcome, record.operations) == ("import of moving", "committed", ("import",))
 

@@ -1,13 +1,16 @@
 """What is lent of the connection can't end the unit's transaction; where a script did it all the same, the unit says so."""
 
+import asyncio
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.errors import ScopeError
+from derwin_db.errors import DatabaseUnavailable, ScopeError
 from derwin_db.models import Project
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
 from derwin_db.unit.lent import ends_transaction
 from tests.repos.rows import a_charge, a_ticket
 
@@ -205,6 +208,27 @@ class TestScript:
                 await repos.qa_tickets.create(session, a_ticket())
                 await session.sql.execute(sa.text(f"DO $$ BEGIN {body}; END $$"))
         assert session.outcome == "rolled back"
+
+
+class TestIdleForTooLong:
+    @pytest.mark.parametrize("way", ["a repository", "session.sql", "the driver", "the commit"])
+    async def test_is_said_by_whatever_finds_it_out(self, migrated: TestDatabase, project: Project, way: str) -> None:
+        """The server ended the connection without a word that anybody heard: the clock tells why."""
+        settings = Settings(_env_file=None, idle_in_transaction_timeout=0.2)
+        async with Database(**migrated.urls, settings=settings) as db:
+            with pytest.raises(DatabaseUnavailable) as ended:
+                async with db.project(project.id) as session:
+                    raw = await driver_of(session)
+                    async with asyncio.timeout(10):
+                        while not raw.is_closed():
+                            await asyncio.sleep(0.01)
+                    if way == "a repository":
+                        await repos.qa_tickets.count(session)
+                    elif way == "session.sql":
+                        await session.sql.execute(sa.text("SELECT 1"))
+                    elif way == "the driver":
+                        await raw.fetchval("SELECT 1")
+            assert (ended.value.sqlstate, ended.value.may_run_again) == ("25P03", False)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """What a session takes of a repository's statements, and what it makes of answers that nobody can read."""
 
+import asyncio
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.errors import DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, ScopeError
 from derwin_db.models import Project, ProjectType
 from derwin_db.query.builders import scoped, table_of
 from derwin_db.query.statement import Statement, scalars
@@ -42,6 +43,22 @@ class TestStatements:
         with pytest.raises(DerwinError, match=r"projects\.odd: a stored value does not have the shape") as refused:
             await read()
         assert refused.value.__cause__ is None
+
+
+class TestStream:
+    async def test_beside_a_statement_that_is_on_its_way_is_refused_and_the_unit_goes_on(
+        self, db: Database, project: Project
+    ) -> None:
+        async with db.project(project.id) as session:
+            async with session.savepoint():
+                pass
+            slow = scalars("projects.slow", scoped(Project, sa.func.count(sa.func.pg_sleep(0.05))))
+            running = asyncio.create_task(session.fetch(slow, {}))
+            await asyncio.sleep(0)
+            with pytest.raises(ConcurrentUse):
+                await anext(repos.qa_tickets.stream(session))
+            assert await running == [1]
+            assert [row async for row in repos.qa_tickets.stream(session)] == []
 
 
 class TestProject:
