@@ -103,6 +103,8 @@ class TestOneStatement:
             with pytest.raises(ScopeError, match="ends its own transaction"):
                 async with session.sql.begin():
                     pass
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                await session.sql.run_sync(lambda inner: inner.prepare())
             async with session.sql.begin_nested():
                 await repos.spend_ledger.append(session, a_charge("a"))
         assert session.outcome == "committed"

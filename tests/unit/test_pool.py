@@ -10,6 +10,7 @@ import pytest
 from derwin_db import Database, repos
 from derwin_db.connection import pool as pooling
 from derwin_db.connection import replica
+from derwin_db.connection.driver import end
 from derwin_db.connection.pool import Pool
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.models import Project
@@ -117,6 +118,21 @@ class TestConnection:
         with pytest.raises(DerwinError):
             await single.position()
         assert (pool.load()["idle"], pool.in_use()) == (0, 0)
+
+    def test_whose_socket_the_loop_took_along_needs_no_closing(self) -> None:
+        """A loop that is not asyncio's own keeps its sockets to itself."""
+
+        class Gone:
+            _transport = None
+            asked = 0
+
+            def terminate(self) -> None:
+                self.asked += 1
+                raise RuntimeError("Event loop is closed")
+
+        gone: Any = Gone()
+        end(gone)
+        assert gone.asked == 1
 
     async def test_of_a_loop_that_is_gone_is_ended_by_the_next_use(self, migrated: TestDatabase, project: Project) -> None:
         """A unit was open when the loop was closed: its connection is closed without the loop, and is not lent again."""

@@ -106,6 +106,17 @@ class TestLeft:
         async with db.project(project.id) as session:
             assert await repos.spend_ledger.count(session) == 0
 
+    async def test_by_an_error_of_the_caller_where_the_connection_is_gone_it_stays_that_error(
+        self, db: Database, project: Project
+    ) -> None:
+        """There is no savepoint to go back to any more, and nothing is asked of the connection."""
+        with pytest.raises(ZeroDivisionError):
+            async with db.project(project.id) as session, session.savepoint():
+                assert session._connection is not None
+                session._connection.terminate()
+                raise ZeroDivisionError
+        assert session.outcome == "rolled back"
+
     async def test_by_a_generator_that_is_closed_before_its_first_statement(self, db: Database, project: Project) -> None:
         async def rows() -> Any:
             async with db.project(project.id) as session:
