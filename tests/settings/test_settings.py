@@ -17,7 +17,14 @@ URL = f"postgresql://app:{SECRET}@db.example/qa"
 def empty(monkeypatch, tmp_path):
     """No setting in the environment, and a folder without `.env`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL", *(f"DERWIN_{name.upper()}" for name in NUMBERS)):
+    for name in (
+        "DATABASE_URL",
+        "ADMIN_URL",
+        "DIRECT_URL",
+        "READ_URL",
+        "DERWIN_DATA_DIR",
+        *(f"DERWIN_{name.upper()}" for name in NUMBERS),
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
