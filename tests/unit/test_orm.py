@@ -100,6 +100,14 @@ class TestJson:
         now = await stored(db, ticket)
         assert (now.steps_to_reproduce, now.version) == (["three"], 2)
 
+    async def test_changed_in_place_and_then_expired_is_forgotten(self, db: Database, ticket: QATicket) -> None:
+        async with db.project(ticket.project_id) as session:
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.steps_to_reproduce.append("two")
+            session.sql.expire(row)
+        now = await stored(db, ticket)
+        assert (now.steps_to_reproduce, now.version) == (["one"], 1)
+
     async def test_again_after_a_flush_and_a_query(self, db: Database, ticket: QATicket) -> None:
         async with db.project(ticket.project_id) as session:
             row = (await session.sql.execute(select(QATicket))).scalar_one()
