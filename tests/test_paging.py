@@ -1,6 +1,7 @@
 """Cursors and limits alone."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
@@ -39,6 +40,17 @@ class TestCursor:
         if changed != cursor:
             with pytest.raises(InvalidCursor):
                 decode_cursor(changed, DIGEST)
+
+    @pytest.mark.parametrize(
+        ("key", "kind"),
+        [("a word", int), (1.5, Decimal), (-1.5, str), (2**62, datetime), ("a word", datetime)],
+        ids=lambda value: getattr(value, "__name__", str(value)),
+    )
+    def test_of_a_column_that_had_another_type_is_refused(self, key, kind):
+        """A revision of the service changed the column, and somebody comes back with the cursor of before."""
+        cursor = encode_cursor(DIGEST, key, UUID(int=7))
+        with pytest.raises(InvalidCursor):
+            decode_cursor(cursor, DIGEST, kind)
 
     def test_its_text_fits_into_a_url(self):
         cursor = encode_cursor(DIGEST, datetime(2026, 1, 1, tzinfo=UTC), new_id())

@@ -7,7 +7,7 @@ A filter is named after its column: `status`, and for bounds `min_risk_score`, `
 import operator
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -82,8 +82,8 @@ class FilterType:
             raise InvalidInput(f"{name}: every row has a value here, so IS_NULL selects none.")
 
 
-def bound_of(name: str) -> tuple[str, Comparison] | None:
-    """Return the column that a filter of this name bounds, and how; None for one that is named after its column."""
+def bound_of(name: str) -> tuple[str, Comparison]:
+    """Return the column that a filter of this name bounds, and how: a name that is no column's."""
     if name in ("since", "until"):
         name = f"created_{name}"
     for prefix, comparison in (("min_", operator.ge), ("max_", operator.le)):
@@ -92,22 +92,19 @@ def bound_of(name: str) -> tuple[str, Comparison] | None:
     for suffix, comparison in (("_since", operator.ge), ("_until", operator.lt)):
         if name.endswith(suffix):
             return f"{name.removesuffix(suffix)}_at", comparison
-    if name.endswith("_prefix"):
-        return name.removesuffix("_prefix"), starts_with
-    return None
+    return name.removesuffix("_prefix"), starts_with
 
 
 def column_of(table: sa.Table, name: str) -> sa.Column[Any]:
     """Return the column that a filter is about."""
-    bound = None if name in table.c else bound_of(name)
-    return table.c[name if bound is None else bound[0]]
+    return table.c[name if name in table.c else bound_of(name)[0]]
 
 
 def condition_of(table: sa.Table, name: str, form: str) -> sa.ColumnElement[bool]:
     """Return the condition of one filter; its parameter has the filter's name."""
     column = column_of(table, name)
     if name not in table.c:
-        return cast("tuple[str, Comparison]", bound_of(name))[1](column, param(name, column))
+        return bound_of(name)[1](column, param(name, column))
     if not form.startswith("not "):
         return _selected(column, name, form)
     form = form.removeprefix("not ")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings.url import ConnectionInfo
@@ -194,16 +194,12 @@ def _likeness(one: str, other: str) -> float:
     return SequenceMatcher(None, short[0], short[1]).ratio()
 
 
-class _OneSourceOfUrls(PydanticBaseSettingsSource):
+class _OneSourceOfUrls(InitSettingsSource):
     """Gives all four URLs of the first source that names one, also as blank, and none of the others."""
 
     def __init__(self, settings_cls: type[BaseSettings], sources: dict[str, PydanticBaseSettingsSource]) -> None:
-        super().__init__(settings_cls)
+        super().__init__(settings_cls, {})
         self._sources = sources
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # pydantic-settings sets it
-        """Give no field alone: it is their source that counts."""
-        return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the URLs, those that are not named as None, and their source."""

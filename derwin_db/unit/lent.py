@@ -73,6 +73,10 @@ def _after_comment(sql: str) -> str:
     return ""
 
 
+def _nothing() -> None:
+    """Note nothing."""
+
+
 class Lender:
     """One connection that is lent, and by which rules."""
 
@@ -95,14 +99,17 @@ class Lender:
         self._watch = watch
 
     async def run(self, call: Callable[[], Awaitable[T]], name: str) -> T:
-        """Run a call of the driver, note when it begins and ends, and see whether the transaction is there after it."""
+        """Run a call of the driver, note when it begins and ends, and see whether the transaction is there after it.
+
+        On a connection that was gone before it nothing began: what explains that is older.
+        """
         self.check()
-        if not self.connection.is_closed():
-            self._note()
+        note = _nothing if self.connection.is_closed() else self._note
+        note()
         try:
             return await (call() if self._watch is None else self._watch.over(call(), name))
         finally:
-            self._note()
+            note()
             self._see_transaction()
 
     async def check_times(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:

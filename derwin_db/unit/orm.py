@@ -52,9 +52,8 @@ class JsonWatch:
                     flag_modified(row, name)
 
     def _let_go(self, key: int) -> None:
-        watched = self._rows.pop(key, None)
-        if watched is not None:
-            self._lost += [f"{watched.table}.{name}" for name in watched.changed_names()]
+        watched = self._rows.pop(key)
+        self._lost += [f"{watched.table}.{name}" for name in watched.changed_names()]
 
 
 class _Row:

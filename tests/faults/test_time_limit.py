@@ -108,6 +108,18 @@ class TestOver:
             await limit.over(connection, of(slow))
         assert connection.ended == [slow]
 
+    async def test_what_answers_at_the_moment_when_its_time_is_over_is_not_ended(self, loop):
+        limit, connection = TimeLimit(0.0, loop), Answering()
+        answered, slow = loop.create_future(), loop.create_future()
+        waiting = [asyncio.create_task(of(limit.over(connection, of(future)))) for future in (answered, slow)]
+        await asyncio.sleep(0)
+        answered.set_result("just in time")
+        limit._look()  # the timer, before the statement comes to take its answer
+        assert await waiting[0] == "just in time"
+        with pytest.raises(TimeoutError):
+            await waiting[1]
+        assert connection.ended == [slow]
+
     async def test_whoever_is_cancelled_at_the_same_moment_is_cancelled(self, loop):
         limit, future = TimeLimit(60, loop), loop.create_future()
         task = asyncio.create_task(of(limit.over(Answering(), of(future))))

@@ -33,6 +33,9 @@ BOUND = {
     .on_conflict_do_update(index_elements=["project_id", "id"], set_={"title": insert(T).excluded.title}),
     "the root by its id": sa.select(P.c.slug).where(P.c.id == PROJECT),
     "the other way round": sa.select(T.c.id).where(T.c.project_id == PROJECT),
+    "an insert from what is bound, by another name": sa.insert(T).from_select(
+        ["project_id", "title"], sa.select(S.c.project_id.label("whose"), S.c.title).where(scope_of(S))
+    ),
     "nothing of any table": sa.select(sa.func.now()),
 }
 UNBOUND = {
@@ -104,6 +107,12 @@ HIDDEN = {
         index_elements=["project_id", "id"], set_={"title": "x"}, where=T.c.id.in_(sa.select(S.c.ticket_id))
     ),
     "an update that names no column": sa.update(T).where(scope_of(T)),
+    "an update of a part of a column": sa.update(T)
+    .where(scope_of(T))
+    .values({sa.cast(T.c.project_id, sa.ARRAY(sa.Text))[1]: "x"}),
+    "an insert of what is called the project": sa.insert(T).from_select(
+        ["project_id", "title"], sa.select(S.c.id.label("project_id"), S.c.title).where(scope_of(S))
+    ),
     "an update of pairs that moves the row": sa.update(T).where(scope_of(T)).ordered_values((T.c.project_id, OTHER)),
     "an insert of many rows": sa.insert(T).values([{"project_id": PROJECT, "title": "x"}, {"title": "y"}]),
     "a CTE beside the statement": scoped(QATicket).add_cte(sa.select(S.c.id).cte("beside")),

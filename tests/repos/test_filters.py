@@ -145,7 +145,7 @@ class TestBounds:
     @pytest.mark.parametrize(("name", "key"), [pair for pair in BOUNDS if not pair[1].endswith("_prefix")])
     async def test_select_from_and_up_to(self, session: ProjectSession, name: str, key: str) -> None:
         table = await read(name, session)
-        column, compare = bound_of(key)  # type: ignore[misc]
+        column, compare = bound_of(key)
         values = table.values(column)
         assert values
         for value in (values[0], values[len(values) // 2], values[-1]):

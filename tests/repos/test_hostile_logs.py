@@ -5,6 +5,7 @@ import json
 import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import asyncpg
 import pytest
@@ -26,7 +27,7 @@ def forge(db: Database, project: Project, migrated: TestDatabase) -> Forge:
     Returns the version that they lead to.
     """
 
-    async def write(operations: list[dict], *, times: int = 1) -> int:
+    async def write(operations: list[dict], *, times: int = 1, missing: int = 0) -> int:
         async with db.project(project.id) as session:
             first = await repos.project_profiles.create(session, a_profile(), actor="a", reason="r")
         owner = await asyncpg.connect(**migrated.owner.connect_arguments())
@@ -37,10 +38,11 @@ def forge(db: Database, project: Project, migrated: TestDatabase) -> Forge:
                 "VALUES ($1, $2, $3, $4, 'HUMAN_EDIT', 'a', 'r', $5::text::jsonb)",
                 [(project.id, first.id, n, n + 1, json.dumps(operations)) for n in range(1, 1 + times)],
             )
-            await owner.execute("UPDATE public.project_profiles SET version = $1 WHERE project_id = $2", 1 + times, project.id)
+            version = 1 + times + missing
+            await owner.execute("UPDATE public.project_profiles SET version = $1 WHERE project_id = $2", version, project.id)
         finally:
             await owner.close()
-        return 1 + times
+        return version
 
     return write
 
@@ -91,6 +93,24 @@ class TestAHostileLog:
             assert tracemalloc.get_traced_memory()[1] < 200 * 1024 * 1024
         finally:
             tracemalloc.stop()
+
+    async def test_that_ends_before_its_version_is_refused(self, db: Database, project: Project, forge: Forge) -> None:
+        version = await forge([], missing=1)
+        async with db.project(project.id) as session:
+            with pytest.raises(DerwinError, match="not written by this package"):
+                await repos.project_profiles.at_version(session, version)
+            assert (await repos.project_profiles.at_version(session, version - 1)).version == version - 1
+
+    @pytest.mark.parametrize(("size", "is_refused"), [(4000, False), (6000, True)])
+    async def test_is_measured_again_where_what_was_added_is_too_much(
+        self, db: Database, project: Project, forge: Forge, monkeypatch, size: int, is_refused: bool
+    ) -> None:
+        """What was replaced counts no more: the content and what comes to it have to be within the bound."""
+        monkeypatch.setattr(patching, "MOST_BYTES", 10_000)
+        version = await forge([{"op": "add", "path": "/glossary/a", "value": "x" * size}] * 20)
+        async with db.project(project.id) as session:
+            with pytest.raises(DerwinError, match="within its bounds") if is_refused else nullcontext():
+                assert (await repos.project_profiles.at_version(session, version)).glossary["a"] == "x" * size
 
     async def test_takes_no_longer_than_its_time(self, db: Database, project: Project, forge: Forge, monkeypatch) -> None:
         monkeypatch.setattr(patching, "MOST_SECONDS", -1.0)

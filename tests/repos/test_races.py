@@ -1,6 +1,8 @@
 """Two units of work that meet: each interleaving is forced, by waiting until the second one waits for a lock."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,7 +21,7 @@ from derwin_db.models import (
     SpendCap,
 )
 from tests.repos.conftest import Later, Locks, note_backend
-from tests.repos.rows import a_charge, a_doc, a_profile, a_run, a_ticket, signals
+from tests.repos.rows import a_charge, a_doc, a_policy, a_profile, a_run, a_ticket, an_artifact, signals
 
 WHO = {"actor": "ada", "reason": "a test"}
 CAP = SpendCap(Decimal(100), timedelta(days=1))
@@ -67,6 +69,44 @@ class TestIngest:
             await locks.until_waiting(ingesting)
         with pytest.raises(NotFound):
             await ingesting
+
+
+class TestIngestOfAKnownContent:
+    @pytest.fixture
+    async def going(self, db: Database, project: Project, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The document that stands in the way is deleted before it is read, for as often as the list says, and is back then."""
+        times = [0]
+        fetch = ProjectSession.fetch
+
+        async def fetched(session: ProjectSession, statement: Any, values: Any) -> Any:
+            if statement.name == "ingested_docs.ingest" and "id" not in values and times[0]:
+                times[0] -= 1
+                async with db.project(project.id) as other:
+                    (doc,) = (await repos.ingested_docs.list(other)).items
+                    await repos.ingested_docs.delete(other, doc.id)
+                rows = await fetch(session, statement, values)
+                if times[0]:
+                    async with db.project(project.id) as other:
+                        await repos.ingested_docs.ingest(other, a_doc())
+                return rows
+            return await fetch(session, statement, values)
+
+        async with db.project(project.id) as session:
+            await repos.ingested_docs.ingest(session, a_doc())
+        monkeypatch.setattr(ProjectSession, "fetch", fetched)
+        return times
+
+    async def test_that_is_deleted_meanwhile_is_written(self, db: Database, project: Project, going: list[int]) -> None:
+        going[0] = 2
+        async with db.project(project.id) as session:
+            row = await repos.ingested_docs.ingest(session, a_doc(title="again"))
+        assert (row.title, going) == ("again", [0])
+
+    async def test_that_is_deleted_again_and_again_says_so(self, db: Database, project: Project, going: list[int]) -> None:
+        going[0] = 3
+        async with db.project(project.id) as session:
+            with pytest.raises(Conflict, match="is being deleted at the same time"):
+                await repos.ingested_docs.ingest(session, a_doc())
 
 
 class TestDeleteDocument:
@@ -227,6 +267,31 @@ class TestLedger:
         assert (await again).id == first.id
         with pytest.raises(Conflict):
             await other
+
+
+class TestAProjectThatGoes:
+    async def test_takes_no_further_row_of_a_unit_that_was_open_before(self, db: Database, project: Project) -> None:
+        calls: dict[str, Callable[[ProjectSession], Awaitable[object]]] = {
+            "an artifact": lambda session: repos.audit_artifacts.record(session, an_artifact()),
+            "tickets": lambda session: repos.qa_tickets.create_many(session, [a_ticket(), a_ticket()]),
+            "a policy": lambda session: repos.policies.activate(session, a_policy()),
+            "a mode": lambda session: repos.projects.set_mode(session, ProjectMode.AUTHOR, **WHO),
+            "a run": lambda session: repos.qa_runs.enqueue(session, a_run()),
+            "a charge": lambda session: repos.spend_ledger.append(session, a_charge()),
+            "a charge with a cap": lambda session: repos.spend_ledger.append(session, a_charge(), cap=CAP),
+        }
+        refused = set()
+        async with db.project(project.id) as session:
+            async with session.savepoint():  # the project is seen
+                pass
+            async with db.admin(reason="a test") as admin:
+                await repos.projects.delete(admin, project.id)
+            for name, call in calls.items():
+                with contextlib.suppress(ProjectNotFound):
+                    async with session.savepoint():
+                        await call(session)
+                        refused.add(f"{name} was taken")
+        assert not refused
 
 
 class TestMode:

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -11,7 +12,16 @@ from pydantic import ValidationError
 from derwin_db import AdminSession, Database, ProjectSession, repos
 from derwin_db.errors import AppendOnlyViolation, Conflict, InvalidInput, ScopeError
 from derwin_db.fields.scalars import new_id
-from derwin_db.models import Project, SpendCap, SpendKind, SpendLedger, SpendLedgerCreate, SpendSource
+from derwin_db.models import (
+    Project,
+    ProjectCreate,
+    ProjectType,
+    SpendCap,
+    SpendKind,
+    SpendLedger,
+    SpendLedgerCreate,
+    SpendSource,
+)
 from tests.repos.rows import NOW, a_charge, a_credit, a_ticket
 
 DAY = timedelta(days=1)
@@ -225,6 +235,27 @@ class TestTotalsByProject:
             later = await repos.spend_ledger.totals_by_project(admin, since=NOW + DAY)
         assert (totals[project.slug], totals[other_project.slug]) == (Decimal("1.25"), Decimal("2.5"))
         assert project.slug not in later
+
+    async def test_entries_under_the_slug_of_another_are_not_its_own(self, own_db: Database, owner: asyncpg.Connection) -> None:
+        """The owner's SQL can turn off the trigger that refuses them."""
+        ids = {}
+        async with own_db.admin(reason="a test") as admin:
+            for slug in ("ours", "theirs"):
+                data = ProjectCreate(slug=slug, name="Any", type=ProjectType.OTHER)
+                ids[slug] = (await repos.projects.create(admin, data)).id
+        for slug, id in ids.items():
+            async with own_db.project(id) as session:
+                await repos.spend_ledger.append(session, a_charge(amount="1.5" if slug == "ours" else "7"))
+        await owner.execute("ALTER TABLE public.spend_ledger DISABLE TRIGGER USER")
+        await owner.execute(
+            "INSERT INTO public.spend_ledger "
+            "(project_id, id, project_slug, kind, source, amount_usd, idempotency_key, occurred_at) "
+            "SELECT project_id, gen_random_uuid(), 'theirs', kind, source, 2, 'moved', occurred_at FROM public.spend_ledger "
+            "WHERE project_slug = 'ours'"
+        )
+        async with own_db.admin(reason="a test") as admin:
+            totals = await repos.spend_ledger.totals_by_project(admin)
+        assert totals == {"ours": Decimal("3.5"), "theirs": Decimal(7)}
 
     async def test_takes_no_session_of_a_project(self, session: ProjectSession) -> None:
         with pytest.raises(ScopeError):

@@ -15,6 +15,7 @@ from derwin_db.seed import LIFELINE, demo, seed_demo, seed_lifeline
 from derwin_db.seed.demo.learning import learn
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer
+from tests.repos.rows import a_run
 
 STARTERS = 4
 NOW = datetime.now(UTC)
@@ -45,6 +46,15 @@ async def test_again_adds_nothing_and_learns_nothing(own_db: Database) -> None:
     assert first["profile_evolution_logs"] > 1
     async with own_db.project(LIFELINE) as session:
         assert await repos.project_profiles.current(session) == profile
+
+
+async def test_a_history_of_an_older_version_stays_as_it_is(own_db: Database) -> None:
+    await seed_lifeline(own_db)
+    async with own_db.project(LIFELINE) as session:
+        await repos.qa_runs.enqueue(session, a_run(target_url=demo.FORMER_URL))
+    before = await counts(own_db)
+    assert await seed_demo(own_db, scale=3) == demo.DemoCounts.at(1)
+    assert await counts(own_db) == before
 
 
 @pytest.fixture

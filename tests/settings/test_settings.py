@@ -17,7 +17,14 @@ URL = f"postgresql://app:{SECRET}@db.example/qa"
 def empty(monkeypatch, tmp_path):
     """No setting in the environment, and a folder without `.env`."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "ADMIN_URL", "DIRECT_URL", "READ_URL", *(f"DERWIN_{name.upper()}" for name in NUMBERS)):
+    for name in (
+        "DATABASE_URL",
+        "ADMIN_URL",
+        "DIRECT_URL",
+        "READ_URL",
+        "DERWIN_DATA_DIR",
+        *(f"DERWIN_{name.upper()}" for name in NUMBERS),
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -78,6 +85,11 @@ class TestLoad:
     def test_a_file_that_is_no_text(self, empty):
         (empty / ".env").write_bytes(b"DATABASE_URL=\xff\xfe\n")
         with pytest.raises(ConfigurationError, match=r"\.env"):
+            Settings.load()
+
+    def test_a_file_that_can_not_be_read(self, empty):
+        (empty / ".env").symlink_to("/proc/self/mem")  # opens, and fails at the first byte, for root as well
+        with pytest.raises(ConfigurationError, match=r"The file \.env can't be read"):
             Settings.load()
 
     def test_nothing_secret_is_in_its_repr(self, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from derwin_db.settings import Settings
 from derwin_db.settings import url as module
 from derwin_db.settings.url import ConnectionInfo
 from derwin_db.testing.server import url_of
+from tests.faults.certificates import Authority
 
 SECRET = "canary"
 PLAIN = ConnectionInfo(host="db.example", port=5432, user="app", database="qa", password=SECRET)
@@ -259,6 +261,11 @@ class TestOptions:
     def test_refused(self, query):
         refusal(f"postgresql://app:{SECRET}@db.example/qa?{query}")
 
+    def test_a_password_and_its_file_are_one_too_many(self, tmp_path):
+        (tmp_path / "password").write_text("x")
+        said = refusal(f"postgresql://app:{SECRET}@db.example/qa?password_file={tmp_path}/password")
+        assert "a password and a password_file" in said
+
 
 class TestSeveralHosts:
     @pytest.mark.parametrize(
@@ -361,6 +368,23 @@ class TestTls:
     def test_the_systems_roots_verify_in_full_wherever_the_server_is(self, host):
         context = parse(f"postgresql://app@{host}/qa?sslrootcert=system").connect_arguments()["ssl"]
         assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+
+    def test_a_file_that_went_away_meanwhile_is_refused(self, tmp_path):
+        roots = tmp_path / "ca.pem"
+        roots.write_text("x")
+        info = parse(f"postgresql://app@db.example/qa?sslrootcert={roots}")
+        roots.unlink()
+        with pytest.raises(ConfigurationError, match="sslrootcert"):
+            info.connect_arguments()
+
+    def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(self, tmp_path):
+        certificate, key = Authority(tmp_path).issue_to("app")
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        locked = serialization.BestAvailableEncryption(SECRET.encode())
+        key.write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+        info = parse(f"postgresql://app@db.example/qa?sslcert={certificate}&sslkey={key}")
+        with pytest.raises(ConfigurationError, match="A key with a passphrase is not supported"):
+            info.connect_arguments()
 
     def test_a_file_without_certificates_is_refused(self, tmp_path):
         roots = tmp_path / "ca.pem"

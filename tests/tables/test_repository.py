@@ -1,5 +1,6 @@
 """A service's own table: its keys and names, and the verbs of its repository."""
 
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -21,10 +22,11 @@ from derwin_db.fields.own import OWN_REGISTRY
 from derwin_db.fields.scalars import new_id
 from derwin_db.filters import IS_NULL, not_
 from derwin_db.models import BatchReport, Project, QATicket, QATicketCreate
-from derwin_db.tables import Created, Id, Input, ProjectTable, Repository, ShortText, references
+from derwin_db.repos.own import repositories
+from derwin_db.tables import Changing, Created, Id, Input, ProjectTable, Repository, ShortText, references, timestamp
 from derwin_db.testing.factories import create_own
 from examples.service.tables import Webhook, WebhookCreate, WebhookEvent, WebhookUpdate, webhooks
-from tests.repos.rows import a_ticket
+from tests.repos.rows import NOW, a_ticket
 
 
 def a_webhook(number: int = 0, **more: Any) -> WebhookCreate:
@@ -262,6 +264,40 @@ class TestFit:
             assert [row.url[-1] for row in (*first.items, *rest.items)] == ["2", "1", "0"]
         finally:
             Repository(Webhook, create=WebhookCreate, update=WebhookUpdate)
+
+    def test_rows_say_when_they_were_written(self) -> None:
+        class Timeless(ProjectTable, table=True):
+            __tablename__: ClassVar[str] = "timeless_ones"
+            text: Annotated[str, *ShortText.__metadata__]  # type: ignore[attr-defined]
+
+        class TimelessInput(Input):
+            text: ShortText
+
+        with pytest.raises(ValueError, match="timeless_ones: derive from Created or Changing"):
+            Repository(Timeless, create=TimelessInput)
+        Timeless.metadata.remove(Timeless.__table__)
+
+    async def test_a_version_is_expected_of_rows_that_have_one(self, session: ProjectSession) -> None:
+        class Plain(Changing, ProjectTable, table=True):
+            __tablename__: ClassVar[str] = "plain_ones"
+            text: Annotated[str, *ShortText.__metadata__]  # type: ignore[attr-defined]
+            due: datetime = timestamp()
+
+        class PlainInput(Input):
+            text: ShortText
+
+        class PlainUpdate(Input):
+            text: ShortText = ""
+
+        plain = Repository(Plain, create=PlainInput, update=PlainUpdate)
+        try:
+            with pytest.raises(InvalidInput, match="expected_version: plain_ones has no versions"):
+                await plain.update(session, new_id(), PlainUpdate(text="x"), expected_version=1)
+            with pytest.raises(InvalidInput, match="due"):  # bounds of a time are named after its _at
+                await plain.list(session, due_since=NOW)
+        finally:
+            Plain.metadata.remove(Plain.__table__)
+            del repositories["plain_ones"]
 
     def test_a_table_that_changes_says_when(self) -> None:
         class Still(Created, ProjectTable, table=True):

@@ -14,18 +14,23 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
 import zstandard
 
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
 from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, StorageFull, TooLarge
+from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.observe.events import Observer, UnitObserver
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
+from tests.isolation.fences import make_plain
 from tests.repos.rows import a_charge, a_ticket, an_artifact
 from tests.transfer.files import erase, exists, lines_of, packed
 
@@ -242,6 +247,14 @@ class TestWholeOrNothing:
         with pytest.raises(StorageFull, match="Nothing was imported"):
             await import_project(own_db, source)
 
+    async def test_a_source_that_fails_says_what_it_said(self, db: Database) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:  # the signature of its base
+                raise OSError(errno.EIO, "Input/output error")
+
+        with pytest.raises(OSError, match="Input/output error"):
+            await import_project(db, Broken())
+
     async def test_without_the_owners_login(self, own_database: TestDatabase, own_db: Database, exported: bytes) -> None:
         urls = own_database.urls
         async with Database(urls["url"], admin_url=urls["admin_url"]) as db:
@@ -249,10 +262,29 @@ class TestWholeOrNothing:
                 await import_project(db, io.BytesIO(exported))
 
     async def test_leaves_one_record_of_the_admin_door(self, own_db: Database, exported: bytes, caplog) -> None:
+        entered: list[object] = []
+
+        class Seeing(Observer):
+            def entered(self, project_id: UUID | None) -> UnitObserver:
+                entered.append(project_id)
+                return UnitObserver()
+
+        own_db.observers.append(Seeing())
         with caplog.at_level(logging.INFO, "derwin_db.admin"):
             await import_project(own_db, io.BytesIO(exported))
+        assert entered == [project_id_of(SLUG)], "to observers it is a unit of its project"
         (record,) = [record for record in caplog.records if record.name == "derwin_db.admin"]
         assert (record.reason, record.outcome, record.operations) == ("import of moving", "committed", ("import",))
+
+
+class TestPlainScope:
+    async def test_takes_a_project_too(self, own_db: Database, exported: bytes, owner: asyncpg.Connection) -> None:
+        """Each of its rows goes in under the policies of its project there as well."""
+        await own_db.close()
+        await make_plain(owner)
+        assert (await import_project(own_db, io.BytesIO(exported))).rows["qa_tickets"] == TICKETS
+        async with own_db.project(SLUG) as session:
+            assert await repos.qa_tickets.count(session) == TICKETS
 
 
 class TestTheBooks:
@@ -288,6 +320,9 @@ def hostile(lines: list[Any]) -> dict[str, tuple[bytes, type[DerwinError]]]:
         "rows that are a list": (packed([head, root], []), InvalidInput),  # type: ignore[arg-type]
         "a number of rows that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": "1"}), InvalidInput),
         "more rows than there are": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": 1}), InvalidInput),
+        "an own table of no name": (packed([{**head, "own": {"x; y": []}}, root]), InvalidInput),
+        "an own table that is one of ours": (packed([{**head, "own": {"policies": ["id"]}}, root]), InvalidInput),
+        "no last line": (zstandard.ZstdCompressor().compress(json.dumps(head).encode() + b"\n" + text), InvalidInput),
         "a table that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "alembic_version": 0}), InvalidInput),
         "rows of a table that is none": (packed([head, root, {"table": "projects", "row": root["row"]}]), InvalidInput),
         "tables in another order": (

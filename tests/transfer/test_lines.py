@@ -25,6 +25,11 @@ class TestMemory:
         with pytest.raises(InvalidInput, match="truncated"):
             Lines(packed(b"x" * LIMITS.line_bytes), LIMITS).header()
 
+    @pytest.mark.parametrize("more", [1, 1000])
+    def test_a_line_that_ends_just_behind_it_is_not(self, more: int) -> None:
+        with pytest.raises(TooLarge):
+            Lines(packed(b"x" * (LIMITS.line_bytes + more) + b"\n"), LIMITS).header()
+
     def test_the_beginning_of_another_line_is_refused(self) -> None:
         with pytest.raises(InvalidInput, match="truncated"):
             list(Lines(packed(b"{"), LIMITS)._lines)

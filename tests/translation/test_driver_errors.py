@@ -198,11 +198,23 @@ class TestBuiltins:
             (asyncpg.ProtocolError(SECRET), DatabaseUnavailable),
             (asyncpg.ClientConfigurationError(SECRET), ConfigurationError),
             (asyncpg.OutdatedSchemaCacheError(SECRET), DatabaseUnavailable),
+            (asyncpg.InvalidCachedStatementError(SECRET), DatabaseUnavailable),
+            (asyncpg.InterfaceError(f"query argument $2: no binary format encoder for type {SECRET}"), InvalidInput),
         ],
     )
     def test_of_the_driver(self, error, kind):
         assert type(translate(error)) is kind
         assert_silent(translate(error))
+
+    def test_which_argument_has_no_encoder_is_told(self):
+        error = asyncpg.InterfaceError(f"query argument $2: no binary format encoder for type {SECRET}")
+        assert "argument 2" in translate(error).message
+
+    @pytest.mark.parametrize("kind", [asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidCachedStatementError])
+    def test_a_schema_that_changed_under_a_statement_may_be_tried_again(self, kind):
+        translated = translate(kind(SECRET))
+        assert "schema" in translated.message
+        assert translated.may_run_again
 
     @pytest.mark.parametrize("error", [KeyError(SECRET), ValueError(SECRET), RuntimeError(SECRET), MemoryError(SECRET)])
     def test_a_callers_own_is_nobodys(self, error):

@@ -17,7 +17,9 @@ from derwin_db.models import Project, QATicketUpdate
 from derwin_db.observe.events import Observer, StatementEvent, UnitObserver
 from derwin_db.query.builders import scoped
 from derwin_db.query.statement import Statement, scalars
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
+from derwin_db.unit.alone import Reader
 from tests.conftest import PATIENT
 from tests.repos.rows import a_charge, a_ticket
 from tests.repos.test_projects import a_project
@@ -292,8 +294,6 @@ class TestFaults:
         assert await owner.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) == "idle"
 
     async def test_a_read_that_takes_too_long_ends_on_the_server(self, own_database: TestDatabase, owner: Any) -> None:
-        from derwin_db.settings import Settings
-
         settings = Settings(_env_file=None, statement_timeout=0.3)
         async with Database(**own_database.urls, settings=settings) as db:
             async with db.admin(reason="a test") as admin:
@@ -304,6 +304,51 @@ class TestFaults:
             assert db.connections_in_use() == 0
             async with db.project(id) as session:
                 assert await repos.qa_tickets.count(session) == 0
+
+    async def test_one_whose_answer_does_not_come_costs_its_connection(self, own_database: TestDatabase, owner: Any) -> None:
+        settings = Settings(_env_file=None, command_timeout=0.3)
+        async with Database(**own_database.urls, settings=settings) as db:
+            async with db.admin(reason="a test") as admin:
+                id = (await repos.projects.create(admin, a_project())).id
+            with pytest.raises(DatabaseTimeout):
+                async with db.project(id) as session:
+                    await session.fetch(sleeping(30), {})
+            assert db.connections_in_use() == 0
+            async with db.project(id) as session:
+                assert await repos.qa_tickets.count(session) == 0
+
+    async def test_where_a_transaction_sees_one_moment_by_the_server_s_settings_none_is_left_out(
+        self, own_db: Database, known: UUID
+    ) -> None:
+        """The administrator asked for it, in postgresql.conf: then reads of a unit are its transaction's."""
+        source = await own_db.app_pool(read_only=False)
+        connection = await source.pool.acquire()
+        connection.is_read_committed = False
+        await source.pool.release(connection)
+        async with own_db.project(known) as session:
+            assert await repos.qa_tickets.count(session) == 0
+            assert own_db.connections_in_use() == 1
+
+    async def test_one_that_is_answered_when_the_unit_was_left_says_so(
+        self, own_db: Database, known: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another task left it meanwhile: what was read is of no unit any more."""
+        read, answered, left = Reader.read, asyncio.Event(), asyncio.Event()
+
+        async def late(*given: Any) -> Any:
+            records = await read(*given)
+            answered.set()
+            await left.wait()
+            return records
+
+        monkeypatch.setattr(Reader, "read", late)
+        session = await own_db.project(known).__aenter__()
+        reading = asyncio.create_task(repos.qa_tickets.count(session))
+        await answered.wait()
+        await session._abandon()
+        left.set()
+        with pytest.raises(ScopeError, match="not open"):
+            await reading
 
     async def test_the_role_is_taken_again_after_a_caller_changed_it(self, own_db: Database, known: UUID) -> None:
         async with own_db.project(known) as session:

@@ -1,13 +1,16 @@
 """What is lent of the connection can't end the unit's transaction; where a script did it all the same, the unit says so."""
 
+import asyncio
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.errors import ScopeError
+from derwin_db.errors import DatabaseUnavailable, ScopeError
 from derwin_db.models import Project
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
 from derwin_db.unit.lent import ends_transaction
 from tests.repos.rows import a_charge, a_ticket
 
@@ -86,6 +89,38 @@ class TestOneStatement:
         async with db.project(project.id) as session:
             assert await repos.qa_tickets.exists(session, ticket.id)
 
+    async def test_is_refused_of_a_cursor_that_is_iterated_over(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                async for _ in raw.cursor("COMMIT"):
+                    pass
+            await repos.spend_ledger.append(session, a_charge("a"))
+        assert session.outcome == "committed"
+
+    async def test_nor_is_it_begun_by_sqlalchemy(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                async with session.sql.begin():
+                    pass
+            with pytest.raises(ScopeError, match="ends its own transaction"):
+                await session.sql.run_sync(lambda inner: inner.prepare())
+            async with session.sql.begin_nested():
+                await repos.spend_ledger.append(session, a_charge("a"))
+        assert session.outcome == "committed"
+
+    async def test_of_what_else_is_lent_each_works_while_the_unit_is_open(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            kept = (raw.reload_schema_state, raw.get_settings)
+            await raw.reload_schema_state()
+            assert raw.get_settings().application_name == "derwin-db"
+            assert raw.is_in_transaction()
+        for call in kept:
+            with pytest.raises(ScopeError, match="not open"):
+                done = call()
+                await done
+
     async def test_that_goes_back_to_a_savepoint_is_not(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
             raw = await driver_of(session)
@@ -136,6 +171,29 @@ class TestScript:
         async with own_db.project(project) as session:
             assert (await driver_of(session)).get_server_pid() != pid, "the connection went back to the pool"
 
+    async def test_after_one_the_driver_s_connection_that_was_kept_runs_nothing(self, own_db: Database, filled_by: Any) -> None:
+        project = await filled_by(own_db)
+        with pytest.raises(ScopeError):
+            async with own_db.project(project) as session:
+                raw = await driver_of(session)
+                await raw.execute("SELECT 1; COMMIT; BEGIN")
+                with pytest.raises(ScopeError, match="ended its transaction"):
+                    await raw.fetchval("SELECT 1")
+        assert session.outcome == "outcome unknown"
+
+    async def test_in_a_transaction_that_failed_nobody_can_tell(self, db: Database, project: Project) -> None:
+        """A script that goes back to a savepoint can hide a COMMIT: when the transaction began can't be asked before it."""
+        with pytest.raises(ScopeError):
+            async with db.project(project.id) as session:
+                raw = await driver_of(session)
+                await raw.execute("SAVEPOINT mine")
+                with pytest.raises(Exception, match="division"):
+                    await raw.execute("SELECT 1 / 0")
+                await raw.execute("ROLLBACK TO mine; SELECT 1")
+                with pytest.raises(ScopeError, match="ended its transaction"):
+                    await repos.qa_tickets.count(session)
+        assert session.outcome == "outcome unknown"
+
     async def test_that_only_looks_like_it_goes_on(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
             raw = await driver_of(session)
@@ -152,6 +210,27 @@ class TestScript:
                 await repos.qa_tickets.create(session, a_ticket())
                 await session.sql.execute(sa.text(f"DO $$ BEGIN {body}; END $$"))
         assert session.outcome == "rolled back"
+
+
+class TestIdleForTooLong:
+    @pytest.mark.parametrize("way", ["a repository", "session.sql", "the driver", "the commit"])
+    async def test_is_said_by_whatever_finds_it_out(self, migrated: TestDatabase, project: Project, way: str) -> None:
+        """The server ended the connection without a word that anybody heard: the clock tells why."""
+        settings = Settings(_env_file=None, idle_in_transaction_timeout=0.2)
+        async with Database(**migrated.urls, settings=settings) as db:
+            with pytest.raises(DatabaseUnavailable) as ended:
+                async with db.project(project.id) as session:
+                    raw = await driver_of(session)
+                    async with asyncio.timeout(10):
+                        while not raw.is_closed():
+                            await asyncio.sleep(0.01)
+                    if way == "a repository":
+                        await repos.qa_tickets.count(session)
+                    elif way == "session.sql":
+                        await session.sql.execute(sa.text("SELECT 1"))
+                    elif way == "the driver":
+                        await raw.fetchval("SELECT 1")
+            assert (ended.value.sqlstate, ended.value.may_run_again) == ("25P03", False)
 
 
 @pytest.fixture

@@ -92,6 +92,22 @@ class TestJson:
         now = await stored(db, ticket)
         assert (now.steps_to_reproduce, now.version) == (["one", "two"], 2)
 
+    async def test_changed_in_place_and_then_assigned_is_what_was_assigned(self, db: Database, ticket: QATicket) -> None:
+        async with db.project(ticket.project_id) as session:
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.steps_to_reproduce.append("two")
+            row.steps_to_reproduce = ["three"]
+        now = await stored(db, ticket)
+        assert (now.steps_to_reproduce, now.version) == (["three"], 2)
+
+    async def test_changed_in_place_and_then_expired_is_forgotten(self, db: Database, ticket: QATicket) -> None:
+        async with db.project(ticket.project_id) as session:
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.steps_to_reproduce.append("two")
+            session.sql.expire(row)
+        now = await stored(db, ticket)
+        assert (now.steps_to_reproduce, now.version) == (["one"], 1)
+
     async def test_again_after_a_flush_and_a_query(self, db: Database, ticket: QATicket) -> None:
         async with db.project(ticket.project_id) as session:
             row = (await session.sql.execute(select(QATicket))).scalar_one()
@@ -161,13 +177,18 @@ class TestTimes:
             connection = await (await session.sql.connection()).get_raw_connection()
             await connection.driver_connection.fetch("SELECT $1::timestamptz", NAIVE)
 
+        async def by_prepared(session) -> None:
+            raw = await (await session.sql.connection()).get_raw_connection()
+            prepared = await raw.driver_connection.prepare("UPDATE qa_tickets SET resolved_at = $1")
+            await prepared.executemany([[datetime.now(UTC)], [NAIVE]])
+
         async def by_date(session) -> None:  # midnight, where this machine is
             await session.sql.execute(sa.update(QATicket).values(resolved_at=NAIVE.date()))
 
         async def by_range(session) -> None:
             await session.sql.execute(sa.text("SELECT CAST(:at AS tstzrange)"), {"at": asyncpg.Range(NAIVE, None)})
 
-        for way in (by_orm, by_core, by_text, by_many, by_query, by_driver, by_date, by_range):
+        for way in (by_orm, by_core, by_text, by_many, by_query, by_driver, by_prepared, by_date, by_range):
             with pytest.raises(InvalidInput, match="without an offset"):
                 async with db.project(ticket.project_id) as session:
                     await way(session)
@@ -179,6 +200,8 @@ class TestTimes:
             assert seen.scalar_one() == NAIVE
             seen = await session.sql.execute(sa.text("SELECT CAST(:day AS date)"), {"day": NAIVE.date()})
             assert seen.scalar_one() == NAIVE.date()
+            raw = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+            assert await raw.fetchval("SELECT $1::timestamp", NAIVE) == NAIVE
 
 
 class TestNames:

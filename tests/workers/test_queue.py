@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from derwin_db import Database, repos
 from derwin_db.connection.facts import connect_steadily
 from derwin_db.deploy.migrations import downgrade, upgrade
+from derwin_db.errors import ConfigurationError
 from derwin_db.isolation import preamble
 from derwin_db.models import RunStats
 from derwin_db.settings import Settings
@@ -221,6 +222,8 @@ class TestPlainScope:
         await owner.execute("DROP TRIGGER derwin_note_open_run ON public.qa_runs")
         async with Database(**own_database.urls, settings=Settings(_env_file=None)) as plain:
             assert isinstance(await queue_of(plain), ListedQueue)
+            with pytest.raises(ConfigurationError, match="asked through the admin door"):
+                await SealedQueue(plain).waiting(ids[0], 1, None)
             async with plain.worker("w", done, poll_seconds=0.1, at_once_per_project=1):
                 await done.until(4)
                 await enqueue(plain, ids[2])

@@ -16,6 +16,7 @@ from derwin_db.cli import main
 from derwin_db.cli.sweep import sweep as command
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, InvalidInput
 from derwin_db.models import RunStatus
+from derwin_db.repos.audit_artifacts import AuditArtifacts
 from derwin_db.repos.classification_trust import ClassificationTrusts
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
@@ -105,6 +106,27 @@ class TestAll:
             with pytest.raises(DatabaseUnavailable):
                 await visit(ids, work, "trust")
         assert visited == ids[: 1 + is_theirs_alone]
+
+    async def test_pruning_raises_what_a_project_failed_with_when_all_had_their_turn(
+        self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ids = await projects(3)
+        pruned = []
+
+        async def expired(*_: Any) -> dict[UUID, int]:
+            return dict.fromkeys(ids, 1)
+
+        async def batch(session: ProjectSession, *_: Any) -> int:
+            if session.project_id == ids[0]:
+                raise DatabaseTimeout("the first one")
+            pruned.append(session.project_id)
+            return 0
+
+        monkeypatch.setattr(AuditArtifacts, "expired_by_project", expired)
+        monkeypatch.setattr("derwin_db.workers.sweep.prune_batch", batch)
+        with pytest.raises(DatabaseTimeout, match="the first one"):
+            await db.prune()
+        assert pruned == ids[1:]
 
     async def test_a_project_that_is_deleted_meanwhile_is_left_out(
         self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.errors import (
+    Conflict,
     DatabaseTimeout,
     DatabaseUnavailable,
     DerwinError,
@@ -22,11 +23,12 @@ from derwin_db.errors import (
     ScopeError,
     StorageFull,
 )
+from derwin_db.fields.scalars import new_id
 from derwin_db.models import RunStats, RunStatus
 from derwin_db.repos.qa_runs import QARuns
 from derwin_db.workers import Job
 from derwin_db.workers.claim import Claim
-from derwin_db.workers.queue import SealedQueue
+from derwin_db.workers.queue import SealedQueue, queue_of
 from derwin_db.workers.worker import Worker
 from tests.repos.rows import a_ticket
 from tests.workers.conftest import DONE, Done, Projects, enqueue, run_of, statuses, until
@@ -151,6 +153,43 @@ class TestTakes:
             done.may_end.set()
         assert seen == ([(4, False)], True)
         assert "waits for the database" not in said
+
+    async def test_as_soon_as_the_database_is_there(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        away = [StorageFull(), DatabaseTimeout(), DatabaseUnavailable("nobody answers")]
+
+        async def opened(asked: Database) -> Any:
+            if away:
+                raise away.pop()
+            return await queue_of(asked)
+
+        monkeypatch.setattr("derwin_db.workers.worker.queue_of", opened)
+        async with db.worker("w", done, **NEVER):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert caplog.text.count("worker w waits for the database: nobody answers") == 1
+
+    async def test_as_soon_as_it_is_told_again_whose_runs_wait(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One look fails; the next one is told of a project that is deleted by then, too."""
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        waiting, looks = SealedQueue.waiting, []
+
+        async def told(*given: Any) -> Any:
+            looks.append(given)
+            if len(looks) == 1:
+                raise DatabaseTimeout
+            return [new_id()] * (len(looks) == 2) + list(await waiting(*given))
+
+        monkeypatch.setattr(SealedQueue, "waiting", told)
+        async with db.worker("w", done, **NEVER):
+            await until(lambda: _ended(db, project, run))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
 
     async def test_a_run_that_was_cancelled_never(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)
@@ -332,6 +371,33 @@ class TestEnds:
                 await repos.qa_runs.cancel(session, run)
             await until(lambda: _is_idle(worker))
         assert (await run_of(db, project, run)).status is RunStatus.CANCELLED
+
+    async def test_what_nobody_can_tell_is_left_to_whoever_takes_it_next(
+        self,
+        db: Database,
+        projects: Projects,
+        done: Done,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The end is refused, and what became of the run can't be asked."""
+
+        async def refused(*_: Any, **__: Any) -> Any:
+            raise Conflict
+
+        async def away(*_: Any, **__: Any) -> Any:
+            raise DatabaseTimeout
+
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        monkeypatch.setattr(QARuns, "complete", refused)
+        monkeypatch.setattr(QARuns, "find", away)
+        with caplog.at_level(logging.DEBUG, "derwin_db.worker"):
+            async with db.worker("w", done, **STEADY) as worker:
+                await done.until(1)
+                await until(lambda: _is_idle(worker))
+        assert "w: a run is lost" in caplog.text
+        assert await statuses(db, project) == [RunStatus.RUNNING]
 
 
 def _lose_the_answer() -> None:
@@ -521,6 +587,98 @@ class TestStops:
         ended, _ = await asyncio.wait({serving}, timeout=20)
         assert ended
         assert await statuses(db, project) == [RunStatus.RUNNING]
+
+    async def test_a_block_in_which_it_was_told_to_and_lets_its_runs_end(
+        self, db: Database, projects: Projects, done: Done
+    ) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+        async with db.worker("w", done, grace_seconds=1000) as worker:
+            await done.until(1)
+            worker.stop()
+            asyncio.get_running_loop().call_soon(done.may_end.set)
+        assert await statuses(db, project) == [RunStatus.COMPLETED]
+
+    async def test_a_block_whose_task_is_cancelled_while_it_waits_for_its_runs(
+        self, db: Database, projects: Projects, done: Done
+    ) -> None:
+        async def block() -> None:
+            async with db.worker("w", done, grace_seconds=1000):
+                await done.until(1)
+
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        done.may_end.clear()
+        task = asyncio.create_task(block())
+        await done.until(1)
+        async with asyncio.timeout(10):
+            await done.jobs[0].stopping.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await statuses(db, project) == [RunStatus.QUEUED]
+
+    async def test_and_says_so_to_a_run_whose_claim_was_on_its_way(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = db.worker("w", done)
+        claim = QARuns.claim
+
+        async def and_stop(*given: Any, **named: Any) -> Any:
+            run = await claim(*given, **named)
+            worker.stop()
+            return run
+
+        monkeypatch.setattr(QARuns, "claim", and_stop)
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        await worker.run()
+        assert [job.stopping.is_set() for job in done.jobs] == [True]
+        assert await statuses(db, project) == [RunStatus.COMPLETED]
+
+    @pytest.mark.parametrize("at", ["the start", "a look"])
+    async def test_though_the_database_is_away(
+        self, db: Database, done: Done, monkeypatch: pytest.MonkeyPatch, at: str
+    ) -> None:
+        """It is told to stop while it finds that out, and waits for nothing then."""
+        worker = db.worker("w", done, **NEVER)
+
+        async def away(*_: Any) -> Any:
+            worker.stop()
+            monkeypatch.setattr(worker, "_rest", None)
+            raise DatabaseUnavailable
+
+        if at == "the start":
+            monkeypatch.setattr("derwin_db.workers.worker.queue_of", away)
+        else:
+            monkeypatch.setattr(SealedQueue, "waiting", away)
+        async with asyncio.timeout(10):
+            await worker.run()
+        assert done.jobs == []
+
+    async def test_though_a_run_catches_its_cancellation(
+        self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What it may still do is nobody else's business yet: its claim is let stall."""
+        monkeypatch.setattr("derwin_db.workers.worker._CANCEL_SECONDS", 0.05)
+        (project,) = await projects(1)
+        await enqueue(db, project)
+        begun, may_end = asyncio.Event(), asyncio.Event()
+
+        async def stubborn(_job: Job) -> None:
+            begun.set()
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                await may_end.wait()
+
+        async with db.worker("w", stubborn, **STEADY, grace_seconds=0):
+            async with asyncio.timeout(10):
+                await begun.wait()
+        assert "caught its cancellation, and goes on" in caplog.text
+        assert await statuses(db, project) == [RunStatus.RUNNING]
+        may_end.set()
 
     async def test_when_its_task_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
         (project,) = await projects(1)

@@ -89,11 +89,7 @@ class Replay:
         for patch in patches:
             if patch.count('"op"') > MOST_OPERATIONS:
                 raise refused_log()
-            try:
-                operations = json.loads(patch)
-            except (ValueError, RecursionError):
-                raise refused_log() from None
-            self.apply(operations)
+            self.apply(json.loads(patch))  # a CHECK bounds its depth and its numbers
 
     def apply(self, operations: Iterable[Any]) -> None:
         """Apply one patch.
