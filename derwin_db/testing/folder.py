@@ -56,7 +56,8 @@ def _remove_if_left(folder: Path) -> None:
             return
         lock = fasteners.InterProcessLock(file)
         if not lock.acquire(blocking=False):
-            lock.lockfile.close()  # a try that fails leaves it open
+            assert lock.lockfile is not None, "a try that fails leaves it open"
+            lock.lockfile.close()
             return
         _end_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
