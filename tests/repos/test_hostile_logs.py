@@ -119,6 +119,11 @@ class TestAHostileLog:
             with pytest.raises(DerwinError, match="not written by this package"):
                 await repos.project_profiles.at_version(session, version)
 
+    @pytest.mark.parametrize("stored", ["[" * 100_000, "[1e999999999999999999999", "[" + "9" * 5000 + "]"])
+    def test_from_before_there_were_bounds_is_refused(self, stored: str) -> None:
+        with pytest.raises(DerwinError, match="log"):
+            patching.Replay().apply_texts([stored])
+
     async def test_does_not_keep_the_event_loop(self, db: Database, project: Project, forge: Forge, monkeypatch) -> None:
         """While a log is replayed, other tasks of the process go on: the replay waits here until one of them did."""
         replaying, went_on = threading.Event(), threading.Event()

@@ -89,7 +89,11 @@ class Replay:
         for patch in patches:
             if patch.count('"op"') > MOST_OPERATIONS:
                 raise refused_log()
-            self.apply(json.loads(patch))  # a CHECK bounds its depth and its numbers
+            try:
+                operations = json.loads(patch)
+            except (ValueError, RecursionError):  # stored before a CHECK bounded its depth and its numbers
+                raise refused_log() from None
+            self.apply(operations)
 
     def apply(self, operations: Iterable[Any]) -> None:
         """Apply one patch.
