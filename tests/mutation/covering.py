@@ -45,7 +45,7 @@ class Covering:
             self._lines[Path(file).relative_to(self._root)] = lines
 
     def tests_of(self, file: Path, line: int) -> list[str]:
-        """Return the tests that run the line: those of its own folder first, then from as many files as there are.
+        """Return the tests that run the line: those that are named after its file first, then those of its folder, then others.
 
         What runs at import, or in a process of its own, is run by no test in particular: then it is the tests of the
         folder that has the file's name, and those of its own.
@@ -55,8 +55,9 @@ class Covering:
         if not names:
             named = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
             return named or ["tests/contract"]
-        first = [name for name in names if name.startswith(f"{own}/")]
-        return [*_spread(first), *_spread([name for name in names if name not in set(first)])]
+        named = [name for name in names if f"/test_{file.stem}.py::" in name]
+        near = [name for name in names if name.startswith(f"{own}/") and name not in set(named)]
+        return [*_spread(named), *_spread(near), *_spread([name for name in names if name not in {*named, *near}])]
 
 
 def _spread(names: list[str]) -> list[str]:
