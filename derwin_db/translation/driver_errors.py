@@ -7,6 +7,7 @@ values.
 import logging
 import re
 import ssl
+from itertools import permutations
 from typing import NoReturn
 
 from derwin_db.errors import (
@@ -155,7 +156,7 @@ def _meaning(error: BaseException, state: str, names: Names) -> Meaning:
         return STILL_REFERRED_TO
     if state == "23503" and is_ours and names.constraint == f"fk_{names.table}_project_id" and names.table in _OURS:
         return Meaning(ProjectNotFound)
-    if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in names.written):
+    if state in ("42P01", "42703", "42883") and any(_is_of_the_schema(name) for name in _places(state, names.written)):
         return Meaning(SchemaOutOfDate)
     return EXACT.get(state) or BY_CLASS.get(state[:2]) or Meaning(DerwinError)
 
@@ -228,6 +229,11 @@ def _is_still_referred_to(error: BaseException, names: Names) -> bool:
 def _is_about_vectors(error: BaseException) -> bool:
     """Tell whether pgvector's type, or an operator on it, is what was not found."""
     return re.search(r'"vector"|\bvector\b *(?:<|\))|(?:<[=#+-]>|<->).*\bvector\b', str(error)) is not None
+
+
+def _places(state: str, written: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names; those of a column and of its table, as an UPDATE's are told apart, as one, whichever comes first."""
+    return tuple(map(".".join, permutations(written))) if state == "42703" and len(written) == 2 else written
 
 
 def _is_of_the_schema(name: str) -> bool:

@@ -143,7 +143,15 @@ REAL = [
         "",
     ),
     ("ALTER TABLE rag_corpus RENAME TO gone;; SELECT FROM public.rag_corpus", "42P01", SchemaOutOfDate, "derwin-db migrate"),
+    (
+        "ALTER TABLE qa_tickets DROP COLUMN title CASCADE;; UPDATE public.qa_tickets SET title = 'x'",
+        "42703",
+        SchemaOutOfDate,
+        "derwin-db migrate",
+    ),
     ("SELECT qa_tickets.canary_colour FROM qa_tickets", "42703", InvalidStatement, "qa_tickets.canary_colour"),
+    ("UPDATE qa_tickets SET canary_colour = 1", "42703", InvalidStatement, "canary_colour"),
+    ("INSERT INTO public.qa_tickets (canary_colour) VALUES (1)", "42703", InvalidStatement, "canary_colour"),
 ]
 
 
