@@ -33,8 +33,7 @@ module = types.ModuleType("derwin_db.cli.probe")
 module.probe = probe
 sys.modules[module.__name__] = module
 cli.COMMANDS["probe"] = ""
-if sys.argv[2] == "background":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[2] == "background" else signal.default_int_handler)
 cli.main(["probe"])
 """
 """A command that has written half a file."""
