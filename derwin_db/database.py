@@ -40,6 +40,7 @@ from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.settings.url import PasswordSource  # loaded all the same
 from derwin_db.translation.debug import show_causes
 from derwin_db.translation.driver_errors import raise_translated
+from derwin_db.translation.sqlstates import COLLISIONS
 from derwin_db.unit.backend import Backend, Limits, Route
 from derwin_db.unit.sqlalchemy_session import SessionFactory
 from derwin_db.workers import sweep
@@ -54,8 +55,6 @@ T = TypeVar("T")
 _CLOSED = "The Database was closed."
 _RUN_ATTEMPTS = 3
 _COLLISION_ATTEMPTS = 20
-_COLLISIONS = frozenset({"40001", "40P01"})
-"""SQLSTATEs of units that met: one of them got through."""
 _RETRY_BASE_SECONDS = 0.05
 _LONGEST_PAUSE = 2.0
 
@@ -371,7 +370,7 @@ class Database:
                 async with session:
                     return await fn(session, *args, **kwargs)
             except DatabaseUnavailable as error:
-                is_collision = error.sqlstate in _COLLISIONS
+                is_collision = error.sqlstate in COLLISIONS
                 collisions, others = collisions + is_collision, others + (not is_collision)
                 is_enough = collisions >= _COLLISION_ATTEMPTS or others >= _RUN_ATTEMPTS
                 if session.outcome != "rolled back" or not error.may_run_again or is_enough:

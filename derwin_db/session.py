@@ -106,7 +106,7 @@ class UnitOfWork(Transaction):
 
     async def fetch(self, statement: Statement[R], values: Mapping[str, Any]) -> list[R]:
         """Run the statement and return its rows. Repositories' way in; errors are translated."""
-        records = await self._read_alone(statement, values)
+        records = await self._read_alone(statement, values) if self._may_read_alone(statement) else None
         if records is None:
             records = await self._driver("fetch", statement.sql, *self._arguments(statement, values), by=statement)
         try:
@@ -114,9 +114,13 @@ class UnitOfWork(Transaction):
         except (ValueError, LookupError):
             raise _unreadable(statement) from None
 
+    def _may_read_alone(self, _statement: Statement[Any]) -> bool:
+        """Tell whether the statement needs no transaction."""
+        return False
+
     async def _read_alone(self, _statement: Statement[Any], _values: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return the records of a statement that runs without a transaction; None where it has to run in one."""
-        return None
+        raise AssertionError("unreachable: no statement may")
 
     async def execute(self, statement: Statement[None], values: Mapping[str, Any]) -> int:
         """Run the statement and return how many rows it touched."""
@@ -247,8 +251,6 @@ class ProjectSession(UnitOfWork):
             raise ScopeError(EXACT[_READ_ONLY].sentence())
 
     async def _read_alone(self, statement: Statement[Any], values: Mapping[str, Any]) -> Sequence[Any] | None:
-        if not self._may_read_alone(statement):
-            return None
         arguments = self._arguments(statement, values, is_alone=True)
         reader = Reader(self._backend, self.__project_id, self._watch)
         return await self._run_alone(lambda source: reader.read(source, statement, arguments))

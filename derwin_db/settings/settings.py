@@ -115,11 +115,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _blank_is_unset(cls, data: Any) -> Any:
-        return (
-            {key: value for key, value in data.items() if not isinstance(value, str) or value.strip()}
-            if isinstance(data, dict)
-            else data
-        )
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if not isinstance(value, str) or value.strip()}
 
     @field_validator("data_dir", "scope_key_file", "password_file", "sslrootcert", "sslcert", "sslkey")
     @classmethod

@@ -32,6 +32,7 @@ from derwin_db.translation.sqlstates import (
     BY_CLASS,
     BY_CONSTRAINT,
     CHANGED_SCHEMA,
+    COLLISIONS,
     EXACT,
     FOREIGN_ROW,
     FULL_WAL,
@@ -45,7 +46,7 @@ from derwin_db.translation.sqlstates import (
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 
-_RUN_AGAIN = frozenset({"40001", "40P01", "55P03", "53300"})
+_RUN_AGAIN = COLLISIONS | {"55P03", "53300"}
 """SQLSTATEs that another try may not meet: collisions of two units, and a server that is full."""
 
 

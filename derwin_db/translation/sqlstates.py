@@ -39,6 +39,9 @@ class Meaning(NamedTuple):
         return f"{told} {self.then}" if self.then else told
 
 
+COLLISIONS = frozenset({"40001", "40P01"})
+"""Of units of work that met: one of them always gets through."""
+
 WRONG_TYPE = Meaning(InvalidInput, "A value does not fit its column's type")
 
 CHANGED_SCHEMA = Meaning(

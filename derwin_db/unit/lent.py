@@ -73,10 +73,6 @@ def _after_comment(sql: str) -> str:
     return ""
 
 
-def _nothing() -> None:
-    """Note nothing."""
-
-
 class Lender:
     """One connection that is lent, and by which rules."""
 
@@ -104,12 +100,14 @@ class Lender:
         On a connection that was gone before it nothing began: what explains that is older.
         """
         self.check()
-        note = _nothing if self.connection.is_closed() else self._note
-        note()
+        is_there = not self.connection.is_closed()
+        if is_there:
+            self._note()
         try:
             return await (call() if self._watch is None else self._watch.over(call(), name))
         finally:
-            note()
+            if is_there:
+                self._note()
             self._see_transaction()
 
     async def check_times(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:

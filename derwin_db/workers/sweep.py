@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 from uuid import UUID
 
 from derwin_db import repos
+from derwin_db.connection.facts import LOCK_NOT_AVAILABLE
 from derwin_db.errors import DatabaseUnavailable, DerwinError, InvalidInput, ProjectNotFound
 from derwin_db.models import PruneResult
 from derwin_db.observe.events import RunEvent, tell
 from derwin_db.observe.progress import Progress
 from derwin_db.repos.audit_artifacts import DeleteBlob, count_remaining, prune_batch
 from derwin_db.repos.validation import check_window
+from derwin_db.translation.sqlstates import COLLISIONS
 from derwin_db.workers.queue import Queue, all_projects, queue_of
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ logger: logging.Logger = logging.getLogger("derwin_db.retention")
 What = Literal["stalled", "evidence", "trust"]
 """What is swept: runs whose worker is gone, evidence whose retention has ended, scores whose window slides."""
 
-_OF_ONE_PROJECT = frozenset({"40001", "40P01", "55P03"})
+_OF_ONE_PROJECT = COLLISIONS | {LOCK_NOT_AVAILABLE}
 """SQLSTATEs that tell of somebody else's locks on the rows of one project, and nothing of the next one."""
 
 _NO_ERRORS: Sequence[DerwinError] = ()

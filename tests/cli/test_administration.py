@@ -1,4 +1,4 @@
-"""What an administrator types seldom, in this process: from `distribute` to `sweep`."""
+"""What an administrator types, in this process: from `distribute` to `sweep`."""
 
 import asyncio
 import sys

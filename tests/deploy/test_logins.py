@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 import zstandard
 
 from derwin_db import Database, repos
-from derwin_db.deploy import logins
+from derwin_db.deploy import citus, fences, logins
 from derwin_db.deploy.scram import verifier_of
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, InvalidInput
@@ -246,3 +247,21 @@ class TestStoredSettings:
 
         assert (await examine(login, owner=own_database.owner)).ok
         assert await owner.fetchval("SELECT count(*) FROM pg_db_role_setting WHERE setrole = to_regrole($1)", login.user) == 0
+
+
+class TestTidied:
+    async def test_one_that_may_become_nothing_stays_so(self, owner: asyncpg.Connection) -> None:
+        login = f"tidied_{uuid4().hex[:8]}"
+        await owner.execute(f"CREATE ROLE {login} LOGIN INHERIT; ALTER ROLE {login} SET work_mem = '1MB'")
+        try:
+            await logins.tidy_login(owner, login)
+            assert not await owner.fetchval("SELECT pg_has_role($1, 'derwin_app', 'MEMBER')", login)
+            assert await owner.fetchval("SELECT NOT rolinherit FROM pg_roles WHERE rolname = $1", login)
+        finally:
+            await owner.execute(f"DROP ROLE {login}")
+
+    async def test_what_takes_a_superuser_is_left_by_others(self, owner: asyncpg.Connection) -> None:
+        await owner.execute("GRANT EXECUTE ON FUNCTION pg_catalog.lo_creat(integer) TO PUBLIC; SET ROLE derwin_app")
+        assert await fences._close(owner, is_sealed=True) == []
+        await citus._close_nodes(owner)
+        assert await owner.fetchval("SELECT has_function_privilege('pg_catalog.lo_creat(integer)', 'EXECUTE')")

@@ -7,12 +7,13 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from derwin_db.connection.facts import read_facts
 from derwin_db.deploy import logins, mending
 from derwin_db.doctor import MENDERS, examine, mend
-from derwin_db.errors import Conflict
+from derwin_db.errors import Conflict, DatabaseUnavailable
 from tests.cli.test_commands import environment_of
 from tests.cli.test_commands import run as run_command
-from tests.isolation.test_doctor import PLANTS, bad
+from tests.isolation.test_doctor import PLANTS, bad, end_session
 
 INHERITS = "ALTER ROLE {login} INHERIT; GRANT derwin_app TO {login} WITH INHERIT TRUE"
 MENDABLE = {**{name: PLANTS[name] for name in MENDERS if name in PLANTS}, "login-inherits": (INHERITS,)}
@@ -154,3 +155,62 @@ class TestCommand:
         await owner.execute("DROP POLICY reports ON public.qa_runs")
         well = await asyncio.to_thread(run_command, "doctor", "--fix", "--json", environment=environment)
         assert (well.returncode, json.loads(well.stdout)["mended"]) == (0, [])
+
+
+class TestPieces:
+    async def test_an_index_that_is_gone_is_no_conflict(self, owner: asyncpg.Connection) -> None:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await mending._rebuild(owner, "public.ix_that_is_gone")
+
+    async def test_statistics_before_18_end_with_the_next_analyze(
+        self, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def before(connection: asyncpg.Connection) -> object:
+            return replace(await read_facts(connection), version=160000)
+
+        monkeypatch.setattr(mending, "read_facts", before)
+        await owner.execute("ALTER TABLE qa_runs ALTER COLUMN claimed_by SET STATISTICS 100")
+        await mending.mend_statistics(owner, "")
+        target = "SELECT attstattarget FROM pg_attribute WHERE attrelid = 'public.qa_runs'::regclass AND attname = 'claimed_by'"
+        assert await owner.fetchval(target) == 0
+
+
+class TestNotMended:
+    async def test_nothing_is_by_itself_on_a_distributed_server(self, own_database, owner, monkeypatch):
+        async def distributed(connection):
+            return replace(await read_facts(connection), is_distributed=True)
+
+        report = await self.broken(own_database, owner)
+        monkeypatch.setattr("derwin_db.doctor.mending.read_facts", distributed)
+
+        (one,) = await mend(report, own_database.service, owner=own_database.owner)
+
+        assert (one.done, "on a distributed server nothing is mended by itself" in one.problem) == ((), True)
+        assert bad(await examine(own_database.service)) == {"rls-forced"}
+
+    async def test_a_lock_that_is_not_to_be_had_is_told_with_its_finding(self, own_database, owner, monkeypatch):
+        report = await self.broken(own_database, owner)
+        monkeypatch.setattr(mending, "LOCK_TIMEOUT", "SET lock_timeout = '20ms'; SET search_path = pg_catalog")
+        other = await asyncpg.connect(**own_database.owner.connect_arguments())
+        try:
+            async with other.transaction():
+                await other.execute("LOCK TABLE spend_ledger IN ACCESS SHARE MODE")
+                (one,) = await mend(report, own_database.service, owner=own_database.owner)
+        finally:
+            await other.close()
+
+        assert (one.name, one.done) == ("rls-forced", ())
+        assert one.problem.startswith("A lock that it needs was not to be had in time")
+
+    async def test_a_server_that_goes_away_is_an_error_of_ours(self, own_database, owner, monkeypatch):
+        report = await self.broken(own_database, owner)
+        monkeypatch.setattr("derwin_db.doctor.mending.read_facts", end_session)
+
+        with pytest.raises(DatabaseUnavailable):
+            await mend(report, own_database.service, owner=own_database.owner)
+
+    @staticmethod
+    async def broken(database, owner):
+        for statement in PLANTS["rls-forced"]:
+            await owner.execute(statement)
+        return await examine(database.service)

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, repos
-from derwin_db.deploy import rotation
+from derwin_db.deploy import rotation, targets
 from derwin_db.doctor import examine
-from derwin_db.errors import ConfigurationError, Conflict, DatabaseUnavailable, ScopeError
+from derwin_db.errors import ConfigurationError, Conflict, DatabaseUnavailable, InvalidStatement, ScopeError
 from derwin_db.isolation import keys
 from derwin_db.isolation.seal import Seal
 from derwin_db.settings import Settings
@@ -197,3 +197,30 @@ class TestDoctor:
         assert await said() == (True, "a rotation is under way: two keys are taken")
         await owner.execute("UPDATE derwin.scope_key SET rotated_at = now() - interval '2 days'")
         assert (await said())[0] is False
+
+
+class TestKeys:
+    async def test_are_not_rotated_by_who_may_not(self, owner: asyncpg.Connection) -> None:
+        await owner.execute("SET ROLE derwin_app")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await rotation.start_rotation(owner)
+
+    async def test_a_former_one_that_stays_is_no_end(self, owner: asyncpg.Connection) -> None:
+        await rotation.start_rotation(owner)
+        await owner.execute("DROP FUNCTION derwin.finish_key_rotation()")
+        await owner.execute("CREATE FUNCTION derwin.finish_key_rotation() RETURNS void LANGUAGE sql AS ''")
+        with pytest.raises(ConfigurationError, match="The former key is there still"):
+            await rotation.finish_rotation(owner)
+
+    async def test_a_login_that_may_read_them_no_more_is_named(self, own_database: TestDatabase) -> None:
+        with pytest.raises(ConfigurationError, match="may not read the key of the project scope any more"):
+            await targets._keys_again(own_database.service, Settings())
+
+    async def test_of_a_database_without_them(self, own_database: TestDatabase, owner: asyncpg.Connection) -> None:
+        await owner.execute("TRUNCATE derwin.scope_key")
+        assert await targets.read_scope_keys(own_database.owner, Settings()) == ()
+        with pytest.raises(ConfigurationError, match="holds no key"):
+            await rotation.read_key(owner)
+        await owner.execute("DROP TABLE derwin.scope_key CASCADE")
+        with pytest.raises(InvalidStatement):
+            await targets.read_scope_keys(own_database.owner, Settings())

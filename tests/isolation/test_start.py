@@ -11,7 +11,6 @@ from derwin_db import Database, repos
 from derwin_db import database as module
 from derwin_db.connection import facts
 from derwin_db.connection.ending import Ender
-from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, ExtensionMissing, SchemaOutOfDate
 from derwin_db.isolation.catalog import logins, standing
 from derwin_db.isolation.keys import KeyRing
@@ -44,14 +43,6 @@ class TestDatabaseThatCanNotBeServed:
         async with owner.transaction():
             await owner.execute("SET LOCAL search_path = pg_catalog")
             assert await standing.missing_fences(owner, ScopeForm.SEALED) == ["there is no role no_such_role"]
-
-    async def test_of_a_foreign_key_that_was_never_validated_doctor_says_so(
-        self, own_database: TestDatabase, owner: asyncpg.Connection
-    ) -> None:
-        await owner.execute("UPDATE pg_catalog.pg_constraint SET convalidated = false WHERE conname = 'fk_raw_signals_run_id'")
-        report = await examine(own_database.service, owner=own_database.owner)
-        found = next(check for check in report.checks if check.name == "foreign-keys")
-        assert (found.ok, "fk_raw_signals_run_id of raw_signals is not validated" in found.detail) == (False, True)
 
 
 class TestPasswords:

@@ -8,6 +8,7 @@ import pytest
 from derwin_db import Database, repos
 from derwin_db.models import Project, ProjectCreate, ProjectType
 from derwin_db.seed import seed_demo, seed_lifeline
+from derwin_db.studio import create_app
 from derwin_db.testing import Filled, TestDatabase, TestServer, create_filled
 from tests.missing import left_out
 from tests.studio.hostile import fill_hostile
@@ -62,3 +63,11 @@ async def client(studio: Studio) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody who has the address."""
     async with httpx.AsyncClient(base_url=studio.url, timeout=30) as opened:
         yield opened
+
+
+@pytest.fixture
+async def inside(database: TestDatabase, data: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with Database(**database.urls) as db:
+        transport = httpx.ASGITransport(app=create_app(db, token="secret", takes_sql=True))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost/secret/") as opened:
+            yield opened

@@ -1,5 +1,6 @@
 """What the pages show, over real HTTP."""
 
+import logging
 import re
 from html import unescape
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from derwin_db import Database, repos
+from derwin_db.errors import DerwinError
 from derwin_db.models import (
     ProfileChange,
     Project,
@@ -16,6 +18,8 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.sql import PROJECT_TABLES
+from derwin_db.studio import profile
+from derwin_db.studio.rendering import plain, short, size
 from derwin_db.studio.views import VIEWS, label_of
 from derwin_db.testing import Filled
 from derwin_db.testing.examples import example
@@ -225,6 +229,15 @@ class TestProfile:
         assert "summary 3" in oldest.partition('<tr class="added"')[0]
         assert "summary 4" in oldest.partition('<tr class="added"')[2]
 
+    async def test_a_profile_that_is_too_long_for_a_diff_is_shown_by_its_operations(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(profile, "_MOST_LINES", 3)
+        text = (await inside.get("p/lifeline/profile")).text
+        assert "The profile is too long for a diff." in words(text)
+        assert "<code>replace /" in text
+        assert changed_lines(text) == []
+
 
 class TestFixes:
     @pytest.mark.parametrize("same", ["", "yes"])
@@ -245,3 +258,37 @@ class TestFixes:
         assert "This fix has no embedding" in words(text)
         others = {f"p/{ours.slug}/tables/rag_corpus/{row.id}" for row in ours.rows["rag_corpus"] if row.id != fix.id}
         assert set(row_links(text.partition('id="similar"')[2])) == others
+
+
+class TestErrors:
+    async def test_a_slug_that_names_nothing_is_not_there(self, inside: httpx.AsyncClient) -> None:
+        response = await inside.get("", params={"slug": "No Slug"})
+        assert (response.status_code, "Not found" in words(response.text)) == (404, True)
+
+    async def test_a_parameter_that_is_given_twice(self, inside: httpx.AsyncClient, empty: Project) -> None:
+        response = await inside.get(f"p/{empty.slug}/profile?cursor=a&cursor=b")
+        assert (response.status_code, "Each filter can be given once." in words(response.text)) == (422, True)
+
+    async def test_an_error_that_is_nobody_s_is_in_the_log_and_on_no_page(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def project(*_: object, **__: object) -> None:
+            raise DerwinError("canary")
+
+        monkeypatch.setattr(Database, "project", project)
+        with caplog.at_level(logging.ERROR, logger="derwin_db.studio"):
+            response = await inside.get("p/lifeline/")
+        assert (response.status_code, "canary" in response.text) == (500, False)
+        assert "DerwinError: canary" in caplog.messages
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("length", "text"),
+        [(0, "0 B"), (1023, "1,023 B"), (1536, "1.5 KiB"), (1024**4, "1 TiB"), (2048 * 1024**4, "2,048 TiB")],
+    )
+    def test_lengths_are_in_the_unit_that_reads_best(self, length: int, text: str) -> None:
+        assert size(length) == text
+
+    def test_a_name_that_is_none_is_empty(self) -> None:
+        assert short(plain(None)) == ""

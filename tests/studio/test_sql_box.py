@@ -11,7 +11,7 @@ import pytest
 from derwin_db import Database, repos
 from derwin_db.isolation.catalog.stores import CLOSED, OPEN
 from derwin_db.models import Project
-from derwin_db.studio import create_app
+from derwin_db.studio import create_app, sql_box
 from derwin_db.studio.sql_box import MOST_CHARACTERS, MOST_ROWS, SECONDS
 from derwin_db.studio.statement import HARMLESS
 from derwin_db.studio.views import VIEWS
@@ -254,3 +254,15 @@ class TestOff:
         assert page.status_code == 404
         assert "/sql" not in first.text
         assert "<textarea" not in first.text
+
+
+class TestLimit:
+    async def test_a_statement_that_is_ended_before_it_runs(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The limit of time holds for all that the unit of work does, what the box itself asks of the server too."""
+        slow = "SELECT pg_sleep(9)::text WHERE $1::text[] IS NOT NULL AND $2::text[] IS NOT NULL"
+        monkeypatch.setattr(sql_box, "_DO_MORE", slow)
+        monkeypatch.setattr(sql_box, "SECONDS", 0.05)
+        response = await inside.get("p/lifeline/sql", params={"statement": "SELECT 1"})
+        assert (response.status_code, "and was ended" in response.text) == (422, True)

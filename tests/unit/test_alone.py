@@ -293,20 +293,9 @@ class TestFaults:
             assert await backend(session) == pid
         assert await owner.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) == "idle"
 
-    async def test_a_read_that_takes_too_long_ends_on_the_server(self, own_database: TestDatabase, owner: Any) -> None:
-        settings = Settings(_env_file=None, statement_timeout=0.3)
-        async with Database(**own_database.urls, settings=settings) as db:
-            async with db.admin(reason="a test") as admin:
-                id = (await repos.projects.create(admin, a_project())).id
-            with pytest.raises(DatabaseTimeout):
-                async with db.project(id) as session:
-                    await session.fetch(sleeping(30), {})
-            assert db.connections_in_use() == 0
-            async with db.project(id) as session:
-                assert await repos.qa_tickets.count(session) == 0
-
-    async def test_one_whose_answer_does_not_come_costs_its_connection(self, own_database: TestDatabase, owner: Any) -> None:
-        settings = Settings(_env_file=None, command_timeout=0.3)
+    @pytest.mark.parametrize("limit", ["statement_timeout", "command_timeout"])
+    async def test_a_read_that_takes_too_long_is_ended_by_either_side(self, own_database: TestDatabase, limit: str) -> None:
+        settings = Settings(_env_file=None, **{limit: 0.3})
         async with Database(**own_database.urls, settings=settings) as db:
             async with db.admin(reason="a test") as admin:
                 id = (await repos.projects.create(admin, a_project())).id

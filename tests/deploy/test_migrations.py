@@ -1,23 +1,19 @@
-"""What deploying seldom meets: each ends in a sentence that tells what to do, or in an error that nobody hides."""
+"""Revisions and what runs them: what is wrong with either ends in a sentence that tells what to do."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from derwin_db import sql
-from derwin_db.connection.facts import read_facts
-from derwin_db.deploy import citus, compatibility, fences, logins, mending, migrations, rotation, running, targets
+from derwin_db.deploy import compatibility, migrations, running
 from derwin_db.deploy.migrations import MigrationSettings, check_revisions, upgrade, upgrade_service
 from derwin_db.deploy.obstacles import check_vector
-from derwin_db.errors import ConfigurationError, ExtensionMissing, InvalidStatement
+from derwin_db.errors import ConfigurationError, ExtensionMissing
 from derwin_db.fields.table import PydanticJson
 from derwin_db.fields.vector import Vector
 from derwin_db.models.project import ProjectSettings
-from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer
 
 REVISION = "revision = {0!r}\ndown_revision = {1!r}\n"
@@ -119,66 +115,3 @@ class TestMigrations:
         finally:
             for connection in (other, mine):
                 await connection.close()
-
-
-class TestLogins:
-    async def test_one_that_may_become_nothing_stays_so(self, owner: asyncpg.Connection) -> None:
-        login = f"tidied_{uuid4().hex[:8]}"
-        await owner.execute(f"CREATE ROLE {login} LOGIN INHERIT; ALTER ROLE {login} SET work_mem = '1MB'")
-        try:
-            await logins.tidy_login(owner, login)
-            assert not await owner.fetchval("SELECT pg_has_role($1, 'derwin_app', 'MEMBER')", login)
-            assert await owner.fetchval("SELECT NOT rolinherit FROM pg_roles WHERE rolname = $1", login)
-        finally:
-            await owner.execute(f"DROP ROLE {login}")
-
-    async def test_what_takes_a_superuser_is_left_by_others(self, owner: asyncpg.Connection) -> None:
-        await owner.execute("GRANT EXECUTE ON FUNCTION pg_catalog.lo_creat(integer) TO PUBLIC; SET ROLE derwin_app")
-        assert await fences._close(owner, is_sealed=True) == []
-        await citus._close_nodes(owner)
-        assert await owner.fetchval("SELECT has_function_privilege('pg_catalog.lo_creat(integer)', 'EXECUTE')")
-
-
-class TestMending:
-    async def test_an_index_that_is_gone_is_no_conflict(self, owner: asyncpg.Connection) -> None:
-        with pytest.raises(asyncpg.UndefinedTableError):
-            await mending._rebuild(owner, "public.ix_that_is_gone")
-
-    async def test_statistics_before_18_end_with_the_next_analyze(
-        self, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async def before(connection: asyncpg.Connection) -> object:
-            return replace(await read_facts(connection), version=160000)
-
-        monkeypatch.setattr(mending, "read_facts", before)
-        await owner.execute("ALTER TABLE qa_runs ALTER COLUMN claimed_by SET STATISTICS 100")
-        await mending.mend_statistics(owner, "")
-        target = "SELECT attstattarget FROM pg_attribute WHERE attrelid = 'public.qa_runs'::regclass AND attname = 'claimed_by'"
-        assert await owner.fetchval(target) == 0
-
-
-class TestKeys:
-    async def test_are_not_rotated_by_who_may_not(self, owner: asyncpg.Connection) -> None:
-        await owner.execute("SET ROLE derwin_app")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await rotation.start_rotation(owner)
-
-    async def test_a_former_one_that_stays_is_no_end(self, owner: asyncpg.Connection) -> None:
-        await rotation.start_rotation(owner)
-        await owner.execute("DROP FUNCTION derwin.finish_key_rotation()")
-        await owner.execute("CREATE FUNCTION derwin.finish_key_rotation() RETURNS void LANGUAGE sql AS ''")
-        with pytest.raises(ConfigurationError, match="The former key is there still"):
-            await rotation.finish_rotation(owner)
-
-    async def test_a_login_that_may_read_them_no_more_is_named(self, own_database: TestDatabase) -> None:
-        with pytest.raises(ConfigurationError, match="may not read the key of the project scope any more"):
-            await targets._keys_again(own_database.service, Settings())
-
-    async def test_of_a_database_without_them(self, own_database: TestDatabase, owner: asyncpg.Connection) -> None:
-        await owner.execute("TRUNCATE derwin.scope_key")
-        assert await targets.read_scope_keys(own_database.owner, Settings()) == ()
-        with pytest.raises(ConfigurationError, match="holds no key"):
-            await rotation.read_key(owner)
-        await owner.execute("DROP TABLE derwin.scope_key CASCADE")
-        with pytest.raises(InvalidStatement):
-            await targets.read_scope_keys(own_database.owner, Settings())

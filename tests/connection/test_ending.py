@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from derwin_db import Database
 from derwin_db.connection import ending
 from derwin_db.connection.driver import ServerProcess
 from derwin_db.connection.ending import Ender
@@ -51,11 +50,14 @@ async def test_a_key_that_the_server_does_not_take_is_followed_by_a_newer_one(mi
     assert used == [OLD, NEW]
 
 
-async def test_a_refusal_without_a_key_is_final(db: Database, migrated: TestDatabase) -> None:
+async def test_a_refusal_without_a_key_is_final(migrated: TestDatabase) -> None:
     ender = Ender(migrated.service, Settings(_env_file=None), None, "derwin_app")
+    asked = []
 
-    async def refused(_: Any) -> None:
+    async def refused(opened: Any) -> None:
+        asked.append(opened)
         raise asyncpg.InsufficientPrivilegeError
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await ender._beside(refused)
+    assert len(asked) == 1
