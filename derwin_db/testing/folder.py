@@ -13,6 +13,8 @@ from pathlib import Path
 import fasteners
 import psutil
 
+from derwin_db.deploy.embedded.postmaster import wait_for_end
+
 _LOCK = "in-use"
 _SERVERS = ("postgres", "pgbouncer")
 _held: dict[Path, fasteners.InterProcessLock] = {}
@@ -72,4 +74,4 @@ def _end_servers(folder: Path) -> None:
                 family = [process, *process.children(recursive=True)]
                 for one in family:
                     one.kill()
-                psutil.wait_procs(family, timeout=10)
+                wait_for_end(family, 10)

@@ -201,6 +201,21 @@ class TestPrivate:
         assert (tmp_path / what).is_symlink()
 
 
+class TestWaitForEnd:
+    def test_a_process_that_nobody_has_asked_for_its_exit_code_has_ended(self) -> None:
+        child = subprocess.Popen(["sleep", "300"])
+        process = psutil.Process(child.pid)
+        try:
+            assert not postmaster.wait_for_end([process], 0)
+            child.kill()
+            assert postmaster.wait_for_end([process], 10)
+            assert process.status() == psutil.STATUS_ZOMBIE
+        finally:
+            child.kill()
+            child.wait()
+        assert postmaster.wait_for_end([process], 0)
+
+
 class TestWhichProcessItIs:
     def stranger(self, folder: Path, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Another process whose number postmaster.pid has, as after a power cut."""
@@ -219,7 +234,7 @@ class TestWhichProcessItIs:
         family = [first, *first.children(recursive=True)]
         for process in family:
             process.kill()
-        psutil.wait_procs(family, timeout=10)
+        assert postmaster.wait_for_end(family, 10)
         return folder
 
     @pytest.mark.parametrize("is_called_postgres", [False, True])

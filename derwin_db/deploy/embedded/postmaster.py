@@ -9,6 +9,7 @@ import contextlib
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,6 +195,19 @@ def _did_not_start(pgdata: Path, log_begin: int) -> DerwinError:
     return DatabaseUnavailable(f"The embedded server did not start. Its log: {pgdata / 'log'}")
 
 
+def wait_for_end(processes: Sequence[psutil.Process], seconds: float) -> bool:
+    """Wait until all of them have ended, for so long at most, and return whether they have.
+
+    One that ended counts as such before its parent has asked for its exit code: a first process in a container takes seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while any(_is_alive(process.pid) and process.is_running() for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
 def end(process: psutil.Process, pgdata: Path) -> None:
     """Stop the server in good order, whoever uses it; at once where that takes too long.
 
@@ -203,7 +217,6 @@ def end(process: psutil.Process, pgdata: Path) -> None:
     for wish, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS)):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(wish)
-        _, alive = psutil.wait_procs([process], timeout=seconds)
-        if not alive:
+        if wait_for_end([process], seconds):
             return
     raise DatabaseUnavailable(f"The embedded server (pid {process.pid}) does not stop. Its log: {pgdata / 'log'}")
