@@ -30,26 +30,23 @@ class TestWhereTemporaryTablesAreAllowed:
     """REVOKE TEMPORARY is the database's; where somebody gives it back, a table still steps in front of nothing of ours."""
 
     @pytest.fixture
-    async def narrow(self, own_database, owner, new_filled):
+    async def own_database(self, filled_database):
+        return filled_database
+
+    @pytest.fixture
+    async def narrow(self, own_database, owner):
         await owner.execute(f'GRANT TEMPORARY ON DATABASE "{own_database.owner.database}" TO PUBLIC')
         async with Database(**one_connection(own_database)) as database:
             yield database
 
-    @pytest.fixture
-    async def new_filled(self, own_database):
-        from derwin_db.testing.filling import create_filled
-
-        async with Database(**own_database.urls) as database:
-            return [await create_filled(database), await create_filled(database)]
-
-    async def test_table_of_the_same_name_is_not_read_by_repositories(self, narrow, new_filled):
-        a, _ = new_filled
+    async def test_table_of_the_same_name_is_not_read_by_repositories(self, narrow, ground):
+        a = ground.a
         async with narrow.project(a.project_id) as session:
             await session.sql.execute(sa.text("CREATE TEMP TABLE qa_tickets (LIKE public.qa_tickets)"))
             assert len((await repos.qa_tickets.list(session)).items) == len(a.rows["qa_tickets"])
 
-    async def test_table_is_gone_in_the_next_unit(self, narrow, new_filled):
-        a, b = new_filled
+    async def test_table_is_gone_in_the_next_unit(self, narrow, ground):
+        a, b = ground.a, ground.b
         async with narrow.project(a.project_id) as session:
             await session.sql.execute(sa.text("CREATE TEMP TABLE qa_tickets AS SELECT * FROM public.qa_tickets"))
         async with narrow.project(b.project_id) as session:
@@ -57,9 +54,9 @@ class TestWhereTemporaryTablesAreAllowed:
 
         assert set(rows) == {b.project_id}
 
-    async def test_type_of_its_own_does_not_run_as_the_owner(self, narrow, new_filled):
+    async def test_type_of_its_own_does_not_run_as_the_owner(self, narrow, ground):
         """Without pg_temp at the end of its search_path, derwin_scope() would cast to this domain, and run its CHECK."""
-        a, _ = new_filled
+        a = ground.a
         async with narrow.project(a.project_id) as session:
             for statement in (
                 "CREATE FUNCTION pg_temp.spy(v text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE '%', current_user; END $$",

@@ -12,7 +12,7 @@ from tests.isolation.fences import changed_arena, started_anyway, without_polici
 from tests.isolation.looking import noticed, unnoticed
 from tests.isolation.mutations import MUTATIONS, caught, filtered_names, filters_caught, first_failure
 
-STRIDE = 5
+STRIDE = 9
 """One in so many is done in this run; `python -m tests.isolation` does all."""
 
 FORMS = ("permissive", "open to writes", "open by an OR")

@@ -19,14 +19,20 @@ from derwin_db.isolation.seal import Seal
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_ticket
-from derwin_db.testing.filling import create_filled
+from derwin_db.testing.filling import Filled
+from tests.isolation.arena import Ground
 from tests.isolation.keys_of_old import opened_by
 
 
 @pytest.fixture
-async def filled(own_db: Database) -> Any:
+async def own_database(filled_database: TestDatabase) -> TestDatabase:
+    return filled_database
+
+
+@pytest.fixture
+async def filled(ground: Ground) -> Filled:
     """A project with rows in every table."""
-    return await create_filled(own_db)
+    return ground.a
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ class Traffic:
 class TestRotation:
     @pytest.mark.parametrize("looks", ["a service that looks", "a service that waits to be refused"])
     async def test_no_unit_of_a_running_service_fails(
-        self, own_db: Database, own_database: TestDatabase, owner: asyncpg.Connection, filled: Any, looks: str, request: Any
+        self, own_db: Database, own_database: TestDatabase, owner: asyncpg.Connection, filled: Filled, looks: str, request: Any
     ) -> None:
         if looks == "a service that looks":
             request.getfixturevalue("soon")
@@ -105,7 +111,9 @@ class TestRotation:
         assert [service.errors for service in services] == [[], []]
         assert former != newest
 
-    async def test_waits_for_what_the_former_key_opened(self, own_db: Database, owner: asyncpg.Connection, filled: Any) -> None:
+    async def test_waits_for_what_the_former_key_opened(
+        self, own_db: Database, owner: asyncpg.Connection, filled: Filled
+    ) -> None:
         async with own_db.project(filled.project_id) as session:
             await create_ticket(session)
             await rotation.start_rotation(owner)
@@ -119,7 +127,7 @@ class TestRotation:
             await finishing
         assert not await rotation.is_rotating(owner)
 
-    async def test_at_once_ends_what_is_open(self, own_db: Database, owner: asyncpg.Connection, filled: Any) -> None:
+    async def test_at_once_ends_what_is_open(self, own_db: Database, owner: asyncpg.Connection, filled: Filled) -> None:
         former = await rotation.read_key(owner)
 
         async def writing() -> None:
@@ -142,7 +150,7 @@ class TestRotation:
         assert await rotation.read_key(owner) == newest
 
     async def test_a_key_in_a_file_is_read_again(
-        self, own_db: Database, own_database: TestDatabase, owner: asyncpg.Connection, filled: Any, tmp_path: Path
+        self, own_db: Database, own_database: TestDatabase, owner: asyncpg.Connection, filled: Filled, tmp_path: Path
     ) -> None:
         file = tmp_path / "key"
         file.write_text((await rotation.read_key(owner)).to_text() + "\n")
@@ -170,7 +178,7 @@ class TestRotation:
             await Database(url, settings=Settings(scope_key_file=file)).start()
 
     async def test_an_operator_who_is_away_holds_nobody_up(
-        self, own_db: Database, filled: Any, soon: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
+        self, own_db: Database, filled: Filled, soon: None, monkeypatch: pytest.MonkeyPatch, caplog: Any
     ) -> None:
         async def away() -> list[Seal]:
             raise DatabaseUnavailable("nobody answers")

@@ -16,7 +16,6 @@ from derwin_db.deploy import logins, rotation
 from derwin_db.errors import ConfigurationError, InvalidInput
 from derwin_db.isolation.seal import Kind, Seal
 from derwin_db.settings import Settings
-from derwin_db.testing.filling import create_filled
 from derwin_db.testing.server import url_of
 from tests.isolation.fences import make_plain
 from tests.isolation.keys_of_old import server_time
@@ -62,13 +61,11 @@ class TestTheft:
 
 
 class TestKey:
-    async def test_key_as_a_setting(self, own_database, owner):
-        async with Database(**own_database.urls) as database:
-            filled = await create_filled(database)
-        key = (await rotation.read_key(owner)).to_text()
-        url = own_database.urls["url"]
+    async def test_key_as_a_setting(self, arena):
+        key = (await rotation.read_key(arena.shared.owner)).to_text()
+        url = arena.shared.database.urls["url"]
 
-        async with Database(url, settings=Settings(scope_key=key)) as database, database.project(filled.slug) as session:
+        async with Database(url, settings=Settings(scope_key=key)) as database, database.project(arena.a.slug) as session:
             assert (await repos.qa_tickets.list(session)).items
 
     async def test_service_without_a_key_says_what_it_needs(self, own_database):
@@ -83,14 +80,12 @@ class TestKey:
         with pytest.raises(ConfigurationError):
             Seal.from_text(key)
 
-    async def test_wrong_key_opens_nothing(self, own_database):
-        async with Database(**own_database.urls) as database:
-            filled = await create_filled(database)
+    async def test_wrong_key_opens_nothing(self, arena):
         wrong = Seal(os.urandom(64), os.urandom(64)).to_text()
 
-        async with Database(own_database.urls["url"], settings=Settings(scope_key=wrong)) as database:
+        async with Database(arena.shared.database.urls["url"], settings=Settings(scope_key=wrong)) as database:
             with pytest.raises(ConfigurationError, match="scope key"):
-                async with database.project(filled.project_id) as session:
+                async with database.project(arena.a.project_id) as session:
                     await repos.qa_tickets.list(session)
 
 
@@ -102,15 +97,16 @@ class TestStart:
 
         assert [record for record in caplog.messages if record.endswith("project scope sealed")]
 
-    async def test_says_plain(self, own_database, owner, caplog):
+    async def test_says_plain(self, filled_database, ground, caplog):
+        a, b = ground.a, ground.b
+        owner = await asyncpg.connect(**filled_database.owner.connect_arguments())
         await make_plain(owner)
+        await owner.close()
 
         with caplog.at_level(logging.INFO, logger="derwin_db"):
-            async with Database(**own_database.urls) as database:
-                a, b = await create_filled(database), await create_filled(database)
-                async with database.project(a.project_id) as session:
-                    assert len((await repos.qa_tickets.list(session)).items) == len(a.rows["qa_tickets"])
-                    assert await repos.qa_tickets.find(session, b.ids("qa_tickets")[0]) is None
+            async with Database(**filled_database.urls) as database, database.project(a.project_id) as session:
+                assert len((await repos.qa_tickets.list(session)).items) == len(a.rows["qa_tickets"])
+                assert await repos.qa_tickets.find(session, b.ids("qa_tickets")[0]) is None
 
         assert [record for record in caplog.messages if "PLAIN: SQL in a session can set another project" in record]
 

@@ -11,7 +11,9 @@ from derwin_db.deploy import rotation
 from derwin_db.errors import DerwinError
 from derwin_db.isolation.preamble import LONGEST_PAD
 from derwin_db.isolation.seal import Kind, Seal
-from derwin_db.testing.filling import create_filled
+from derwin_db.testing import TestDatabase
+from derwin_db.testing.filling import Filled
+from tests.isolation.arena import Ground
 from tests.isolation.keys_of_old import server_time
 
 SECOND = 1_000_000
@@ -23,8 +25,14 @@ async def seal(own_db: Database, owner: asyncpg.Connection) -> Seal:
 
 
 @pytest.fixture
-async def filled(own_db: Database) -> Any:
-    return await create_filled(own_db)
+async def own_database(filled_database: TestDatabase) -> TestDatabase:
+    return filled_database
+
+
+@pytest.fixture
+async def filled(ground: Ground) -> Filled:
+    """A project with rows in every table."""
+    return ground.a
 
 
 @pytest.fixture
@@ -65,25 +73,25 @@ def made(seal: Seal, kind: Kind, project: Any, at: int, raw: Any) -> str:
 
 @pytest.mark.parametrize("kind", GOOD)
 class TestToken:
-    async def test_opens_where_it_belongs_and_nowhere_else(self, seal: Seal, filled: Any, raw: Any, kind: Kind) -> None:
+    async def test_opens_where_it_belongs_and_nowhere_else(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         token = made(seal, kind, filled.project_id, await server_time(raw), raw)
         outcomes = {way: await state_of(raw, token, way) for way in ("token", "scope")}
         other = "scope" if GOOD[kind] == "token" else "token"
         assert outcomes == {GOOD[kind]: None, other: "42501" if other == "scope" else "DW004"}
 
-    async def test_ends_after_seconds(self, seal: Seal, filled: Any, raw: Any, kind: Kind) -> None:
+    async def test_ends_after_seconds(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         now = await server_time(raw)
         ages = {age: await state_of(raw, made(seal, kind, filled.project_id, now - age * SECOND, raw), GOOD[kind])
                 for age in (0, 3, 6, 3600, -5)}  # fmt: skip
         assert ages == {0: None, 3: None, 6: "DW011", 3600: "DW011", -5: "DW011"}
 
-    async def test_is_good_for_its_backend_or_for_any(self, seal: Seal, filled: Any, raw: Any, kind: Kind) -> None:
+    async def test_is_good_for_its_backend_or_for_any(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         bound = kind in (Kind.OPENS, Kind.SCOPES)
         pid = raw.get_server_pid() + 1 if bound else None
         token = seal.token(kind, filled.project_id, await server_time(raw), pid)
         assert await state_of(raw, token, GOOD[kind]) == ("DW004" if bound else None)
 
-    async def test_can_t_be_changed(self, seal: Seal, filled: Any, raw: Any, kind: Kind) -> None:
+    async def test_can_t_be_changed(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         now = await server_time(raw)
         token = made(seal, kind, filled.project_id, now - 60 * SECOND, raw)
         later = f"{token[:38]}{now:015x}{token[53:]}"
@@ -95,11 +103,10 @@ class TestToken:
 
 
 class TestTransaction:
-    async def test_that_has_a_scope_takes_no_token(self, seal: Seal, filled: Any, own_db: Database) -> None:
-        other = await create_filled(own_db)
+    async def test_that_has_a_scope_takes_no_token(self, seal: Seal, filled: Filled, ground: Ground, own_db: Database) -> None:
         for kind in (Kind.OPENS, Kind.OPENS_ANYWHERE):
             with pytest.raises(DerwinError) as caught:
-                async with own_db.project(other.project_id) as session:
+                async with own_db.project(ground.b.project_id) as session:
                     connection = await session._connected()
                     token = made(seal, kind, filled.project_id, await server_time(connection), connection)
                     await session.sql.execute(sa.text("SELECT public.derwin_open(:token)"), {"token": token})
@@ -112,7 +119,7 @@ class TestTransaction:
                 await raw.fetch("SELECT id FROM public.qa_tickets")
             assert caught.value.sqlstate == "DW010"
 
-    async def test_its_scope_is_no_token_and_no_scope_elsewhere(self, filled: Any, own_db: Database, raw: Any) -> None:
+    async def test_its_scope_is_no_token_and_no_scope_elsewhere(self, filled: Filled, own_db: Database, raw: Any) -> None:
         async with own_db.project(filled.project_id) as session:
             scope = (await session.sql.execute(sa.text("SELECT current_setting('derwin.project_id')"))).scalar_one()
         assert await state_of(raw, scope, "token") == "DW004"
@@ -130,7 +137,7 @@ class TestCodeOfBefore:
         return f"{project}.{hashlib.sha256(seal.outer + inner).hexdigest()}"
 
     async def test_is_refused_unless_the_revision_left_it_time(
-        self, seal: Seal, filled: Any, raw: Any, owner: asyncpg.Connection
+        self, seal: Seal, filled: Filled, raw: Any, owner: asyncpg.Connection
     ) -> None:
         token = self.token(seal, filled.project_id, raw.get_server_pid())
         assert await state_of(raw, token, "token") == "DW004"
@@ -139,14 +146,14 @@ class TestCodeOfBefore:
         await owner.execute("UPDATE derwin.scope_key SET open_v1_until = now() - interval '1 second'")
         assert await state_of(raw, token, "token") == "DW004"
 
-    async def test_a_new_key_ends_it_at_once(self, seal: Seal, filled: Any, raw: Any, owner: asyncpg.Connection) -> None:
+    async def test_a_new_key_ends_it_at_once(self, seal: Seal, filled: Filled, raw: Any, owner: asyncpg.Connection) -> None:
         await owner.execute("UPDATE derwin.scope_key SET open_v1_until = now() + interval '1 hour'")
         token = self.token(await rotation.rotate_key(owner), filled.project_id, raw.get_server_pid())
         assert await state_of(raw, token, "token") == "DW004"
 
 
 class TestConnection:
-    async def test_hides_its_token_by_what_its_own_server_shows(self, filled: Any, own_db: Database) -> None:
+    async def test_hides_its_token_by_what_its_own_server_shows(self, filled: Filled, own_db: Database) -> None:
         """A restart may change how much is shown; it ends the connections, and new ones look again."""
         async with own_db.project(filled.project_id) as session:
             connection = await session._connected()
@@ -168,7 +175,7 @@ class TestConnection:
             assert await repos.qa_tickets.count(session) > 0
         assert not [query for query in sent if str(filled.project_id) in query]
 
-    async def test_whose_clock_is_wrong_is_replaced(self, filled: Any, own_db: Database) -> None:
+    async def test_whose_clock_is_wrong_is_replaced(self, filled: Filled, own_db: Database) -> None:
         async with own_db.project(filled.project_id) as session:
             connection = await session._connected()
         for wrong in (-3600, 3600):
