@@ -18,7 +18,7 @@ from tests.isolation.units import Script
 NOT_ATTACKS = {10, 23, 24}
 """Logs are watched in every attack; the catalog and damage to it are in test_mutations."""
 
-SIZE = 26
+SIZE = 17
 """Attacks of each family: over 500 in all."""
 
 

@@ -19,10 +19,10 @@ from derwin_db.testing import TestDatabase
 from tests.conftest import NewProject
 from tests.repos.rows import a_fix, axis
 
-ROWS = 900
+ROWS = 600
 """More than what is kept by its bits, and few enough to write."""
 
-QUERIES = 12
+QUERIES = 10
 DERIVED = sa.text(
     "SELECT problem, bits = binary_quantize(embedding)::bit(1536), words = derwin_words(problem || ' ' || fix_summary) "
     "FROM rag_corpus ORDER BY problem"
