@@ -13,17 +13,20 @@ from pathlib import Path
 import fasteners
 import psutil
 
+from derwin_db.deploy.embedded import postmaster
+
 _LOCK = "in-use"
 _SERVERS = ("postgres", "pgbouncer")
 _held: dict[Path, fasteners.InterProcessLock] = {}
 
 
-def make_folder(prefix: str) -> Path:
-    """Make a folder in the system's temporary one, after removing what killed runs left under this prefix."""
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+def make_folder(prefix: str, *, inside: Path | None = None) -> Path:
+    """Make a folder inside this one (the system's temporary one), after removing what killed runs left under this prefix."""
+    inside = inside or Path(tempfile.gettempdir())
+    for left in inside.glob(f"{prefix}*"):
         if left not in _held:
             _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
     lock = fasteners.InterProcessLock(folder / f"{_LOCK}.new")
     lock.acquire()
     (folder / f"{_LOCK}.new").rename(folder / _LOCK)  # seen by others when it is locked, not before
@@ -39,9 +42,9 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def server_folder(prefix: str) -> Iterator[Path]:
+def server_folder(prefix: str, *, inside: Path | None = None) -> Iterator[Path]:
     """Yield a folder as `make_folder` does, and remove it at the end of the block."""
-    folder = make_folder(prefix)
+    folder = make_folder(prefix, inside=inside)
     try:
         yield folder
     finally:
@@ -72,4 +75,4 @@ def _end_servers(folder: Path) -> None:
                 family = [process, *process.children(recursive=True)]
                 for one in family:
                     one.kill()
-                psutil.wait_procs(family, timeout=10)
+                postmaster.have_ended(family, 10)

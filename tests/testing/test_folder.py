@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from derwin_db.deploy.embedded import postmaster
 from derwin_db.testing.folder import make_folder, remove_folder, server_folder
 
 STARTER = """
@@ -74,7 +75,7 @@ class TestFolders:
         assert all(one.is_running() for one in family)
         with server_folder(prefix):
             assert not folder.exists()
-        assert not any(one.is_running() for one in family)
+        assert postmaster.have_ended(family, 0)
 
     def test_go_without_whoever_looks_into_them(self, prefix):
         process, folder = starter(prefix, "folder")

@@ -9,6 +9,7 @@ import contextlib
 import signal
 import subprocess
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,6 +195,24 @@ def _did_not_start(pgdata: Path, log_begin: int) -> DerwinError:
     return DatabaseUnavailable(f"The embedded server did not start. Its log: {pgdata / 'log'}")
 
 
+def have_ended(processes: Iterable[psutil.Process], seconds: float) -> bool:
+    """Wait until all have ended, so long at most, and tell whether they have.
+
+    One that its parent has not asked for yet has ended too: the first process of a container may never ask.
+    """
+    deadline = time.monotonic() + seconds
+    left = list(processes)
+    while (left := [process for process in left if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    return not left
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def end(process: psutil.Process, pgdata: Path) -> None:
     """Stop the server in good order, whoever uses it; at once where that takes too long.
 
@@ -203,7 +222,6 @@ def end(process: psutil.Process, pgdata: Path) -> None:
     for wish, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS)):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(wish)
-        _, alive = psutil.wait_procs([process], timeout=seconds)
-        if not alive:
+        if have_ended([process], seconds):
             return
     raise DatabaseUnavailable(f"The embedded server (pid {process.pid}) does not stop. Its log: {pgdata / 'log'}")
