@@ -12,11 +12,10 @@ from derwin_db.deploy.migrations import alembic_config, check, downgrade, script
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionMissing, SchemaOutOfDate
 
 from .catalog import catalog
-from .conftest import ServerOf, ordinary_owner, run_sql, settings_of
+from .conftest import FENCED, ServerOf, ordinary_owner, run_sql, settings_of
 from .freeze import present, recorded
 from .servers import HAS_15
 
-FENCED = "b7e24a8c6d10"
 WITH_VECTOR = ("18", "16")
 ALL_VERSIONS = (*WITH_VECTOR, *(["15"] if HAS_15 else []))
 
