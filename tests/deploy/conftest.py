@@ -17,6 +17,7 @@ from .servers import debian_15, embedded_16
 ServerOf = Callable[[str], TestServer]
 At = Callable[[str], MigrationSettings]
 
+FIRST = "a1f0c3d95b27"
 FENCED = "b7e24a8c6d10"
 """The last revision that needs no pgvector."""
 
@@ -38,14 +39,14 @@ def server_of(server: TestServer) -> Iterator[ServerOf]:
 
 @pytest.fixture(scope="session")
 def at(server_of: ServerOf) -> At:
-    """Gives an empty database at a revision (FENCED or a later one): a copy of one that is migrated there at the first use."""
+    """Gives an empty database at a revision (FENCED or a later one, or FIRST): a copy of one that was migrated there once."""
     made: dict[str, TestDatabase] = {}
     server = server_of("18")
 
     def get(revision: str) -> MigrationSettings:
-        for step in (FENCED, revision):
+        for before, step in ((None, FIRST), (FIRST, FENCED), (FENCED, revision)):
             if step not in made:
-                made[step] = server.empty() if step == FENCED else server.clone(made[FENCED])
+                made[step] = server.empty() if before is None else server.clone(made[before])
                 upgrade(settings_of(made[step].owner), step)
         return settings_of(server.clone(made[revision]).owner)
 
