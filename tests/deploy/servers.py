@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from derwin_db.deploy import embedded
@@ -20,35 +18,30 @@ from derwin_db.testing.server import _hurry
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 HAS_15 = (DEBIAN_15 / "initdb").exists()
 
+SMALL = 4 << 30
+"""So much memory is free where a small server may be in it."""
+
 Run = Callable[..., None]
 """Runs a program of the server as the user that the server runs as."""
-
-
-@cache
-def quick_place() -> Path | None:
-    """Where a small server may be at: memory, where nothing waits for a disk, if there is plenty of it. Else None: anywhere."""
-    memory = Path("/dev/shm")  # the folders in it are closed
-    has_room = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30
-    return memory if has_room else None
 
 
 @contextmanager
 def embedded_16() -> Iterator[ConnectionInfo]:
     """Yield the administrator of an embedded PostgreSQL 16."""
-    with server_folder("derwin-test-16-", inside=quick_place()) as folder:
+    with server_folder("derwin-test-16-", room=SMALL) as folder:
         data = folder / "data"
         try:
             owner = embedded.start(data, postgres_version=16).owner
             asyncio.run(_hurry(owner))
             yield replace(owner, database="postgres")
         finally:
-            embedded.stop(data)
+            embedded.abandon(data)
 
 
 @contextmanager
 def debian_15() -> Iterator[ConnectionInfo]:
     """Yield the administrator of Debian's PostgreSQL 15."""
-    with server_folder("derwin-test-15-", inside=quick_place()) as folder, bare(DEBIAN_15, folder) as owner:
+    with server_folder("derwin-test-15-", room=SMALL) as folder, bare(DEBIAN_15, folder) as owner:
         yield owner
 
 

@@ -25,7 +25,7 @@ from derwin_db.settings import Settings
 from derwin_db.testing.folder import server_folder
 from tests.faults.disk import can_mount, grow, small_disk
 
-from .servers import quick_place
+from .servers import SMALL
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -36,18 +36,18 @@ ODD_NAME = """My "Data", 100%20 of $HOME `x` ü'y"""
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder that is not there yet. Its server is stopped afterwards."""
-    with server_folder("derwin-test-own-", inside=quick_place()) as parent:
+    with server_folder("derwin-test-own-", room=SMALL) as parent:
         chosen = parent / "data"
         try:
             yield chosen
         finally:
-            end(chosen)
+            embedded.abandon(chosen)
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """The data folder of a server that was started once and stopped, to be copied."""
-    with server_folder("derwin-test-made-", inside=quick_place()) as parent:
+    with server_folder("derwin-test-made-", room=SMALL) as parent:
         chosen = parent / "data"
         embedded.start(chosen)
         assert embedded.stop(chosen) is True
@@ -63,7 +63,7 @@ def stopped(folder: Path, made: Path) -> Path:
 @pytest.fixture(scope="module")
 def running(made: Path) -> Iterator[Path]:
     """The data folder of a server that runs, with an odd name."""
-    with server_folder("derwin-test-odd-", inside=quick_place()) as parent:
+    with server_folder("derwin-test-odd-", room=SMALL) as parent:
         chosen = copied(made, parent / ODD_NAME)
         embedded.start(chosen)
         try:
@@ -75,14 +75,6 @@ def running(made: Path) -> Iterator[Path]:
 def copied(made: Path, folder: Path) -> Path:
     subprocess.run(["cp", "-a", str(made), str(folder)], check=True)
     return folder
-
-
-def end(folder: Path) -> None:
-    """End the server of this folder at once: its data goes anyway."""
-    process = postmaster.find_postmaster(folder / "postgres")
-    if process is not None:
-        process.send_signal(signal.SIGQUIT)
-        assert postmaster.have_ended([process], 10)
 
 
 def fetch(logins: embedded.Logins, sql: str) -> list[asyncpg.Record]:
@@ -163,7 +155,7 @@ class TestPrivate:
                 embedded.start(chosen)
                 assert stat.S_IMODE(host.stat().st_mode) == 0o700
         finally:
-            end(chosen)
+            embedded.abandon(chosen)
 
     def test_a_server_whose_socket_others_reach_is_to_be_started_again(self, stopped: Path, tmp_path: Path) -> None:
         """Where a former version started it, for a path that was too long."""
@@ -204,7 +196,7 @@ class TestPrivate:
             assert as_nobody("/bin/sh", "-c", f"cd '{closed}'") != 0
             assert closed.stat().st_mode & 0o007 == 0
         finally:
-            end(closed / "data")
+            embedded.abandon(closed / "data")
 
     @pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder away")
     def test_a_folder_of_another_user_is_not_taken_over(self, tmp_path: Path) -> None:
@@ -234,6 +226,22 @@ class TestPrivate:
         with pytest.raises(ConfigurationError, match=f"{place}.*: "):
             embedded.start(folder)
         assert place.is_symlink()
+        place.unlink()
+
+
+class TestWaitForEnd:
+    def test_a_process_that_nobody_has_asked_for_its_exit_code_has_ended(self) -> None:
+        child = subprocess.Popen(["sleep", "300"])
+        process = psutil.Process(child.pid)
+        try:
+            assert not postmaster.wait_for_end([process], 0)
+            child.kill()
+            assert postmaster.wait_for_end([process], 10)
+            assert process.status() == psutil.STATUS_ZOMBIE
+        finally:
+            child.kill()
+            child.wait()
+        assert postmaster.wait_for_end([process], 0)
 
 
 class TestWhichProcessItIs:
@@ -254,7 +262,7 @@ class TestWhichProcessItIs:
         family = [first, *first.children(recursive=True)]
         for process in family:
             process.kill()
-        assert postmaster.have_ended(family, 10)
+        assert postmaster.wait_for_end(family, 10)
         return stopped
 
     @pytest.mark.parametrize("is_called_postgres", [False, True])
@@ -304,25 +312,12 @@ class TestWhichProcessItIs:
             launched.wait()
         assert (seen, file.exists()) == ([True], False)
 
-    def test_one_that_has_ended_is_not_waited_for_where_its_parent_keeps_it(self, tmp_path: Path, monkeypatch) -> None:
-        """The first process of a container may be one that never asks how its children ended."""
-        for name in ("_STOP_SECONDS", "_END_SECONDS"):
-            monkeypatch.setattr(postmaster, name, 3)
-        keep = "import subprocess, sys; print(subprocess.Popen(['sleep', '300']).pid, flush=True); sys.stdin.read()"
-        parent = subprocess.Popen([sys.executable, "-c", keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert parent.stdin is not None
-        assert parent.stdout is not None
-        with parent.stdin, parent.stdout, parent:
-            process = psutil.Process(int(parent.stdout.readline()))
-            postmaster.end(process, tmp_path)
-            assert process.status() == psutil.STATUS_ZOMBIE
-
     def test_after_the_first_process_was_killed_alone(self, stopped: Path) -> None:
         embedded.start(stopped)
         first = postmaster.find_postmaster(stopped / "postgres")
         assert first is not None
         first.kill()
-        assert postmaster.have_ended([first], 10)
+        assert postmaster.wait_for_end([first], 10)
         assert works(embedded.start(stopped))
         assert embedded.status(stopped).pid != first.pid
 

@@ -19,6 +19,7 @@ import asyncpg
 import psutil
 
 from derwin_db.deploy import embedded
+from derwin_db.deploy.embedded.postmaster import wait_for_end
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.folder import make_folder, remove_folder
@@ -141,10 +142,10 @@ class Victim:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
-        _, alive = psutil.wait_procs(others, timeout=0.3)
-        for process in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        if not wait_for_end(others, 0.3):
+            for process in others:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def freeze(self) -> None:
         """Stop all its processes where they are: no connection closes, nothing is answered."""

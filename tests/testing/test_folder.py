@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from derwin_db.deploy.embedded import postmaster
+from derwin_db.deploy.embedded.postmaster import wait_for_end
 from derwin_db.testing.folder import make_folder, remove_folder, server_folder
 
 STARTER = """
@@ -75,7 +75,7 @@ class TestFolders:
         assert all(one.is_running() for one in family)
         with server_folder(prefix):
             assert not folder.exists()
-        assert postmaster.have_ended(family, 0)
+        assert wait_for_end(family, 0)
 
     def test_go_without_whoever_looks_into_them(self, prefix):
         process, folder = starter(prefix, "folder")
@@ -92,3 +92,22 @@ class TestFolders:
         with server_folder(prefix):
             pass
         assert (tmp_path / f"{prefix}x").is_dir()
+
+    @pytest.mark.parametrize(
+        ("is_there", "room", "place"), [(True, 1, "m"), (True, 1 << 60, "t"), (False, 1, "t"), (True, None, "t")]
+    )
+    def test_are_in_memory_where_there_is_room(self, prefix, tmp_path, monkeypatch, is_there, room, place):
+        for name in ("t", *["m"] * is_there):
+            (tmp_path / name).mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+        monkeypatch.setattr("derwin_db.testing.folder._MEMORY", tmp_path / "m")
+        with server_folder(prefix, room=room) as folder:
+            assert folder.parent == tmp_path / place
+
+    def test_in_memory_go_when_there_is_no_room_any_more(self, prefix, tmp_path, monkeypatch):
+        monkeypatch.setattr("derwin_db.testing.folder._MEMORY", tmp_path)
+        process, folder = starter(prefix, "folder")
+        kill(process)
+        left = folder.rename(tmp_path / folder.name)
+        with server_folder(prefix):
+            assert not left.exists()

@@ -9,7 +9,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,33 +195,29 @@ def _did_not_start(pgdata: Path, log_begin: int) -> DerwinError:
     return DatabaseUnavailable(f"The embedded server did not start. Its log: {pgdata / 'log'}")
 
 
-def have_ended(processes: Iterable[psutil.Process], seconds: float) -> bool:
-    """Wait until all have ended, so long at most, and tell whether they have.
+def wait_for_end(processes: Sequence[psutil.Process], seconds: float) -> bool:
+    """Wait until all of them have ended, for so long at most, and return whether they have.
 
-    One that its parent has not asked for yet has ended too: the first process of a container may never ask.
+    One that ended counts as such before its parent has asked for its exit code: a first process in a container takes seconds.
     """
     deadline = time.monotonic() + seconds
-    left = list(processes)
-    while (left := [process for process in left if _runs(process)]) and time.monotonic() < deadline:
+    while any(_is_alive(process.pid) and process.is_running() for process in processes):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PAUSE)
-    return not left
+    return True
 
 
-def _runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
-
-
-def end(process: psutil.Process, pgdata: Path) -> None:
-    """Stop the server in good order, whoever uses it; at once where that takes too long.
+def end(process: psutil.Process, pgdata: Path, *, in_order: bool = True) -> None:
+    """Stop the server in good order, whoever uses it; at once where that takes too long, or where no order is asked for.
 
     Errors:
         DatabaseUnavailable where it goes on.
     """
-    for wish, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS)):
+    wishes = ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS))
+    for wish, seconds in wishes if in_order else wishes[1:]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(wish)
-        if have_ended([process], seconds):
+        if wait_for_end([process], seconds):
             return
     raise DatabaseUnavailable(f"The embedded server (pid {process.pid}) does not stop. Its log: {pgdata / 'log'}")
