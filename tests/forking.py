@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 from warnings import filterwarnings
@@ -30,9 +31,17 @@ from derwin_db.cli import COMMANDS, main
 CLI = "from derwin_db.cli import main; main(prog_name='derwin-db')"
 """The command line for `python -c`: with a start of Python."""
 
+_starting = Lock()
+
+
+def _server() -> Path:
+    """Return the socket of the process that is forked, which is started at the first use."""
+    with _starting:
+        return _started()
+
 
 @cache
-def _server() -> Path:
+def _started() -> Path:
     """Start the process that is forked, and return its socket. It ends with this process."""
     folder = tempfile.mkdtemp(prefix="derwin-fork-")
     path = Path(folder) / "socket"

@@ -4,6 +4,7 @@ Whoever made a folder holds a lock on a file in it for as long as it lives. A fo
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,16 +17,21 @@ import psutil
 from derwin_db.deploy.embedded.postmaster import wait_for_end
 
 _LOCK = "in-use"
+_MEMORY = Path("/dev/shm")  # noqa: S108  # what is made there is closed to others
 _SERVERS = ("postgres", "pgbouncer")
 _held: dict[Path, fasteners.InterProcessLock] = {}
 
 
-def make_folder(prefix: str) -> Path:
-    """Make a folder in the system's temporary one, after removing what killed runs left under this prefix."""
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+def make_folder(prefix: str, *, room: int | None = None) -> Path:
+    """Make a folder in the system's temporary one, after removing what killed runs left under this prefix.
+
+    With `room` it is made in memory, where no server waits for a disk, if the machine has so many bytes to spare.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for left in (*temporary.glob(f"{prefix}*"), *_MEMORY.glob(f"{prefix}*")):
         if left not in _held:
             _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if room and _spare() > room else temporary))
     lock = fasteners.InterProcessLock(folder / f"{_LOCK}.new")
     lock.acquire()
     (folder / f"{_LOCK}.new").rename(folder / _LOCK)  # seen by others when it is locked, not before
@@ -41,13 +47,20 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
-def server_folder(prefix: str) -> Iterator[Path]:
+def server_folder(prefix: str, *, room: int | None = None) -> Iterator[Path]:
     """Yield a folder as `make_folder` does, and remove it at the end of the block."""
-    folder = make_folder(prefix)
+    folder = make_folder(prefix, room=room)
     try:
         yield folder
     finally:
         remove_folder(folder)
+
+
+def _spare() -> int:
+    """Return how many bytes of memory files may take."""
+    if not _MEMORY.is_dir() or not os.access(_MEMORY, os.W_OK):
+        return 0
+    return min(shutil.disk_usage(_MEMORY).free, int(psutil.virtual_memory().available))
 
 
 def _remove_if_left(folder: Path) -> None:

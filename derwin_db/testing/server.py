@@ -29,6 +29,9 @@ _END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE
 _FEW = ("citus.shard_count = 8", "citus.max_adaptive_executor_pool_size = 1")
 """On two workers each has four shards, and a statement over all of them asks for one connection to each."""
 
+_PLENTY = 16 << 30
+"""So much memory is free on a machine whose tests may keep their databases in it: some gigabytes, of several servers."""
+
 _WORKERS = "SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0 ORDER BY groupid"
 
 
@@ -252,11 +255,11 @@ def _given(url: str, name: str) -> Iterator[ConnectionInfo]:
 
 @contextmanager
 def _embedded() -> Iterator[ConnectionInfo]:
-    """A server of its own in a temporary folder, without fsync: its data is not meant to last."""
+    """A server of its own in a temporary folder, in memory where there is plenty, without fsync: its data is not to last."""
     from derwin_db.deploy import embedded
     from derwin_db.testing.folder import server_folder
 
-    with server_folder("derwin-test-") as folder:
+    with server_folder("derwin-test-", room=_PLENTY) as folder:
         data = folder / "data"
         try:
             owner = embedded.start(data).owner
@@ -264,7 +267,7 @@ def _embedded() -> Iterator[ConnectionInfo]:
             yield replace(owner, database="postgres")
         finally:
             with contextlib.suppress(ConfigurationError):
-                embedded.stop(data)
+                embedded.abandon(data)
 
 
 @contextmanager

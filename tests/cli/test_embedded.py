@@ -6,17 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from derwin_db.deploy import embedded
+from derwin_db.testing.folder import server_folder
+from tests.deploy.servers import SMALL
+
 from .test_commands import run
 
 FIRST_STEPS = (["embedded", "status", "--json"], ["migrate"], ["seed"])
 
 
 @pytest.fixture(scope="module")
-def began(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+def began() -> Iterator[tuple[Path, list[str]]]:
     """A folder with a seeded server in it, and what the first steps said."""
-    chosen = tmp_path_factory.mktemp("embedded") / "data"
-    yield chosen, [run(*words, environment={"DERWIN_DATA_DIR": str(chosen)}).stdout for words in FIRST_STEPS]
-    run("embedded", "stop", environment={"DERWIN_DATA_DIR": str(chosen)})
+    with server_folder("derwin-test-cli-", room=SMALL) as parent:
+        chosen = parent / "data"
+        try:
+            yield chosen, [run(*words, environment={"DERWIN_DATA_DIR": str(chosen)}).stdout for words in FIRST_STEPS]
+        finally:
+            embedded.abandon(chosen)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from derwin_db.settings import ConnectionInfo
 
-from .conftest import run_sql
+from .conftest import run_all
 
 _QUERIES = {
     "columns": """
@@ -45,4 +45,5 @@ _QUERIES = {
 
 def catalog(connection: ConnectionInfo) -> dict[str, list[str]]:
     """Return what the database holds of ours, by kind."""
-    return {kind: [str(tuple(row)) for row in run_sql(connection, query)] for kind, query in _QUERIES.items()}
+    found = run_all(connection, *_QUERIES.values())
+    return {kind: [str(tuple(row)) for row in rows] for kind, rows in zip(_QUERIES, found, strict=True)}

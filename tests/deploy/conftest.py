@@ -8,13 +8,18 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from derwin_db.deploy.migrations import MigrationSettings
+from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
 from derwin_db.settings import ConnectionInfo
-from derwin_db.testing import TestServer
+from derwin_db.testing import TestDatabase, TestServer
 
 from .servers import debian_15, embedded_16
 
 ServerOf = Callable[[str], TestServer]
+At = Callable[[str], MigrationSettings]
+
+FIRST = "a1f0c3d95b27"
+FENCED = "b7e24a8c6d10"
+"""The last revision that needs no pgvector."""
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +37,37 @@ def server_of(server: TestServer) -> Iterator[ServerOf]:
         yield get
 
 
+@pytest.fixture(scope="session")
+def at(server_of: ServerOf) -> At:
+    """Gives an empty database at a revision (FENCED or a later one, or FIRST): a copy of one that was migrated there once."""
+    made: dict[str, TestDatabase] = {}
+    server = server_of("18")
+
+    def get(revision: str) -> MigrationSettings:
+        for before, step in ((None, FIRST), (FIRST, FENCED), (FENCED, revision)):
+            if step not in made:
+                made[step] = server.empty() if before is None else server.clone(made[before])
+                upgrade(settings_of(made[step].owner), step)
+        return settings_of(server.clone(made[revision]).owner)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def down_at(server_of: ServerOf) -> At:
+    """Gives an empty database at a revision: a copy of one that is taken down to it at the first use, from the newest."""
+    made: dict[str, TestDatabase] = {}
+    server = server_of("18")
+
+    def get(revision: str) -> MigrationSettings:
+        if revision not in made:
+            made[revision] = server.migrated()
+            downgrade(settings_of(made[revision].owner), revision)
+        return settings_of(server.clone(made[revision]).owner)
+
+    return get
+
+
 def settings_of(connection: ConnectionInfo) -> MigrationSettings:
     """Settings that do not wait long."""
     return MigrationSettings(connection, wait_seconds=60, lock_timeout_ms=300)
@@ -39,13 +75,16 @@ def settings_of(connection: ConnectionInfo) -> MigrationSettings:
 
 def run_sql(connection: ConnectionInfo, *statements: str) -> list[asyncpg.Record]:
     """Run statements as this login; return the rows of the last one."""
+    return run_all(connection, *statements)[-1]
 
-    async def run() -> list[asyncpg.Record]:
+
+def run_all(connection: ConnectionInfo, *statements: str) -> list[list[asyncpg.Record]]:
+    """Run statements as this login; return the rows of each."""
+
+    async def run() -> list[list[asyncpg.Record]]:
         opened = await asyncpg.connect(**connection.connect_arguments())
         try:
-            for statement in statements[:-1]:
-                await opened.execute(statement)
-            return await opened.fetch(statements[-1])
+            return [await opened.fetch(statement) for statement in statements]
         finally:
             await opened.close()
 

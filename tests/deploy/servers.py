@@ -18,6 +18,9 @@ from derwin_db.testing.server import _hurry
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 HAS_15 = (DEBIAN_15 / "initdb").exists()
 
+SMALL = 4 << 30
+"""So much memory is free where a small server may be in it."""
+
 Run = Callable[..., None]
 """Runs a program of the server as the user that the server runs as."""
 
@@ -25,20 +28,20 @@ Run = Callable[..., None]
 @contextmanager
 def embedded_16() -> Iterator[ConnectionInfo]:
     """Yield the administrator of an embedded PostgreSQL 16."""
-    with server_folder("derwin-test-16-") as folder:
+    with server_folder("derwin-test-16-", room=SMALL) as folder:
         data = folder / "data"
         try:
             owner = embedded.start(data, postgres_version=16).owner
             asyncio.run(_hurry(owner))
             yield replace(owner, database="postgres")
         finally:
-            embedded.stop(data)
+            embedded.abandon(data)
 
 
 @contextmanager
 def debian_15() -> Iterator[ConnectionInfo]:
     """Yield the administrator of Debian's PostgreSQL 15."""
-    with server_folder("derwin-test-15-") as folder, bare(DEBIAN_15, folder) as owner:
+    with server_folder("derwin-test-15-", room=SMALL) as folder, bare(DEBIAN_15, folder) as owner:
         yield owner
 
 

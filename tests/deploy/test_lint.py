@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ BREAKING = {
 }  # fmt: skip
 """Rules that no revision may be excused from that says of itself that code of before runs on it."""
 
+NOTE = re.compile(r"""COMMENT ON TABLE public\.derwin_alembic_version IS '{"revision": "(\w+)\"""")
+LIMIT = re.compile(r"SET (lock_timeout|statement_timeout) = ")
+
 NOWHERE = ConnectionInfo(host="", port=0, user="", database="")
 
 
@@ -64,10 +68,10 @@ def complaints(script: str) -> set[str]:
 
 
 class Script:
-    """Statements that are sent, with BEGIN and COMMIT where transactions begin and end."""
+    """Statements that are sent, with BEGIN and COMMIT where transactions begin and end, after what the session was told."""
 
-    def __init__(self) -> None:
-        self._lines: list[str] = []
+    def __init__(self, before: Iterable[str] = ()) -> None:
+        self._lines = list(before)
         self._is_open = False
 
     def note(self, connection: Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -86,18 +90,27 @@ class Script:
 
 @pytest.fixture(scope="module")
 def scripts(server_of: ServerOf) -> dict[str, str]:
-    """What each revision sends to the server on its way up."""
+    """What each revision sends to the server on its way up. The last that it does is to leave a note."""
     settings = settings_of(server_of("18").empty().owner)
+    found: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    script = Script()
+
+    def note(connection: Connection, cursor: object, statement: str, *more: object) -> None:
+        nonlocal script
+        script.note(connection, cursor, statement, *more)
+        if ended := NOTE.match(statement):
+            found[ended[1]], script = script.text(), Script(limits.values())
+        elif limit := LIMIT.match(statement):
+            limits[limit[1]] = f"{statement};"
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        upgrade(settings)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
     steps = ScriptDirectory.from_config(alembic_config(settings)).walk_revisions()
-    found = {}
-    for step in reversed(list(steps)):
-        script = Script()
-        event.listen(Engine, "before_cursor_execute", script.note)
-        try:
-            upgrade(settings, step.revision)
-        finally:
-            event.remove(Engine, "before_cursor_execute", script.note)
-        found[step.revision] = script.text()
+    assert list(found) == [step.revision for step in steps][::-1]
     return found
 
 

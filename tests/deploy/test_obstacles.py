@@ -17,7 +17,7 @@ from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import past_fix
 
-from .conftest import ServerOf, run_sql, settings_of
+from .conftest import FENCED, FIRST, ServerOf, run_sql, settings_of
 
 IN_EXTENSIONS = ("CREATE SCHEMA extensions", "CREATE EXTENSION vector WITH SCHEMA extensions", "SELECT 1")
 
@@ -56,7 +56,7 @@ class TestUpgrade:
     def test_the_same_name_in_another_schema_is_nobodys_business(self, server_of: ServerOf) -> None:
         database = server_of("18").empty()
         run_sql(database.owner, "CREATE SCHEMA insurance", "CREATE TABLE insurance.policies (id serial)", "SELECT 1")
-        assert upgrade(settings_of(database.owner)).current == sql.HEAD_REVISION
+        assert upgrade(settings_of(database.owner), FIRST).current == FIRST
 
     async def test_pgvector_that_another_starter_makes_meanwhile(self, server_of: ServerOf) -> None:
         database = (await asyncio.to_thread(server_of("18").empty)).owner
@@ -81,9 +81,9 @@ class TestUpgrade:
         with pytest.raises(ExtensionMissing):
             upgrade(settings_of(database.owner))
         assert tables(database) == set()
-        assert upgrade(settings_of(database.owner), "b7e24a8c6d10").pending  # these revisions need none
+        assert upgrade(settings_of(database.owner), FENCED).pending  # these revisions need none
 
-    @pytest.mark.parametrize("version", ["18", "16"])
+    @pytest.mark.parametrize("version", ["18", pytest.param("16", marks=pytest.mark.long)])
     def test_pgvector_in_another_schema(self, server_of: ServerOf, version: str) -> None:
         database = server_of(version).empty()
         run_sql(database.owner, *IN_EXTENSIONS)
@@ -135,8 +135,8 @@ class TestUpgrade:
 
     @pytest.mark.parametrize("call", [upgrade, downgrade])
     @pytest.mark.parametrize("revision", ["nonsense", "", "d", "heads@x", "-1000"])
-    def test_a_revision_that_does_not_exist(self, server_of: ServerOf, call: Callable[..., object], revision: str) -> None:
-        settings = settings_of(server_of("18").migrated().owner)
+    def test_a_revision_that_does_not_exist(self, migrated: TestDatabase, call: Callable[..., object], revision: str) -> None:
+        settings = settings_of(migrated.owner)
         with pytest.raises(ConfigurationError, match="no such revision"):
             call(settings, revision)
 
@@ -144,9 +144,9 @@ class TestUpgrade:
         settings = settings_of(server_of("18").empty().owner)
 
         async def cell() -> str | None:
-            return upgrade(settings).current  # as in a notebook: blocking, inside a running loop
+            return upgrade(settings, FIRST).current  # as in a notebook: blocking, inside a running loop
 
-        assert asyncio.run(cell()) == sql.HEAD_REVISION
+        assert asyncio.run(cell()) == FIRST
 
 
 class TestSeveralRows:

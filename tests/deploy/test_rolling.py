@@ -27,6 +27,7 @@ from derwin_db.deploy.migrations import MigrationSettings, alembic_config, downg
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, DerwinError, SchemaOutOfDate
 from derwin_db.fastapi import health_router
+from derwin_db.seed import LIFELINE, seed_lifeline
 from derwin_db.sql import revisions
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_ticket
@@ -194,12 +195,12 @@ class TestOlderProgram:
 
     async def test_is_ready_still_when_the_schema_moved_on(self, own_database: TestDatabase, older: Any) -> None:
         async with Database(**own_database.urls) as db:
-            filled = await create_filled(db)
+            await seed_lifeline(db)
             older()
             assert await health_of(own_database, db) == (200, "newer, compatible")
             await note(own_database, Note(NEWEST, [NEWEST]).to_text())
             assert await health_of(own_database, db) == (503, "schema_out_of_date")
-            async with db.project(filled.project_id) as session:  # what runs is not stopped
+            async with db.project(LIFELINE) as session:  # what runs is not stopped
                 await create_ticket(session)
 
     async def test_takes_nothing_back(self, own_database: TestDatabase, older: Any) -> None:

@@ -3,22 +3,24 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from derwin_db import sql
-from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, downgrade, status, upgrade
+from derwin_db.deploy import migrations
+from derwin_db.deploy.migrations import MIGRATION_LOCK, MigrationSettings, status, upgrade
 from derwin_db.errors import ConfigurationError, DatabaseUnavailable
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing.server import url_of
+from tests.forking import program
 
 from .catalog import catalog
-from .conftest import ServerOf, run_sql, settings_of
+from .conftest import FENCED, FIRST, At, ServerOf, run_sql, settings_of
 
 STARTER = """
 import os, signal, sys
@@ -39,20 +41,27 @@ main()
 """
 
 
-def starter(connection: ConnectionInfo, *, kill_at: int = 0) -> subprocess.Popen[str]:
-    """A service that migrates at its start, as a process of its own, which may be killed at a statement."""
-    url = url_of(connection)
-    environment = {**os.environ, "DIRECT_URL": url, "DATABASE_URL": url, "KILL_AT": str(kill_at)}
-    command = [sys.executable, "-c", STARTER, "migrate"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start(databases: Sequence[ConnectionInfo], *arguments: str, kill_at: int = 0) -> list[int]:
+    """Services that migrate at their start, at once, each a process of its own, which may be killed at a statement.
+
+    Returns their exit codes; what they complain of is shown where one fails.
+    """
+
+    def one(connection: ConnectionInfo) -> int:
+        url = url_of(connection)
+        environment = {**os.environ, "DIRECT_URL": url, "DATABASE_URL": url, "KILL_AT": str(kill_at)}
+        ended = program(STARTER, "migrate", *arguments, environment=environment)
+        assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+        return ended.returncode
+
+    with ThreadPoolExecutor(len(databases)) as threads:
+        return list(threads.map(one, databases))
 
 
-def exit_codes(processes: list[subprocess.Popen[str]]) -> list[int]:
-    """Wait for all; what they complain of is shown where one fails."""
-    for process in processes:
-        _, complaint = process.communicate(timeout=120)
-        assert process.returncode in (0, -signal.SIGKILL), complaint
-    return [process.returncode for process in processes]
+@pytest.fixture
+def try_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a migration that did not get a lock try again after a moment, not a second."""
+    monkeypatch.setattr(migrations, "random", SimpleNamespace(uniform=lambda *_: 0.02))
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +83,14 @@ class TestStarters:
     @pytest.mark.parametrize("many", [3, pytest.param(8, marks=pytest.mark.long)])
     def test_of_many_at_once_one_migrates_and_all_succeed(self, server_of: ServerOf, many: int) -> None:
         database = server_of("18").empty().owner
-        assert exit_codes([starter(database) for _ in range(many)]) == [0] * many
+        assert start([database] * many) == [0] * many
         assert status(settings_of(database)).pending == []
 
-    @pytest.mark.parametrize("many", [2, pytest.param(4, marks=pytest.mark.long)])
-    def test_databases_of_one_cluster_at_once(self, server_of: ServerOf, many: int) -> None:
+    @pytest.mark.parametrize("revision", [FENCED, pytest.param("head", marks=pytest.mark.long)])
+    def test_databases_of_one_cluster_at_once(self, server_of: ServerOf, revision: str) -> None:
         """Roles are cluster-wide and the lock is per database: creating them is a race that nobody may lose."""
-        databases = [server_of("18").empty().owner for _ in range(many)]
-        assert exit_codes([starter(database) for database in databases]) == [0] * many
+        databases = [server_of("18").empty().owner for _ in range(4)]
+        assert start(databases, "--to", revision) == [0] * 4
 
     @pytest.mark.parametrize(
         "share", [0.3, 0.9, *(pytest.param(share, marks=pytest.mark.long) for share in (0.02, 0.6, 0.8, 0.85, 0.94, 0.97, 1.0))]
@@ -90,7 +99,7 @@ class TestStarters:
         self, server_of: ServerOf, statements: int, share: float
     ) -> None:
         database = server_of("18").empty().owner
-        assert exit_codes([starter(database, kill_at=max(1, round(statements * share)))]) == [-signal.SIGKILL]
+        assert start([database], kill_at=max(1, round(statements * share))) == [-signal.SIGKILL]
         settings = settings_of(database)
         assert status(settings).pending != []
         assert upgrade(settings).pending == []
@@ -112,11 +121,11 @@ class TestStarters:
 
 
 class TestLiveTraffic:
-    def test_a_revision_that_waits_for_a_lock_holds_up_nobody(self, server_of: ServerOf) -> None:
+    @pytest.mark.usefixtures("try_again_soon")
+    def test_a_revision_that_waits_for_a_lock_holds_up_nobody(self, at: At) -> None:
         """A long reader is in the way: the revision gives up and tries again, and other readers wait a moment at most."""
-        database = server_of("18").migrated().owner
+        database = at(FIRST).connection
         settings = MigrationSettings(database, lock_timeout_ms=200)
-        downgrade(settings, "a1f0c3d95b27")
         blocks = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))"
 
         async def traffic() -> None:
@@ -124,23 +133,23 @@ class TestLiveTraffic:
             other = await asyncpg.connect(**database.connect_arguments())
             async with reader.transaction():
                 await reader.fetch("SELECT count(*) FROM qa_tickets")
-                migrating = asyncio.create_task(asyncio.to_thread(upgrade, settings))
-                for _ in range(5):
+                migrating = asyncio.create_task(asyncio.to_thread(upgrade, settings, FENCED))
+                for _ in range(3):
                     async with asyncio.timeout(10):
                         while not await other.fetchval(blocks, reader.get_server_pid()):
                             await asyncio.sleep(0.002)
                         await other.fetch("SELECT count(*) FROM qa_tickets")
                 assert not migrating.done()
-            assert (await migrating).current == sql.HEAD_REVISION
+            assert (await migrating).current == FENCED
             await reader.close()
             await other.close()
 
         asyncio.run(traffic())
 
-    def test_gives_up_with_a_sentence(self, server_of: ServerOf) -> None:
-        database = server_of("18").migrated().owner
+    @pytest.mark.usefixtures("try_again_soon")
+    def test_gives_up_with_a_sentence(self, at: At) -> None:
+        database = at(FIRST).connection
         settings = MigrationSettings(database, lock_timeout_ms=50, lock_attempts=2)
-        downgrade(settings, "a1f0c3d95b27")
 
         async def hold() -> None:
             reader = await asyncpg.connect(**database.connect_arguments())

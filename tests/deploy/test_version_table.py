@@ -1,12 +1,13 @@
 """The table of the revision: taken over from `alembic_version`, whoever else uses that, and given back on the way down."""
 
+import pytest
 from alembic.script import ScriptDirectory
 
 from derwin_db import sql
 from derwin_db.deploy.migrations import alembic_config, downgrade, status, upgrade
 from derwin_db.deploy.version_table import MOVED
 
-from .conftest import ServerOf, run_sql, settings_of
+from .conftest import FIRST, At, ServerOf, run_sql, settings_of
 
 OURS = "SELECT version_num FROM derwin_alembic_version"
 THEIRS = "SELECT version_num FROM alembic_version ORDER BY 1"
@@ -21,9 +22,8 @@ AS_IT_WAS = (
 """What a database of before holds, made of one that was taken down to that revision."""
 
 
-def of_before(server_of: ServerOf, *more: str):
-    settings = settings_of(server_of("18").migrated().owner)
-    downgrade(settings, BEFORE)
+def of_before(down_at: At, *more: str):
+    settings = down_at(BEFORE)
     run_sql(settings.connection, "DROP TABLE alembic_version", *AS_IT_WAS)
     run_sql(settings.connection, *more, "SELECT 1")
     return settings
@@ -34,15 +34,15 @@ def exists(settings, name: str) -> bool:
 
 
 class TestTakeOver:
-    def test_moves_our_row_and_removes_the_empty_table(self, server_of: ServerOf) -> None:
-        settings = of_before(server_of)
+    def test_moves_our_row_and_removes_the_empty_table(self, down_at: At) -> None:
+        settings = of_before(down_at)
         assert status(settings).current == BEFORE
         assert upgrade(settings).current == sql.HEAD_REVISION
         assert run_sql(settings.connection, OURS)[0][0] == sql.HEAD_REVISION
         assert not exists(settings, "alembic_version")
 
-    def test_leaves_the_row_of_another_chain(self, server_of: ServerOf) -> None:
-        settings = of_before(server_of, "INSERT INTO alembic_version VALUES ('of_a_service')")
+    def test_leaves_the_row_of_another_chain(self, down_at: At) -> None:
+        settings = of_before(down_at, "INSERT INTO alembic_version VALUES ('of_a_service')")
         assert upgrade(settings).current == sql.HEAD_REVISION
         assert [row[0] for row in run_sql(settings.connection, THEIRS)] == ["of_a_service"]
         granted = "SELECT has_table_privilege('derwin_app', 'alembic_version', 'SELECT')"
@@ -57,7 +57,7 @@ class TestTakeOver:
             "SELECT 1",
         )
         assert status(settings).current is None
-        assert upgrade(settings).current == sql.HEAD_REVISION
+        assert upgrade(settings, MOVED).current == MOVED
         assert [row[0] for row in run_sql(settings.connection, THEIRS)] == ["of_a_service"]
         downgrade(settings, "base")
         assert [row[0] for row in run_sql(settings.connection, THEIRS)] == ["of_a_service"]
@@ -69,16 +69,17 @@ class TestTakeOver:
 
 
 class TestGiveBack:
-    def test_code_of_before_finds_its_revision_where_it_looks(self, server_of: ServerOf) -> None:
+    @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.long)])
+    def test_code_of_before_finds_its_revision_where_it_looks(self, server_of: ServerOf, every: int) -> None:
         settings = settings_of(server_of("18").migrated().owner)
         script = ScriptDirectory.from_config(alembic_config(settings))
-        older = [step.revision for step in script.iterate_revisions(MOVED, "base")][1:]
-        for revision in older:
+        *older, first = [step.revision for step in script.iterate_revisions(MOVED, "base")][1:]
+        for revision in (*older[::every], first):
             downgrade(settings, revision)
             assert [row[0] for row in run_sql(settings.connection, THEIRS)] == [revision]
         granted = "SELECT has_table_privilege('derwin_app', 'alembic_version', 'SELECT')"
         assert run_sql(settings.connection, granted)[0][0] is False, "the first revision grants nothing"
-        assert upgrade(settings).current == sql.HEAD_REVISION
+        assert upgrade(settings, MOVED).current == MOVED
 
     def test_what_code_of_before_did_meanwhile_counts(self, server_of: ServerOf) -> None:
         settings = settings_of(server_of("18").migrated().owner)
@@ -91,4 +92,4 @@ class TestGiveBack:
         settings = settings_of(server_of("18").migrated().owner)
         downgrade(settings, "base")
         assert not exists(settings, "alembic_version")
-        assert upgrade(settings).current == sql.HEAD_REVISION
+        assert upgrade(settings, FIRST).current == FIRST

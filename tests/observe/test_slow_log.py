@@ -58,7 +58,7 @@ class TestSlowLog:
         assert 0.3 <= record.seconds < 10
 
     async def test_says_how_a_failed_one_failed(self, start, project: Project, records) -> None:
-        db = await start(slow_query_seconds=0, statement_timeout=1)
+        db = await start(slow_query_seconds=0, statement_timeout=0.2)
         with pytest.raises(DatabaseTimeout):
             async with db.project(project.id) as session:
                 await session.sql.execute(text(f"SELECT pg_sleep(30), '{SECRET}'"))

@@ -1,7 +1,6 @@
 """The demo's data: written once, however often it is asked for, and by however many at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,17 +34,26 @@ async def counts(db: Database) -> dict[str, int]:
         return {table: await getattr(repos, table).count(session) for table in sql.PROJECT_TABLES}
 
 
-async def test_again_adds_nothing_and_learns_nothing(own_db: Database) -> None:
-    await seed_lifeline(own_db)
-    await seed_demo(own_db)
-    first = await counts(own_db)
-    async with own_db.project(LIFELINE) as session:
-        profile = await repos.project_profiles.current(session)
-    await seed_demo(own_db)
-    assert await counts(own_db) == first
-    assert first["profile_evolution_logs"] > 1
-    async with own_db.project(LIFELINE) as session:
-        assert await repos.project_profiles.current(session) == profile
+@pytest.fixture(scope="module")
+async def alone(server: TestServer) -> TestDatabase:
+    """A database with the history that one starter writes, to be read or copied."""
+    database = await asyncio.to_thread(server.migrated)
+    async with Database(**database.urls) as db:
+        await seed_lifeline(db)
+        await seed_demo(db, now=NOW)
+    return database
+
+
+async def test_again_adds_nothing_and_learns_nothing(server: TestServer, alone: TestDatabase) -> None:
+    async with Database(**(await asyncio.to_thread(server.clone, alone)).urls) as db:
+        first = await counts(db)
+        async with db.project(LIFELINE) as session:
+            profile = await repos.project_profiles.current(session)
+        await seed_demo(db, now=NOW)
+        assert await counts(db) == first
+        assert first["profile_evolution_logs"] > 1
+        async with db.project(LIFELINE) as session:
+            assert await repos.project_profiles.current(session) == profile
 
 
 async def test_a_history_of_an_older_version_stays_as_it_is(own_db: Database) -> None:
@@ -55,17 +63,6 @@ async def test_a_history_of_an_older_version_stays_as_it_is(own_db: Database) ->
     before = await counts(own_db)
     assert await seed_demo(own_db, scale=3) == demo.DemoCounts.at(1)
     assert await counts(own_db) == before
-
-
-@pytest.fixture
-async def alone(server: TestServer) -> AsyncIterator[TestDatabase]:
-    """A database with the history that one starter writes."""
-    database = await asyncio.to_thread(server.migrated)
-    async with Database(**database.urls) as db:
-        await seed_lifeline(db)
-        await seed_demo(db, now=NOW)
-    yield database
-    await asyncio.to_thread(server.drop, database)
 
 
 class Course:

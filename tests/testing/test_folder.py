@@ -92,3 +92,22 @@ class TestFolders:
         with server_folder(prefix):
             pass
         assert (tmp_path / f"{prefix}x").is_dir()
+
+    @pytest.mark.parametrize(
+        ("is_there", "room", "place"), [(True, 1, "m"), (True, 1 << 60, "t"), (False, 1, "t"), (True, None, "t")]
+    )
+    def test_are_in_memory_where_there_is_room(self, prefix, tmp_path, monkeypatch, is_there, room, place):
+        for name in ("t", *["m"] * is_there):
+            (tmp_path / name).mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+        monkeypatch.setattr("derwin_db.testing.folder._MEMORY", tmp_path / "m")
+        with server_folder(prefix, room=room) as folder:
+            assert folder.parent == tmp_path / place
+
+    def test_in_memory_go_when_there_is_no_room_any_more(self, prefix, tmp_path, monkeypatch):
+        monkeypatch.setattr("derwin_db.testing.folder._MEMORY", tmp_path)
+        process, folder = starter(prefix, "folder")
+        kill(process)
+        left = folder.rename(tmp_path / folder.name)
+        with server_folder(prefix):
+            assert not left.exists()
