@@ -34,6 +34,7 @@ max_prepared_transactions = 4
 deadlock_timeout = 10ms
 restart_after_crash = on
 logging_collector = off
+dynamic_shared_memory_type = mmap
 """
 
 
