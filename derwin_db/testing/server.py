@@ -264,7 +264,7 @@ def _embedded() -> Iterator[ConnectionInfo]:
             yield replace(owner, database="postgres")
         finally:
             with contextlib.suppress(ConfigurationError):
-                embedded.stop(data)
+                embedded.abandon(data)
 
 
 @contextmanager

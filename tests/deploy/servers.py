@@ -32,7 +32,7 @@ def embedded_16() -> Iterator[ConnectionInfo]:
             asyncio.run(_hurry(owner))
             yield replace(owner, database="postgres")
         finally:
-            embedded.stop(data)
+            embedded.abandon(data)
 
 
 @contextmanager

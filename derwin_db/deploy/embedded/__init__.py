@@ -113,7 +113,19 @@ def stop(data_dir: Path | None = None) -> bool:
     Errors:
         ConfigurationError, DatabaseUnavailable.
     """
-    folder = (data_dir or default_data_dir()).absolute()
+    return _stop((data_dir or default_data_dir()).absolute(), in_order=True)
+
+
+def abandon(data_dir: Path) -> bool:
+    """Stop a server whose data is thrown away next: it writes nothing more, which of much data takes many seconds.
+
+    Errors:
+        ConfigurationError, DatabaseUnavailable.
+    """
+    return _stop(data_dir.absolute(), in_order=False)
+
+
+def _stop(folder: Path, *, in_order: bool) -> bool:
     _package()
     if not is_claimed(folder):
         return False
@@ -121,7 +133,7 @@ def stop(data_dir: Path | None = None) -> bool:
     with told(folder), locked(folder):
         process = postmaster.find_postmaster(pgdata)
         if process is not None:
-            postmaster.end(process, pgdata)
+            postmaster.end(process, pgdata, in_order=in_order)
     return process is not None
 
 

@@ -208,13 +208,14 @@ def wait_for_end(processes: Sequence[psutil.Process], seconds: float) -> bool:
     return True
 
 
-def end(process: psutil.Process, pgdata: Path) -> None:
-    """Stop the server in good order, whoever uses it; at once where that takes too long.
+def end(process: psutil.Process, pgdata: Path, *, in_order: bool = True) -> None:
+    """Stop the server in good order, whoever uses it; at once where that takes too long, or where no order is asked for.
 
     Errors:
         DatabaseUnavailable where it goes on.
     """
-    for wish, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS)):
+    wishes = ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, _END_SECONDS))
+    for wish, seconds in wishes if in_order else wishes[1:]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(wish)
         if wait_for_end([process], seconds):
