@@ -78,6 +78,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
 #   ... tests/isolation/test_published.py      the published attacks, whole
 #   ... tests/contract/test_alone.py           reads that run alone, under every plan, on PostgreSQL 16 too
+#   ... tests/contract/test_plans.py           the plans of reads for a project of middle size too
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
 #   ... tests/deploy/test_revisions.py         every revision down and up again, on PostgreSQL 18 and 16
