@@ -3,8 +3,8 @@
 That a condition without a column comes first is how the planner works, not a promise of the manual. So each statement that
 a verb sends is run with each of the planner's settings turned off, with pairs of them, under generic and custom plans, on
 both versions of the embedded server. By default three of these 56 ways run under each kind of plan, on the newer one: nothing
-off, and, for every other statement, pairs that leave the planner other scans, joins, sorts and groupings. The policies raise where no scope is set, so a
-wrong order is never an empty answer.
+off, and for every other statement pairs that leave the planner other scans, joins, sorts and groupings. The policies raise
+where no scope is set, so a wrong order is never an empty answer.
 """
 
 import asyncio

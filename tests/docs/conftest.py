@@ -37,7 +37,11 @@ def seeded(server: TestServer) -> TestDatabase:
 @pytest.fixture
 def environment(server: TestServer, seeded: TestDatabase) -> dict[str, str]:
     """The environment of a process that works on a database of its own."""
-    return {**_environment(server.clone(seeded)), "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
+    return environment_of(server, server.clone(seeded))
+
+
+def environment_of(server: TestServer, database: TestDatabase) -> dict[str, str]:
+    return {**_environment(database), "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
 
 
 def _environment(database: TestDatabase) -> dict[str, str]:
