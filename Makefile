@@ -80,7 +80,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/typing/test_typing.py            the calls that have to be refused, by pyright too (make types runs it)
 #   ... tests/typing/test_completeness.py      the type of every public name (make types runs it)
 #   ... tests/contract/test_alone.py           reads that run alone, under every plan, on PostgreSQL 16 too
-#   ... tests/contract/test_plans.py           the plans of reads for a project of middle size too
+#   ... tests/contract/test_plans.py           both kinds of plan of every read, for projects of both sizes
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
 #   ... tests/deploy/test_revisions.py         every revision down and up again, on PostgreSQL 18 and 16
