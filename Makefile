@@ -77,7 +77,10 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   python -m pytest -m long                   all of them (an hour)
 #   ... tests/isolation/test_seal.py           the time of an absent row and a foreign one
 #   ... tests/isolation/test_published.py      the published attacks, whole
+#   ... tests/typing/test_typing.py            the calls that have to be refused, by pyright too (make types runs it)
+#   ... tests/typing/test_completeness.py      the type of every public name (make types runs it)
 #   ... tests/contract/test_alone.py           reads that run alone, under every plan, on PostgreSQL 16 too
+#   ... tests/contract/test_plans.py           both kinds of plan of every read, for projects of both sizes
 #   ... tests/repos/test_state_machine.py      the state machine, longer
 #   ... tests/examples/test_fuzz.py            the example service, fuzzed
 #   ... tests/deploy/test_revisions.py         every revision down and up again, on PostgreSQL 18 and 16
@@ -120,8 +123,9 @@ check: lint types ## lint, types and import contracts
 lint: $(STAMP) ## ruff and the import contracts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
-types: $(STAMP) ## mypy and pyright
+types: $(STAMP) ## mypy and pyright, on the package and on calls that they have to refuse
 	$(BIN)/mypy && $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest -q -m long tests/typing
 
 format: $(STAMP) ## sort imports, remove those that nothing uses, format
 	$(BIN)/ruff check --quiet --fix --select I,F401 . && $(BIN)/ruff format --quiet .

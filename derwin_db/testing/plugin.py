@@ -50,11 +50,16 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Any
     with pytest.MonkeyPatch.context() as patch:
         if "anyio_backend" in request.fixturenames:
             patch.setattr(fixturedef, "func", function)
-        elif request.config.pluginmanager.has_plugin("asyncio"):
-            patch.setattr(fixturedef, "func", _for_pytest_asyncio(function, request))
         else:
-            pytest.fail(f"{fixturedef.argname} is async: {_NEEDS_PLUGIN}", pytrace=False)
+            _see_that_it_runs(fixturedef.argname, request)
+            patch.setattr(fixturedef, "func", _for_pytest_asyncio(function, request))
         return (yield)
+
+
+def _see_that_it_runs(name: str, request: pytest.FixtureRequest) -> None:
+    """Fail where no plugin is there that runs async fixtures."""
+    if "anyio_backend" not in request.fixturenames and not request.config.pluginmanager.has_plugin("asyncio"):
+        pytest.fail(f"{name} is async: {_NEEDS_PLUGIN}", pytrace=False)
 
 
 def _for_pytest_asyncio(function: Any, request: pytest.FixtureRequest) -> Any:
@@ -180,6 +185,7 @@ _session_units = _units_fixture("session")
 
 @pytest.fixture
 def _derwin_units(request: pytest.FixtureRequest) -> "Database":
+    _see_that_it_runs("a session", request)  # before a server is started for it
     db: Database = request.getfixturevalue(f"_derwin_{_loop_scope(request)}_units")
     return db
 

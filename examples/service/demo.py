@@ -21,8 +21,13 @@ async def prepare() -> None:
     await asyncio.to_thread(migrations.upgrade, settings)
     await asyncio.to_thread(upgrade_service, settings, CHAIN)
     async with Database() as db:
-        await seed_lifeline(db)
-        await seed_demo(db)
-        async with db.admin(reason="demo") as admin:
-            if not await repos.projects.exists(admin, project_id_of("acme")):
-                await repos.projects.create(admin, ProjectCreate(slug="acme", name="Acme", type=ProjectType.ECOMMERCE))
+        await fill(db)
+
+
+async def fill(db: Database) -> None:
+    """Write both projects and the history. Idempotent too."""
+    await seed_lifeline(db)
+    await seed_demo(db)
+    async with db.admin(reason="demo") as admin:
+        if not await repos.projects.exists(admin, project_id_of("acme")):
+            await repos.projects.create(admin, ProjectCreate(slug="acme", name="Acme", type=ProjectType.ECOMMERCE))

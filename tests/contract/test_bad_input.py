@@ -47,8 +47,8 @@ CALLS = list(calls())
 
 
 def shown(error: BaseException) -> str:
-    """All text that is ever shown of an error."""
-    return "".join([str(error), repr(error), *traceback.format_exception(error)])
+    """All text that is ever shown of an error, its causes and its notes. Frames show code alone, and take long to format."""
+    return "".join([str(error), repr(error), *traceback.format_exception(error, limit=0)])
 
 
 def assert_silent(error: BaseException, value: object) -> None:

@@ -11,15 +11,20 @@ import pytest
 from derwin_db import Database, repos
 from derwin_db.models import FixOutcome, RunStatus, SignalStatus, TicketStatus
 from derwin_db.testing import TestDatabase
+from tests.forking import program
 
 FINDINGS = Path(__file__).parents[2] / "examples" / "findings.py"
 
 
-def run(database: TestDatabase, *arguments: str) -> str:
+def run(database: TestDatabase, *arguments: str, is_forked: bool = True) -> str:
+    """Run it, by default in a fork: that it runs as a file is shown once."""
     urls = {f"{name.removesuffix('_url').replace('url', 'database')}_url".upper(): url for name, url in database.urls.items()}
     environment = {**os.environ, **urls, "PYTHONPATH": str(FINDINGS.parents[1]), "COLUMNS": "200", "NO_COLOR": "1"}
-    command = [sys.executable, "-W", "error", str(FINDINGS), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if is_forked:
+        done = program("from examples.findings import main; main()", *arguments, environment=environment, warnings="error")
+    else:
+        command = [sys.executable, "-W", "error", str(FINDINGS), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -33,15 +38,15 @@ def number(report: str, text: str) -> int:
 @pytest.fixture(scope="module")
 def reports(migrated: TestDatabase) -> tuple[str, str]:
     """What two runs over the installed package sqlalchemy print."""
-    arguments = ("--project", "findings-of-sqlalchemy", "--select", "E,F,UP045")
-    return run(migrated, *arguments), run(migrated, *arguments)
+    arguments = ("--project", "findings-of-sqlalchemy", "--select", "E,F,PLR")
+    return run(migrated, *arguments, is_forked=False), run(migrated, *arguments)
 
 
 class TestFindings:
-    def test_thousands_are_ingested_once(self, reports: tuple[str, str]) -> None:
+    def test_a_thousand_are_ingested_once(self, reports: tuple[str, str]) -> None:
         for report in reports:
             (first, again) = re.findall(r"(\d+) new, (\d+) known", report)
-            assert int(first[0]) > 3000
+            assert int(first[0]) > 1000
             assert first[1] == "0"
             assert again == ("0", first[0])
 

@@ -10,6 +10,7 @@ import pytest
 
 from derwin_db.testing import TestServer
 from derwin_db.testing.server import url_of
+from tests.forking import derwin_db
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -27,9 +28,7 @@ def environment(server: TestServer) -> dict[str, str]:
         "DIRECT_URL": url_of(database.owner),
     }
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **urls}
-    subprocess.run(
-        [sys.executable, "-c", "from derwin_db.cli import main; main()", "seed"], env=environment, check=True, cwd="/"
-    )
+    assert derwin_db("seed", environment=environment).returncode == 0
     return environment
 
 

@@ -1,14 +1,13 @@
 """Fixtures of the tests of documentation: what a page finds, as after `make seed` and the README's first minute."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
+from tests.forking import program
 
 ROOT = Path(__file__).parents[2]
 _SEED = """
@@ -30,14 +29,19 @@ asyncio.run(acme())
 def seeded(server: TestServer) -> TestDatabase:
     """A database with the seed and a project called acme, to be copied."""
     database = server.migrated()
-    subprocess.run([sys.executable, "-c", _SEED], env=_environment(database), check=True, cwd="/", stdout=subprocess.DEVNULL)
+    result = program(_SEED, environment=_environment(database))
+    assert result.returncode == 0, result.stderr
     return database
 
 
 @pytest.fixture
 def environment(server: TestServer, seeded: TestDatabase) -> dict[str, str]:
     """The environment of a process that works on a database of its own."""
-    return {**_environment(server.clone(seeded)), "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
+    return environment_of(server, server.clone(seeded))
+
+
+def environment_of(server: TestServer, database: TestDatabase) -> dict[str, str]:
+    return {**_environment(database), "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
 
 
 def _environment(database: TestDatabase) -> dict[str, str]:

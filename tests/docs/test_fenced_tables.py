@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from derwin_db.testing import TestDatabase, TestServer
 from tests.docs.blocks import ROOT, texts
+from tests.docs.conftest import environment_of
 from tests.docs.test_blocks import BY_ITSELF, PLUGINS
-from tests.forking import CLI
+from tests.forking import CLI, program
 
 TABLES, ENV, FENCE, ROWS, ISOLATED = texts(BY_ITSELF, "python")
 EXAMPLE = ROOT / "examples" / "service"
@@ -69,10 +71,16 @@ class Service:
         shutil.copy(EXAMPLE / "alembic.ini", folder)
 
     def run(self, *arguments: str) -> str:
+        """Run Python with these arguments."""
         command = [sys.executable, *arguments]
         result = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
+
+    def fork(self, code: str, *arguments: str) -> None:
+        """Run a program that does the same in a process that has its imports."""
+        result = program(code, *arguments, environment=self.environment, cwd=self.folder)
+        assert result.returncode == 0, result.stdout + result.stderr
 
     def add_the_fence(self) -> None:
         """Add to the revision what the page adds to it: the import, and the line behind what Alembic wrote."""
@@ -87,20 +95,20 @@ class Service:
         revision.write_text(f"{head}{end}{line}\n{after}")
 
 
-@pytest.fixture
-def service(environment: dict[str, str], tmp_path: Path) -> Service:
+@pytest.fixture(scope="module")
+def service(server: TestServer, seeded: TestDatabase, tmp_path_factory: pytest.TempPathFactory) -> Service:
     """The page's service, migrated by both chains."""
-    service = Service(tmp_path, environment)
+    service = Service(tmp_path_factory.mktemp("service"), environment_of(server, server.clone(seeded)))
     service.run(*ALEMBIC, "revision", "--autogenerate", "-m", "create webhooks")
     service.add_the_fence()
     assert "`derwin-db migrate --then alembic.ini`" in BY_ITSELF.read_text()
-    service.run("-c", CLI, "migrate", "--then", "alembic.ini")
+    service.fork(CLI, "migrate", "--then", "alembic.ini")
     return service
 
 
 class TestPage:
     def test_leads_to_a_fenced_table(self, service: Service) -> None:
-        service.run(*ALEMBIC, "check")
+        service.fork("from alembic.config import main; main(prog='alembic')", "-c", "alembic.ini", "check")
         script = service.folder / "rows.py"
         script.write_text(_ROWS.format(block=textwrap.indent(ROWS, " " * 8)))
         assert service.run("-W", "error", str(script)) == "TICKET_OPENED True 1 2 0\n"

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,20 +19,25 @@ STUDIO = "import asyncio; from derwin_db.cli import studio; studio._migrate(); a
 
 
 @pytest.fixture(scope="module")
-def data_dir() -> Iterator[Path]:
-    """A data folder of the embedded server, as a newcomer's."""
+def environment() -> Iterator[dict[str, str]]:
+    """That of a newcomer: no URL is set, and the embedded server has a data folder of its own."""
+    clean = {key: value for key, value in os.environ.items() if not key.endswith("_URL") and not key.startswith("DERWIN_")}
     with server_folder("derwin-first-") as folder:
         try:
-            yield folder / "data"
+            yield {**clean, "PYTHONPATH": str(ROOT), "DERWIN_DATA_DIR": str(folder / "data")}
         finally:
-            embedded.stop(folder / "data")
+            embedded.abandon(folder / "data")
 
 
 @pytest.fixture(scope="module")
-def run(data_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs commands and programs as a newcomer has them: no URL is set, and the data folder is this one."""
-    clean = {key: value for key, value in os.environ.items() if not key.endswith("_URL") and not key.startswith("DERWIN_")}
-    environment = {**clean, "PYTHONPATH": str(ROOT), "DERWIN_DATA_DIR": str(data_dir)}
+def first(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The first command of all."""
+    return derwin_db("migrate", environment=environment)
+
+
+@pytest.fixture(scope="module")
+def run(environment: dict[str, str], first: object) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs commands and programs as a newcomer has them."""
 
     def call(code: str, *arguments: str, cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
         if code == CLI:
@@ -64,21 +68,9 @@ class TestFirstMinute:
         counts = run(CLI, "psql", "-Atc", "SELECT count(*) FROM qa_runs WHERE target_url LIKE '%lifeline%'").stdout.strip()
         assert counts == "24"  # the demo's runs, once
 
-    def test_progress_is_told_from_the_first_second(self, run, data_dir: Path) -> None:
-        with server_folder("derwin-told-") as folder:
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "DERWIN_DATA_DIR": str(folder / "data")}
-            try:
-                result = subprocess.run(
-                    [sys.executable, "-c", CLI, "migrate"],
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    cwd="/",
-                )
-            finally:
-                embedded.stop(folder / "data")
-        told = result.stderr.splitlines()
+    def test_progress_is_told_from_the_first_second(self, first: subprocess.CompletedProcess[str]) -> None:
+        assert first.returncode == 0
+        told = first.stderr.splitlines()
         assert told[0].startswith("making an embedded PostgreSQL server in ")
         assert told[1].startswith("starting the embedded PostgreSQL server in ")
         assert [line.split()[0] for line in told[2:]] == ["applied"] * (len(told) - 2)

@@ -26,11 +26,25 @@ def service_chain(database: TestDatabase) -> Config:
 
 
 @pytest.fixture(scope="package")
-async def both(server: TestServer) -> TestDatabase:
-    """A database at the newest revision of both chains."""
+async def chains(server: TestServer) -> TestDatabase:
+    """A database at the newest revision of both chains. Nobody connects to it, so that it can be cloned."""
     database = await asyncio.to_thread(server.migrated)
     await asyncio.to_thread(command.upgrade, service_chain(database), "head")
     return database
+
+
+@pytest.fixture(scope="package")
+async def both(server: TestServer, chains: TestDatabase) -> TestDatabase:
+    """A database at the newest revision of both chains."""
+    return await asyncio.to_thread(server.clone, chains)
+
+
+@pytest.fixture
+async def own(server: TestServer, chains: TestDatabase) -> AsyncIterator[TestDatabase]:
+    """A database of one's own with both chains, to be damaged."""
+    database = await asyncio.to_thread(server.clone, chains)
+    yield database
+    await asyncio.to_thread(server.drop, database)
 
 
 @pytest.fixture(scope="package")

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -18,7 +17,7 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.migrations import fence
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.sql import HEAD_REVISION
-from derwin_db.testing import TestDatabase, TestServer, assert_isolated
+from derwin_db.testing import TestDatabase, assert_isolated
 from derwin_db.transfer import export_project, import_project
 from examples.service.tables import WebhookCreate, WebhookEvent, webhooks
 from tests.repos.rows import a_ticket
@@ -27,15 +26,6 @@ from tests.tables.conftest import service_chain
 
 def a_webhook(number: int = 0, **more: Any) -> WebhookCreate:
     return WebhookCreate(**{"url": f"https://hooks.example.org/{number}", "event": WebhookEvent.TICKET_OPENED, **more})
-
-
-@pytest.fixture
-async def own(server: TestServer, both: TestDatabase) -> AsyncIterator[TestDatabase]:
-    """A database of one's own with both chains, to be damaged."""
-    database = await asyncio.to_thread(server.migrated)
-    await asyncio.to_thread(command.upgrade, service_chain(database), "head")
-    yield database
-    await asyncio.to_thread(server.drop, database)
 
 
 async def as_owner(database: TestDatabase, *statements: str) -> list[Any]:

@@ -53,19 +53,7 @@ def consume(installed: Path, server: TestServer, tmp_path: Path) -> Run:
         if not embedded:
             environment["DERWIN_TEST_DATABASE_URL"] = url_of(server.owner)
         return subprocess.run(
-            [
-                python,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "-p",
-                "no:schemathesis",
-                "--rootdir",
-                str(tmp_path),
-                *options,
-            ],
+            [python, "-m", "pytest", "-q", *_ALONE, "--rootdir", str(tmp_path), *options],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

@@ -1,10 +1,11 @@
 """`assert_isolated` passes what keeps to its project and says of what does not: which rows, which result, which tables."""
 
+import asyncio
 import os
-import subprocess
-import sys
+from collections.abc import AsyncIterator
 from itertools import count
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlmodel import select
@@ -13,12 +14,35 @@ from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import NotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket, QATicketCreate, RAGCorpusCreate, SpendLedgerCreate, TicketStatus
-from derwin_db.testing import Filled, TestServer, assert_isolated, create_filled, filling
+from derwin_db.testing import Filled, TestDatabase, TestServer, assert_isolated, create_filled, filling
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import read_filled
 from derwin_db.testing.server import url_of
 from derwin_db.testing.traces import Traces
+from tests.conftest import PATIENT
+from tests.forking import program
 from tests.isolation.fences import started_anyway
+
+
+@pytest.fixture(scope="module")
+async def shared(server: TestServer) -> AsyncIterator[TestDatabase]:
+    """A database of these tests alone: what they call may see and change all of it."""
+    database = await asyncio.to_thread(server.migrated)
+    yield database
+    await asyncio.to_thread(server.drop, database)
+
+
+@pytest.fixture(scope="module")
+async def shared_db(shared: TestDatabase) -> AsyncIterator[Database]:
+    async with Database(**shared.urls, settings=PATIENT) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+async def shared_owner(shared: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(**shared.owner.connect_arguments(), statement_cache_size=0)
+    yield connection
+    await connection.close(timeout=5)
 
 
 async def open_tickets(session: ProjectSession) -> list[QATicket]:
@@ -37,33 +61,33 @@ async def close_all(session: ProjectSession) -> int:
 
 class TestClean:
     @pytest.mark.parametrize("call", [open_tickets, by_severity, close_all])
-    async def test_passes(self, own_db, call):
-        await assert_isolated(call, database=own_db)
+    async def test_passes(self, shared_db, call):
+        await assert_isolated(call, database=shared_db)
 
-    async def test_is_left_to_do_its_own_work(self, own_db):
+    async def test_is_left_to_do_its_own_work(self, shared_db):
         seen = []
 
         async def noting(session: ProjectSession) -> None:
             seen.append(session.project_id)
 
-        await assert_isolated(noting, database=own_db)
+        await assert_isolated(noting, database=shared_db)
 
         assert len(seen) == 6
         assert len(set(seen)) == 2
 
-    async def test_error_of_its_own_is_raised_as_it_is(self, own_db):
+    async def test_error_of_its_own_is_raised_as_it_is(self, shared_db):
         async def missing(session: ProjectSession) -> QATicket:
             return await repos.qa_tickets.get(session, new_id())
 
         with pytest.raises(NotFound):
-            await assert_isolated(missing, database=own_db)
+            await assert_isolated(missing, database=shared_db)
 
-    async def test_error_at_the_end_of_its_unit_is_raised_as_it_is(self, own_db):
+    async def test_error_at_the_end_of_its_unit_is_raised_as_it_is(self, shared_db):
         async def ending(session: ProjectSession) -> None:
             await session.sql.execute(sa.text("COMMIT"))
 
         with pytest.raises(ScopeError):
-            await assert_isolated(ending, database=own_db)
+            await assert_isolated(ending, database=shared_db)
 
 
 class TestTraces:
@@ -101,30 +125,30 @@ class TestFilling:
 
 
 class TestLeaking:
-    async def test_rows_read_by_a_privileged_login(self, own_db, owner):
+    async def test_rows_read_by_a_privileged_login(self, shared_db, shared_owner):
         async def everything(session: ProjectSession) -> list[str]:
-            return [row["title"] for row in await owner.fetch("SELECT title FROM public.qa_tickets")]
+            return [row["title"] for row in await shared_owner.fetch("SELECT title FROM public.qa_tickets")]
 
         with pytest.raises(AssertionError, match="everything is not isolated") as caught:
-            await assert_isolated(everything, database=own_db)
+            await assert_isolated(everything, database=shared_db)
 
         assert "in project A it returns of B" in str(caught.value)
         assert "in project B it returns of A" in str(caught.value)
 
-    async def test_rows_read_through_the_admin_door(self, own_db):
+    async def test_rows_read_through_the_admin_door(self, shared_db):
         async def projects(session: ProjectSession) -> list[str]:
-            async with own_db.admin(reason="a report") as admin:
+            async with shared_db.admin(reason="a report") as admin:
                 return [project.name for project in (await repos.projects.list(admin)).items]
 
         with pytest.raises(AssertionError, match="in project A it returns of B"):
-            await assert_isolated(projects, database=own_db)
+            await assert_isolated(projects, database=shared_db)
 
-    async def test_number_that_counts_other_projects(self, own_db, owner):
+    async def test_number_that_counts_other_projects(self, shared_db, shared_owner):
         async def total(session: ProjectSession) -> int:
-            return await owner.fetchval("SELECT count(*) FROM public.qa_tickets")
+            return await shared_owner.fetchval("SELECT count(*) FROM public.qa_tickets")
 
         with pytest.raises(AssertionError, match="its result in A is another one once B is there"):
-            await assert_isolated(total, database=own_db)
+            await assert_isolated(total, database=shared_db)
 
     async def test_error_that_tells_of_other_projects(self, own_db, owner):
         async def unique(session: ProjectSession) -> None:
@@ -135,21 +159,21 @@ class TestLeaking:
         with pytest.raises(AssertionError, match="another one once B is there"):
             await assert_isolated(unique, database=own_db)
 
-    async def test_rows_of_another_project_that_are_changed(self, own_db, owner):
+    async def test_rows_of_another_project_that_are_changed(self, shared_db, shared_owner):
         async def touch(session: ProjectSession) -> None:
-            await owner.execute("UPDATE public.qa_runs SET updated_at = now()")
+            await shared_owner.execute("UPDATE public.qa_runs SET updated_at = now()")
 
         with pytest.raises(AssertionError, match="it changes rows of B in: qa_runs"):
-            await assert_isolated(touch, database=own_db)
+            await assert_isolated(touch, database=shared_db)
 
-    async def test_result_that_is_never_the_same(self, own_db):
+    async def test_result_that_is_never_the_same(self, shared_db):
         numbers = count()
 
         async def next_number(session: ProjectSession) -> int:
             return next(numbers)
 
         with pytest.raises(AssertionError, match="its result in A is another one"):
-            await assert_isolated(next_number, database=own_db)
+            await assert_isolated(next_number, database=shared_db)
 
 
 class TestPoliciesOff:
@@ -186,8 +210,6 @@ class TestWithoutADatabase:
             "asyncio.run(assert_isolated(mine)); asyncio.run(assert_isolated(mine)); print('isolated')"
         )
         environment = {**os.environ, "DERWIN_TEST_DATABASE_URL": url_of(server.owner)}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", script], env=environment, capture_output=True, text=True, check=False
-        )
+        done = program(script, environment=environment, warnings="error")
 
         assert done.stdout == "isolated\n", done.stderr

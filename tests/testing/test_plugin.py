@@ -94,6 +94,12 @@ ANYIO = (
 )
 
 
+FEW = ("-k", "test_write_and_read or test_keeps_what_is_committed")
+"""One test with sessions and one with a database, where only the way that they start is another one."""
+SOME = pytest.mark.parametrize(
+    ("chosen", "count"), [pytest.param(FEW, 2, id="few"), pytest.param((), 10, id="all", marks=pytest.mark.long)]
+)
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -105,6 +111,7 @@ def passed(result: subprocess.CompletedProcess[str]) -> int:
 
 
 class TestFixtures:
+    @pytest.mark.long
     def test_under_pytest_asyncio_in_strict_mode(self, consume: Run) -> None:
         assert passed(consume(pytest=STRICT, test_sessions=MARKED)) == 10
 
@@ -118,8 +125,9 @@ class TestFixtures:
         sources = {f"test_{scope}": SESSIONS.format(mark=f"@pytest.mark.asyncio(loop_scope={scope!r})") for scope in scopes}
         assert passed(consume(pytest=STRICT, **sources)) == 40
 
-    def test_under_anyio(self, consume: Run) -> None:
-        assert passed(consume("-p", "no:asyncio", pytest=PLAIN, test_sessions=ANYIO)) == 10
+    @SOME
+    def test_under_anyio(self, consume: Run, chosen: tuple[str, ...], count: int) -> None:
+        assert passed(consume("-p", "no:asyncio", *chosen, pytest=PLAIN, test_sessions=ANYIO)) == count
 
     @pytest.mark.long
     def test_under_anyio_beside_pytest_asyncio(self, consume: Run) -> None:
@@ -129,8 +137,9 @@ class TestFixtures:
     def test_on_workers_of_xdist(self, consume: Run) -> None:
         assert passed(consume("-n", "2", "--dist", "loadfile", pytest=STRICT, test_one=MARKED, test_two=MARKED)) == 20
 
-    def test_on_a_server_of_their_own(self, consume: Run) -> None:
-        assert passed(consume(pytest=STRICT, test_sessions=MARKED, embedded=True)) == 10
+    @SOME
+    def test_on_a_server_of_their_own(self, consume: Run, chosen: tuple[str, ...], count: int) -> None:
+        assert passed(consume(*chosen, pytest=STRICT, test_sessions=MARKED, embedded=True)) == count
 
     def test_without_an_async_plugin_say_what_is_missing(self, consume: Run) -> None:
         source = """
@@ -142,6 +151,7 @@ class TestFixtures:
         assert "install pytest-asyncio, or mark the test with pytest.mark.anyio" in result.stdout
 
     def test_named_again_by_a_conftest_leave_no_database_and_no_login_behind(self, consume: Run, server: TestServer) -> None:
+        """All of them, in the strict mode."""
         import asyncio
 
         async def left() -> tuple[int, int]:
@@ -153,7 +163,7 @@ class TestFixtures:
 
         before = asyncio.run(left())
         conftest = 'pytest_plugins = ["derwin_db.testing.plugin"]  # as a project does that blocks plugins it does not name'
-        passed(consume(pytest=STRICT, conftest=conftest, test_sessions=MARKED))
+        assert passed(consume(pytest=STRICT, conftest=conftest, test_sessions=MARKED)) == 10
         assert asyncio.run(left()) == before
 
 

@@ -1,4 +1,7 @@
-"""Both type checkers refuse what would cross projects, and take what is right: only the marked lines are errors."""
+"""Both type checkers refuse what would cross projects, and take what is right: only the marked lines are errors.
+
+mypy takes a second by default, with what `make types` has left in its cache. pyright has none, and runs there.
+"""
 
 import json
 import re
@@ -83,7 +86,7 @@ def pyright(every_method: Path) -> Lines:
     return found
 
 
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+@pytest.mark.parametrize("checker", ["mypy", pytest.param("pyright", marks=pytest.mark.long)])
 class TestCheckers:
     def test_refuse_every_marked_line_and_no_other(self, request, checker):
         found = request.getfixturevalue(checker)["refused.py"]
