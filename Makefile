@@ -84,7 +84,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/deploy/test_starters.py          eight starters at once, and one killed at more of its statements
 #   ... tests/isolation/test_mutations.py      more forms of an open policy (the other samples of isolation: make attack)
 #   ... tests/testing/test_plugin.py           the plugin in every mode of pytest-asyncio, anyio and xdist
-#   ... tests/transfer/test_hostile_files.py   the memory of an import, for more kinds of lines
+#   ... tests/transfer/test_hostile_files.py   the memory of an import, for more kinds of lines and as it is set by default
 #   ... tests/deploy/test_restore.py           backups, restored on servers of their own
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own
 #   ... tests/studio/test_speed.py             the studio on a large project
