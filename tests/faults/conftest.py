@@ -13,7 +13,7 @@ from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.faults import load
 from tests.faults.proxy import Proxy
-from tests.faults.victim import Victim, make_base
+from tests.faults.victim import Victim
 from tests.faults.watch import Watch, watching
 from tests.missing import left_out
 
@@ -23,20 +23,12 @@ collect_ignore = left_out(__file__)
 
 
 @pytest.fixture(scope="session")
-def base() -> Iterator[tuple[Victim, TestDatabase]]:
-    """A stopped cluster with a migrated database, to copy."""
-    victim, database = make_base()
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collections after each test need not look at it
-    yield victim, database
-    victim.remove()
-
-
-@pytest.fixture(scope="session")
 def tormented(base: tuple[Victim, TestDatabase]) -> Iterator[Victim]:
     """The server of this session's fault tests."""
     victim = base[0].copy()
     victim.start()
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collections after each test need not look at it
     yield victim
     victim.remove()
 
