@@ -98,14 +98,14 @@ class Process:
 
 
 @contextmanager
-def running(*arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[Process, IO[str]]]:
-    """Start `derwin-db` with these arguments, in this environment alone. Yields it, and what it prints on both streams."""
+def running(code: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[Process, IO[str]]]:
+    """Start a program, as `program` does. Yields it, and what it prints on both streams."""
     reading, writing = os.pipe()
     with os.fdopen(reading, encoding="utf-8") as printed:
         try:
             with Path(os.devnull).open() as nothing:
-                request = {"arguments": ["derwin-db", *arguments], "environment": dict(environment), "cwd": "/"}
-                process = Process(request, [nothing.fileno(), writing, writing])
+                request = {"arguments": ["-c", *arguments], "environment": dict(environment), "cwd": "/"}
+                process = Process({**request, "code": code, "warnings": ""}, [nothing.fileno(), writing, writing])
         finally:
             os.close(writing)
         yield process, printed

@@ -65,7 +65,7 @@ def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedPro
 @contextmanager
 def started(*arguments: str, environment: dict[str, str]) -> Iterator[Studio]:
     """A studio that ends by Ctrl-C, in order, having printed nothing that it should not."""
-    with running("studio", "--json", *arguments, environment=environment) as (process, printed):
+    with running(CLI, "studio", "--json", *arguments, environment=environment) as (process, printed):
         watchdog = threading.Timer(SECONDS_TO_START, process.send_signal, (signal.SIGKILL,))
         watchdog.start()
         try:
