@@ -131,7 +131,7 @@ class TestOneBackendKilled:
 
 class TestServerKilled:
     async def test_nothing_acknowledged_is_lost_and_clients_are_back_at_once(self, db: Database, victim: Victim, project):
-        seen = await kill_servers(db, victim, project, kills=2)
+        seen = await kill_servers(db, victim, project, kills=1)
         assert seen.lost == 0
         assert seen.slowest_return < 10
 
