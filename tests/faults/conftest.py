@@ -27,8 +27,6 @@ def tormented(base: tuple[Victim, TestDatabase]) -> Iterator[Victim]:
     """The server of this session's fault tests."""
     victim = base[0].copy()
     victim.start()
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collections after each test need not look at it
     yield victim
     victim.remove()
 
@@ -46,6 +44,13 @@ async def victim(tormented: Victim) -> AsyncIterator[Victim]:
 def database(base: tuple[Victim, TestDatabase], victim: Victim) -> TestDatabase:
     """The migrated database on it, and its logins."""
     return victim.moved(base[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """What is there by now stays: the collections after each test need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,7 @@ class TestServerKilled:
 
 class TestPortShut:
     async def test_says_unavailable_at_once(self, make_db, database, proxy: Proxy, project):
-        db = make_db(proxy.before_all(database), pool_timeout=30, connect_timeout=30, command_timeout=60)
+        db = make_db(proxy.before_all(database), pool_timeout=30, connect_timeout=30, command_timeout=60, cleanup_timeout=0.5)
         await spend(db, project, "warm")
         proxy._server.close()
         proxy.break_all()
