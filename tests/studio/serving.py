@@ -71,7 +71,7 @@ def started(*arguments: str, environment: dict[str, str]) -> Iterator[Studio]:
         try:
             line = printed.readline()
             watchdog.cancel()
-            assert line.startswith("{"), line + printed.read()
+            assert line.startswith('{"url"'), line + printed.read()
             yield Studio(**json.loads(line), process=process)
         finally:
             watchdog.cancel()
