@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from derwin_db.testing import TestDatabase, TestServer
+from derwin_db.testing.folder import server_folder
 from tests.forking import derwin_db
 from tests.studio.serving import ROOT, clean_environment, command, environment_of, run, started
 
@@ -157,16 +158,16 @@ class TestStart:
 
 
 class TestFreshMachine:
-    def test_ends_with_something_to_see(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        folder = tmp_path_factory.mktemp("studio") / "data"
-        environment = clean_environment(DERWIN_DATA_DIR=str(folder))
-        try:
-            with started("--port", "0", environment=environment) as studio:
-                first = httpx.get(f"{studio.url}p/lifeline/tables", timeout=30).text
-            with started("--port", "0", environment=environment) as studio:
-                again = httpx.get(f"{studio.url}p/lifeline/tables", timeout=30).text
-        finally:
-            derwin_db("embedded", "stop", environment=environment).check_returncode()
+    def test_ends_with_something_to_see(self) -> None:
+        with server_folder("dwf-") as folder:
+            environment = clean_environment(DERWIN_DATA_DIR=str(folder / "data"))
+            try:
+                with started("--port", "0", environment=environment) as studio:
+                    first = httpx.get(f"{studio.url}p/lifeline/tables", timeout=30).text
+                with started("--port", "0", environment=environment) as studio:
+                    again = httpx.get(f"{studio.url}p/lifeline/tables", timeout=30).text
+            finally:
+                derwin_db("embedded", "stop", environment=environment).check_returncode()
         for text in (first, again):
             assert '<td class="number">600</td>' in text
             assert '<td class="number">80</td>' in text
