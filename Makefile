@@ -92,7 +92,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/workers/test_crowd.py            ten workers, a thousand projects and a kill every second
 #   ... tests/isolation/test_mutations.py      more forms of an open policy (the other samples of isolation: make attack)
 #   ... tests/testing/test_plugin.py           the plugin in every mode of pytest-asyncio, anyio and xdist
-#   ... tests/transfer/test_hostile_files.py   the memory of an import, for more kinds of lines
+#   ... tests/transfer/test_hostile_files.py   the memory of an import, for more kinds of lines and as it is set by default
 #   ... tests/deploy/test_restore.py           backups, restored on servers of their own
 #   ... tests/testing/test_installed.py        the wheel in an environment of its own
 #   ... tests/studio/test_speed.py             the studio on a large project
@@ -100,7 +100,7 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/workers/test_crowd.py            ten workers, 1,000 projects, one of them killed every second
 #   ... tests/faults/test_connections.py       backends that are ended while statements run on them, 300 times
 #   ... tests/faults/test_workers.py           workers over a server that is killed ten times
-#   ... tests/studio/test_browser.py           every page of the studio at three widths, light and dark
+#   ... tests/studio/test_browser.py           every page of the studio at three widths, light and dark, and with hostile text
 long: $(STAMP) ## run the tests that the default run leaves out (an hour), or those of TESTS; listed in the Makefile
 	$(BIN)/python -m pytest -m long $(TESTS)
 

@@ -16,6 +16,7 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.models import ComplianceMode, Project, ProjectCreate, ProjectMode, ProjectType
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer, choose_server
+from tests.faults.victim import Victim, lent_base
 from tests.missing import report
 from tests.pgbouncer import pooled
 
@@ -55,6 +56,14 @@ def server() -> Iterator[TestServer]:
 def migrated(server: TestServer) -> TestDatabase:
     """A database at the newest revision, for all tests that only add projects of their own."""
     return server.migrated()
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Victim, TestDatabase]]:
+    """A stopped cluster with a migrated database, for tests that torment servers to copy."""
+    shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
+    with lent_base(shared) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

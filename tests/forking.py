@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 from warnings import filterwarnings
 
 import click
@@ -77,27 +78,57 @@ def program(
     return _run({**request, "code": code, "warnings": warnings}, "", timeout)
 
 
+class Process:
+    """A command that runs."""
+
+    def __init__(self, asked: Mapping[str, Any], streams: Sequence[int]) -> None:
+        request = json.dumps(asked).encode()
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(str(_server()))
+        socket.send_fds(self._line, [len(request).to_bytes(4, "big")], streams)
+        self._line.sendall(request)
+        self._answers = self._line.makefile("rb", buffering=0)
+        self.pid = int(self._answers.readline())
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, and return its code. One that takes longer than this is killed.
+
+        Errors:
+            TimeoutError for that one.
+        """
+        with self._line, self._answers:
+            if select.select([self._line], [], [], timeout)[0]:
+                return int(self._answers.readline())
+            self.send_signal(signal.SIGKILL)
+            raise TimeoutError
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+@contextmanager
+def running(code: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[tuple[Process, IO[str]]]:
+    """Start a program, as `program` does. Yields it, and what it prints on both streams."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as printed:
+        try:
+            with Path(os.devnull).open() as nothing:
+                request = {"arguments": ["-c", *arguments], "environment": dict(environment), "cwd": "/"}
+                process = Process({**request, "code": code, "warnings": ""}, [nothing.fileno(), writing, writing])
+        finally:
+            os.close(writing)
+        yield process, printed
+
+
 def _run(asked: Mapping[str, Any], stdin: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    request = json.dumps(asked).encode()
     with (
-        socket.socket(socket.AF_UNIX) as line,
         tempfile.TemporaryFile("w+") as given,
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
-        line.makefile("r") as answers,
     ):
         given.write(stdin)
         given.seek(0)
-        line.connect(str(_server()))
-        line.settimeout(timeout)
-        socket.send_fds(line, [len(request).to_bytes(4, "big")], [given.fileno(), out.fileno(), err.fileno()])
-        line.sendall(request)
-        pid = int(answers.readline())
-        try:
-            code = int(answers.readline())
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise
+        code = Process(asked, [given.fileno(), out.fileno(), err.fileno()]).wait(timeout)
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(asked["arguments"], code, out.read(), err.read())
@@ -107,7 +138,7 @@ def serve(path: str) -> dict[str, Any]:
     """Fork for each who asks, until standard input ends. Returns in each of the processes what it is to run."""
     for name in COMMANDS:
         main.get_command(click.Context(main), name)
-    for name in ("derwin_db.repos", "derwin_db.fastapi", "sqlalchemy.ext.asyncio"):
+    for name in ("derwin_db.repos", "derwin_db.fastapi", "derwin_db.studio", "sqlalchemy.ext.asyncio", "uvicorn"):
         import_module(name)
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:

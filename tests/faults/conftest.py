@@ -13,23 +13,13 @@ from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.faults import load
 from tests.faults.proxy import Proxy
-from tests.faults.victim import Victim, make_base
+from tests.faults.victim import Victim
 from tests.faults.watch import Watch, watching
 from tests.missing import left_out
 
 MakeDatabase = Callable[..., Database]
 
 collect_ignore = left_out(__file__)
-
-
-@pytest.fixture(scope="session")
-def base() -> Iterator[tuple[Victim, TestDatabase]]:
-    """A stopped cluster with a migrated database, to copy."""
-    victim, database = make_base()
-    gc.collect()
-    gc.freeze()  # what was imported stays: the collections after each test need not look at it
-    yield victim, database
-    victim.remove()
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +44,13 @@ async def victim(tormented: Victim) -> AsyncIterator[Victim]:
 def database(base: tuple[Victim, TestDatabase], victim: Victim) -> TestDatabase:
     """The migrated database on it, and its logins."""
     return victim.moved(base[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """What is there by now stays: the collections after each test need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

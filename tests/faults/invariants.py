@@ -47,6 +47,8 @@ class World:
 
     def __init__(self, db: Database, victim: Victim, one: UUID, other: UUID) -> None:
         self.db, self.victim, self.one, self.other = db, victim, one, other
+        self.patience = 5.0
+        """Seconds that a clean-up is waited for: it takes 2 s at most."""
 
     @classmethod
     async def make(cls, db: Database, victim: Victim) -> "World":
@@ -485,7 +487,7 @@ async def nothing_is_checked_out(world: World) -> None:
     )
     with pytest.raises(ScopeError):
         await repos.qa_tickets.count(world.db.project(world.one))
-    await settled(world.db, seconds=5)  # a clean-up takes 2 s at most
+    await settled(world.db, seconds=world.patience)
     async with asyncio.timeout(10):
         while (await world.as_owner(IDLE_IN_TRANSACTION))[0]["count"]:
             await asyncio.sleep(0.02)

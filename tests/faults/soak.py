@@ -34,6 +34,9 @@ EXPECTED = (DatabaseUnavailable, DatabaseTimeout, StaleWrite)
 _OF_A_CONNECTION = 3
 """How many tasks, and how many files, a connection through the proxy has at most."""
 
+_FEWEST = 3
+"""How many faults of the line and the server there are in any case."""
+
 
 @dataclass
 class Size:
@@ -123,7 +126,7 @@ class Soak:
         self.project = (await new_project(self.db)).id
         self._workers = [asyncio.create_task(self._work()) for _ in range(self.tasks)]
         end, warm = time.monotonic() + seconds, time.monotonic() + min(seconds / 4, 120)
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.report.broken < _FEWEST:
             await self._break_something()
             if self.report.before is None and time.monotonic() > warm:
                 self.report.before = await self._size()

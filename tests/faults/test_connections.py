@@ -131,7 +131,7 @@ class TestOneBackendKilled:
 
 class TestServerKilled:
     async def test_nothing_acknowledged_is_lost_and_clients_are_back_at_once(self, db: Database, victim: Victim, project):
-        seen = await kill_servers(db, victim, project, kills=2)
+        seen = await kill_servers(db, victim, project, kills=1)
         assert seen.lost == 0
         assert seen.slowest_return < 10
 
@@ -147,7 +147,7 @@ class TestServerKilled:
 
 class TestPortShut:
     async def test_says_unavailable_at_once(self, make_db, database, proxy: Proxy, project):
-        db = make_db(proxy.before_all(database), pool_timeout=30, connect_timeout=30, command_timeout=60)
+        db = make_db(proxy.before_all(database), pool_timeout=30, connect_timeout=30, command_timeout=60, cleanup_timeout=0.5)
         await spend(db, project, "warm")
         proxy._server.close()
         proxy.break_all()

@@ -114,7 +114,7 @@ class TestClusterFull:
 class TestLogFull:
     async def test_says_that_the_server_stops_and_loses_nothing(self, base, make_db):
         """The write-ahead log on a disk of its own: without room for it the server can't go on, and says so at its end."""
-        with small_disk(80) as folder:
+        with small_disk(50) as folder:
             victim = base[0].copy()
             shutil.move(str(victim.data / "pg_wal"), str(folder / "pg_wal"))
             (victim.data / "pg_wal").symlink_to(folder / "pg_wal")
@@ -122,10 +122,11 @@ class TestLogFull:
                 own(path)
             victim.configure("max_wal_size = 1GB", "checkpoint_timeout = 1h", "wal_recycle = off", "full_page_writes = on")
             await asyncio.to_thread(victim.start)
-            db = make_db(victim.moved(base[1]))
+            db = make_db(victim.moved(base[1]), cleanup_timeout=0.5)
             project = (await new_project(db)).id
             kept, errors = await fill(db, project)
             full = [error for error in errors if type(error) is StorageFull]
+            assert kept
             assert full
             assert all("write-ahead log (pg_wal)" in error.message and "start the server" in error.message for error in full)
             await db.close()

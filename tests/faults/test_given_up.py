@@ -1,7 +1,8 @@
 """A statement that was given up ends on the server too: SQL may turn its timeouts off, and catch its cancel."""
 
 import asyncio
-import sys
+import os
+import signal
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from derwin_db.errors import DatabaseTimeout, DerwinError
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.faults.load import new_project, raised
+from tests.forking import running
 
 STUBBORN = """DO $$ BEGIN
     PERFORM set_config('statement_timeout', '0', true), set_config('transaction_timeout', '0', true);
@@ -53,10 +55,15 @@ asyncio.run(main())
 """
 
 
-async def started(database: TestDatabase, project: Any, statement: str) -> asyncio.subprocess.Process:
-    """Start a client of its own that runs the statement in a unit of work."""
+async def killed_in(statement: str, database: TestDatabase, project: Any, owner: Any) -> None:
+    """Start a client of its own that runs the statement in a unit of work, and kill it as soon as that has its lock."""
     arguments = (database.urls["url"], database.urls["direct_url"], str(project), statement)
-    return await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, *arguments)
+    with running(PROGRAM, *arguments, environment=os.environ) as (client, _):
+        try:
+            await until(owner, 1)
+        finally:
+            client.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(client.wait, 10)
 
 
 async def hold(db: Database, project: Any) -> None:
@@ -92,12 +99,7 @@ class TestGivenUp:
         assert isinstance(await raised(asyncio.wait_for(task, 10)), DerwinError)
 
     async def test_by_a_client_that_is_gone(self, database, project, owner, db):
-        client = await started(database, project, STUBBORN)
-        try:
-            await until(owner, 1)
-        finally:
-            client.kill()
-            await client.wait()
+        await killed_in(STUBBORN, database, project, owner)
         await until(owner, 0)
 
     async def test_by_a_client_that_is_gone_when_sql_stopped_the_look_at_it(self, database, project, owner, make_db):
@@ -106,12 +108,7 @@ class TestGivenUp:
             "'transaction_timeout', '0', true)",
             "'transaction_timeout', '0', true), set_config('client_connection_check_interval', '0', true)",
         )
-        client = await started(database, project, unbounded)
-        try:
-            await until(owner, 1)
-        finally:
-            client.kill()
-            await client.wait()
+        await killed_in(unbounded, database, project, owner)
         db = make_db(stray_timeout=0.001, transaction_timeout=0.5, cleanup_timeout=0.1, command_timeout=1)
         async with db.project(project) as session:  # the look at the fences, at the start, waits for the lock
             assert await repos.qa_tickets.count(session) == 0

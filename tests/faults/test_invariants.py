@@ -46,6 +46,7 @@ async def test_it_holds(scenario, world: World):
 
 @pytest.mark.parametrize(("scenario", "plant"), PLANTED, ids=lambda one: one.__name__)
 async def test_a_planted_bug_is_found(scenario, plant, world: World, monkeypatch):
+    world.patience = 2.5  # a clean-up has 2 s
     async with plant(world, monkeypatch):
         with pytest.raises(AssertionError) as caught:
             await scenario(world)

@@ -95,7 +95,7 @@ class TestBlackHole:
 class TestFrozenServer:
     async def test_says_timeout_and_recovers(self, make_db, victim: Victim, project):
         db = make_db(command_timeout=1.0, connect_timeout=1.0, cleanup_timeout=0.5)
-        await freeze(db, victim, project, seconds=2.5)
+        await freeze(db, victim, project, seconds=1.5)
 
 
 async def freeze(db: Database, victim: Victim, project, *, seconds: float) -> list[type]:
@@ -121,7 +121,7 @@ class TestSlowNetwork:
         db = make_db(proxy.before_all(database), pool_timeout=20)
         await spend(db, project, "warm")
         proxy.mode, proxy.delay = "delay", 0.05
-        times = await crawl(db, project, callers=20, rounds=3)
+        times = await crawl(db, project, callers=20, rounds=2)
         assert times[-1] < 10  # two units, one after the other, of four round trips of 0.1 s, and a connection to be made
 
 

@@ -109,7 +109,7 @@ async def _count(db: Database) -> int:
         return await repos.qa_tickets.count(session)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_urls(base):
     """A running server that no event loop of this session knows."""
     victim = base[0].copy()

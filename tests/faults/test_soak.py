@@ -1,4 +1,4 @@
-"""The short version of the soak: eight seconds of faults at random."""
+"""The short version of the soak: five seconds of faults at random."""
 
 import random
 from collections import deque
@@ -12,7 +12,7 @@ class TestSoak:
         watch.errors = deque(maxlen=0)  # their tracebacks would keep alive what is counted here
         seed = random.randrange(2**32)
         print("seed", seed)
-        report = await run(victim, database.urls, database.service.user, seconds=8, tasks=50, seed=seed)
+        report = await run(victim, database.urls, database.service.user, seconds=5, tasks=50, seed=seed)
         print("\n".join(report.lines()))
         report.check()
         assert len(report.acknowledged) > 20, report.lines()

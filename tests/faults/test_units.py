@@ -561,12 +561,12 @@ class TestClose:
 
 class TestConnectionLife:
     async def test_a_connection_that_is_old_is_replaced(self, make_db, victim, database, project, alone):
-        db = make_db(pool_size=2, connection_life=0.4)
+        db = make_db(pool_size=2, connection_life=0.2)
         seen = set()
         for number in range(8):
             await spend(db, project, f"{number}")
             seen |= set(await victim.backends(database.service.user))
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.08)
         assert len(seen) >= 3
 
     async def test_what_is_idle_is_ended_in_its_time(self, make_db, victim, database, project, alone):

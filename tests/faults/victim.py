@@ -7,15 +7,19 @@ survives the death of processes, not of the machine: fsync is off, synchronous_c
 import asyncio
 import contextlib
 import os
+import pickle
 import pwd
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
+import fasteners
 import psutil
 
 from derwin_db.deploy import embedded
@@ -263,6 +267,29 @@ def make_base(version: int = 18) -> tuple[Victim, TestDatabase]:
     finally:
         victim.stop()
     return victim, database
+
+
+@contextmanager
+def lent_base(shared: Path | None, version: int = 18) -> Iterator[tuple[Victim, TestDatabase]]:
+    """Yield what `make_base` makes, or a copy of what another worker made and noted in the folder that they share."""
+    if shared is None:
+        victim, database = make_base(version)
+        yield victim, database
+        victim.remove()
+        return
+    lock, note = fasteners.InterProcessLock(shared / f"base-{version}.lock"), shared / f"base-{version}"
+    with lock:
+        if note.exists():
+            folder, database = pickle.loads(note.read_bytes())  # this run's own
+            victim = Victim(folder, version=version).copy()
+        else:
+            victim, database = make_base(version)
+            note.write_bytes(pickle.dumps((victim.folder, database)))
+    yield victim, database
+    with lock:
+        if note.exists() and pickle.loads(note.read_bytes())[0] == victim.folder:
+            note.unlink()
+        victim.remove()
 
 
 async def _drop_template(victim: Victim, kept: str) -> None:

@@ -10,7 +10,7 @@ from derwin_db import Database
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
-from tests.faults.victim import Victim, make_base, own
+from tests.faults.victim import Victim, own
 
 LAG_SECONDS = 20
 
@@ -18,14 +18,10 @@ LAG_SECONDS = 20
 class Cluster:
     """Both servers, and one migrated database on them."""
 
-    def __init__(self, base: tuple[Victim, TestDatabase] | None = None) -> None:
-        """Copy a stopped cluster with a migrated database, one of somebody else or one that is made for it."""
-        victim, database = base or make_base()
-        try:
-            self.primary, self.replica = victim.copy(), victim.copy()
-        finally:
-            if base is None:
-                victim.remove()
+    def __init__(self, base: tuple[Victim, TestDatabase]) -> None:
+        """Copy a stopped cluster with a migrated database."""
+        victim, database = base
+        self.primary, self.replica = victim.copy(), victim.copy()
         self.replica.configure(
             f"primary_conninfo = 'host={self.primary.folder} port={self.primary.port} user={self.primary.owner.user}'",
             "hot_standby_feedback = on",

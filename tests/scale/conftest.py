@@ -8,6 +8,7 @@ import pytest
 from derwin_db import Database
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
+from tests.faults.victim import Victim
 from tests.missing import left_out
 from tests.pgbouncer import Pooler
 from tests.scale.cluster import Cluster
@@ -16,9 +17,9 @@ collect_ignore = left_out(__file__)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(base: tuple[Victim, TestDatabase]) -> Iterator[Cluster]:
     """A primary and its replica."""
-    made = Cluster()
+    made = Cluster(base)
     yield made
     made.remove()
 

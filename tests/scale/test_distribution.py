@@ -45,6 +45,8 @@ def on_primary(cluster: Cluster) -> Iterator[TestServer]:
     """Databases on a server that knows the stand-in."""
     cluster.mend()
     server = TestServer(cluster.primary.owner)
+    server.empty()  # its logins
+    server._template = cluster.database.owner.database  # migrated already
     yield server
     server.close()
 

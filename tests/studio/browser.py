@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 CHROMIUM = shutil.which("chromium") and shutil.which("chromedriver")
@@ -17,6 +17,7 @@ CHROMIUM = shutil.which("chromium") and shutil.which("chromedriver")
 _ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1")
 
 _PATIENCE = 30
+_POLL = 0.02
 
 
 class Browser:
@@ -52,11 +53,11 @@ class Browser:
 
     def follow(self, *keys: str) -> None:
         """Press keys that lead to another page, and wait until it has come: the driver itself waits for no such thing."""
-        before = self._driver.find_element("tag name", "html")
+        self.run("window.isLeft = true")
         self.press(*keys)
-        wait = WebDriverWait(self._driver, _PATIENCE)
-        wait.until(staleness_of(before))
-        wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
+        has_come = "return document.readyState === 'complete' && !window.isLeft"
+        wait = WebDriverWait(self._driver, _PATIENCE, _POLL, ignored_exceptions=[WebDriverException])  # between two pages
+        wait.until(lambda driver: driver.execute_script(has_come))
 
     @property
     def title(self) -> str:

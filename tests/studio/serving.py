@@ -1,5 +1,9 @@
-"""A studio as an operator starts it: a process of its own, its address read from what it prints."""
+"""A studio as an operator starts it: a process of its own, its address read from what it prints.
 
+It is forked from one that has imported all of it; `command` is what starts Python too.
+"""
+
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +17,7 @@ from pathlib import Path
 
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
-from tests.forking import CLI, derwin_db
+from tests.forking import CLI, Process, derwin_db, running
 
 ROOT = Path(__file__).parents[2]
 SECONDS_TO_START = 120
@@ -21,12 +25,11 @@ SECONDS_TO_START = 120
 
 @dataclass
 class Studio:
-    """A running studio. After it was left, `rest` is what it printed behind its address."""
+    """A running studio."""
 
     url: str
     port: int
-    process: subprocess.Popen[str]
-    rest: str = ""
+    process: Process
 
     @property
     def origin(self) -> str:
@@ -62,27 +65,19 @@ def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedPro
 @contextmanager
 def started(*arguments: str, environment: dict[str, str]) -> Iterator[Studio]:
     """A studio that ends by Ctrl-C, in order, having printed nothing that it should not."""
-    process = subprocess.Popen(
-        command("--json", *arguments), env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    watchdog = threading.Timer(SECONDS_TO_START, process.kill)
-    watchdog.start()
-    try:
-        line = process.stdout.readline()
-        watchdog.cancel()
-        assert line.startswith("{"), line + process.stdout.read()
-        studio = Studio(**json.loads(line), process=process)
-        yield studio
-    finally:
-        watchdog.cancel()
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+    with running(CLI, "studio", "--json", *arguments, environment=environment) as (process, printed):
+        watchdog = threading.Timer(SECONDS_TO_START, process.send_signal, (signal.SIGKILL,))
+        watchdog.start()
         try:
-            rest, _ = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    studio.rest = rest
-    assert process.returncode == 0, rest
-    assert "Traceback" not in rest
+            line = printed.readline()
+            watchdog.cancel()
+            assert line.startswith('{"url"'), line + printed.read()
+            yield Studio(**json.loads(line), process=process)
+        finally:
+            watchdog.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            code = process.wait(20)
+            rest = printed.read()
+        assert code == 0, rest
+        assert "Traceback" not in rest

@@ -23,6 +23,7 @@ from derwin_db.studio.rendering import plain, short, size
 from derwin_db.studio.views import VIEWS, label_of
 from derwin_db.testing import Filled
 from derwin_db.testing.examples import example
+from tests.studio.conftest import Visit
 from tests.studio.pages import KINDS, pages_of
 
 LIFELINE = "p/lifeline"
@@ -58,14 +59,12 @@ class TestEveryPage:
     def test_every_column_is_one_of_the_table(self, name: str) -> None:
         assert set(VIEWS[name].columns) <= {column.name for column in VIEWS[name].repository.table.c}
 
-    async def test_of_a_filled_project_answers(self, client: httpx.AsyncClient, data: Database, ours: Filled) -> None:
-        pages = await pages_of(data, ours.slug)
-        assert len(pages) == len(KINDS) + 2 * len(PROJECT_TABLES)
-        for page in pages:
-            response = await client.get(page)
+    async def test_of_a_filled_project_answers(self, visit: Visit, ours: Filled) -> None:
+        assert len(visit.pages) == len(KINDS) + 2 * len(PROJECT_TABLES)
+        for page, response in visit.pages.items():
             assert response.status_code == 200, page
             assert response.headers["content-type"] == "text/html; charset=utf-8"
-            assert ours.slug in response.text
+            assert ours.slug in response.text, page
 
     async def test_of_an_empty_project_says_what_to_do(self, client: httpx.AsyncClient, data: Database, empty: Project) -> None:
         for page in await pages_of(data, empty.slug):

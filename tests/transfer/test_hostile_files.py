@@ -8,10 +8,8 @@ import logging
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,17 +24,16 @@ from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidI
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.observe.events import Observer, UnitObserver
-from derwin_db.settings import Settings
-from derwin_db.testing import TestDatabase
+from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
+from tests.forking import program
 from tests.isolation.fences import make_plain
 from tests.repos.rows import a_charge, a_ticket, an_artifact
 from tests.transfer.files import erase, exists, lines_of, packed
 
-SLUG = "moving"
+SLUG, REFUSED = "moving", "refused"
 TICKETS = 1200
-ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import asyncio, os, pathlib, signal, sys
@@ -60,11 +57,13 @@ MEASURED = """
 import asyncio, io, pathlib, resource, sys
 from derwin_db import Database
 from derwin_db.errors import DerwinError
+from derwin_db.settings import Settings
 from derwin_db.transfer import import_project
 
 async def main():
     url, admin, direct = sys.argv[2].split("|")
-    async with Database(url, admin_url=admin, direct_url=direct) as db:
+    settings = Settings(import_memory_mib=int(sys.argv[3]))
+    async with Database(url, admin_url=admin, direct_url=direct, settings=settings) as db:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             with pathlib.Path(sys.argv[1]).open("rb") as file:
@@ -83,39 +82,48 @@ def urls_of(database: TestDatabase) -> str:
     return "|".join((urls["url"], urls["admin_url"], urls["direct_url"]))
 
 
-def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=240, env=environment
-    )
+@pytest.fixture(scope="module")
+async def stored(server: TestServer) -> tuple[TestDatabase, bytes]:
+    """A database that a project is gone from, its ledger excepted, and the project's file."""
+    database = await asyncio.to_thread(server.migrated)
+    sink = io.BytesIO()
+    async with Database(**database.urls) as db:
+        async with db.admin(reason="a test") as admin:
+            await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
+        async with db.project(SLUG) as session:
+            first = await repos.qa_tickets.create(session, a_ticket())
+            await repos.qa_tickets.create_many(session, [a_ticket(title=f"ticket {n}") for n in range(TICKETS - 2)])
+            last = await repos.qa_tickets.create(session, a_ticket())
+            await repos.qa_tickets.mark_duplicate(session, first.id, of=last.id)
+            await repos.audit_artifacts.record(session, an_artifact())
+            await repos.spend_ledger.append(session, a_charge())
+        await export_project(db, SLUG, sink)
+        await erase(db, SLUG)
+    return database, sink.getvalue()
 
 
 @pytest.fixture
-async def exported(own_db: Database) -> bytes:
-    """The file of a project that is gone from the database, its ledger excepted."""
-    async with own_db.admin(reason="a test") as admin:
-        await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
-    async with own_db.project(SLUG) as session:
-        first = await repos.qa_tickets.create(session, a_ticket())
-        await repos.qa_tickets.create_many(session, [a_ticket(title=f"ticket {n}") for n in range(TICKETS - 2)])
-        last = await repos.qa_tickets.create(session, a_ticket())
-        await repos.qa_tickets.mark_duplicate(session, first.id, of=last.id)
-        await repos.audit_artifacts.record(session, an_artifact())
-        await repos.spend_ledger.append(session, a_charge())
-    sink = io.BytesIO()
-    await export_project(own_db, SLUG, sink)
-    await erase(own_db, SLUG)
-    return sink.getvalue()
+async def own_database(server: TestServer, stored: tuple[TestDatabase, bytes]) -> AsyncIterator[TestDatabase]:
+    """A copy of that database for one test."""
+    database = await asyncio.to_thread(server.clone, stored[0])
+    yield database
+    await asyncio.to_thread(server.drop, database)
 
 
 @pytest.fixture
-async def begin(own_db: Database) -> list[Any]:
-    """The first two lines of a file: the head, and the project, which is gone from the database."""
-    async with own_db.admin(reason="a test") as admin:
-        await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
+async def exported(stored: tuple[TestDatabase, bytes]) -> bytes:
+    """The file of the project."""
+    return stored[1]
+
+
+@pytest.fixture(scope="module")
+async def begin(db: Database) -> list[Any]:
+    """The first two lines of a file: the head, and the project, which is gone from a database that nobody imports into."""
+    async with db.admin(reason="a test") as admin:
+        await repos.projects.create(admin, ProjectCreate(slug=REFUSED, name="Moving", type=ProjectType.CRM))
     sink = io.BytesIO()
-    await export_project(own_db, SLUG, sink)
-    await erase(own_db, SLUG)
+    await export_project(db, REFUSED, sink)
+    await erase(db, REFUSED)
     return lines_of(sink.getvalue())[:2]
 
 
@@ -150,7 +158,9 @@ class TestWholeOrNothing:
         self, own_db: Database, own_database: TestDatabase, exported: bytes, tmp_path: Path, table: str
     ) -> None:
         (tmp_path / "file").write_bytes(exported)
-        killed = await asyncio.to_thread(run, CHILD, str(tmp_path / "file"), urls_of(own_database), table)
+        killed = await asyncio.to_thread(
+            program, CHILD, str(tmp_path / "file"), urls_of(own_database), table, environment=os.environ
+        )
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not await exists(own_db, SLUG)
         assert (await import_project(own_db, io.BytesIO(exported))).rows["qa_tickets"] == TICKETS
@@ -303,86 +313,98 @@ class TestTheBooks:
         assert not await exists(own_db, SLUG)
 
 
-def hostile(lines: list[Any]) -> dict[str, tuple[bytes, type[DerwinError]]]:
+def hostile(lines: list[Any]) -> dict[str, tuple[Callable[[], bytes], type[DerwinError]]]:
     """Files that say what no export says."""
     head, root = lines[0], lines[1]
     text = json.dumps(root).encode() + b"\n"
     slug = "x (committed): nothing done\n2026-01-01 admin door: audited"
+    none = dict.fromkeys(TABLES, 0)
 
     def row(body: str) -> bytes:
-        return packed([head, root, f'{{"table": "raw_signals", "row": {body}}}\n'.encode()], {**dict.fromkeys(TABLES, 0)})
+        return packed([head, root, f'{{"table": "raw_signals", "row": {body}}}\n'.encode()], {**none})
 
-    return {
-        "no slug": (packed([{k: v for k, v in head.items() if k != "slug"}, root]), InvalidInput),
-        "a slug that is a list": (packed([{**head, "slug": ["x"]}, root]), InvalidInput),
-        "a slug of several lines": (packed([{**head, "slug": slug}, root]), InvalidInput),
-        "no rows in the head": (packed([{k: v for k, v in head.items() if k != "rows"}, root]), InvalidInput),
-        "rows that are a list": (packed([head, root], []), InvalidInput),  # type: ignore[arg-type]
-        "a number of rows that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": "1"}), InvalidInput),
-        "more rows than there are": (packed([head, root], {**dict.fromkeys(TABLES, 0), "policies": 1}), InvalidInput),
-        "an own table of no name": (packed([{**head, "own": {"x; y": []}}, root]), InvalidInput),
-        "an own table that is one of ours": (packed([{**head, "own": {"policies": ["id"]}}, root]), InvalidInput),
-        "no last line": (zstandard.ZstdCompressor().compress(json.dumps(head).encode() + b"\n" + text), InvalidInput),
-        "a table that is none": (packed([head, root], {**dict.fromkeys(TABLES, 0), "alembic_version": 0}), InvalidInput),
-        "rows of a table that is none": (packed([head, root, {"table": "projects", "row": root["row"]}]), InvalidInput),
-        "tables in another order": (
-            packed([head, root, {"table": "policies", "row": {}}, {"table": "qa_runs", "row": {}}]),
-            InvalidInput,
-        ),
-        "two rows in a line": (row('{"id": 1}, {"id": 2}'), InvalidInput),
-        "a row that is a list": (row("[]"), InvalidInput),
-        "a row that is deep": (row('{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"), InvalidInput),
-        "a head that is deep": (packed([b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"\n", root]), InvalidInput),
-        "NaN": (row('{"id": NaN}'), InvalidInput),
-        "half a character": (packed([head, text[:-3] + b"\xff}}\n"]), InvalidInput),
-        "UTF-16": (packed([head, json.dumps(root).encode("utf-16") + b"\n"]), InvalidInput),
-        "a row of many values": (row('{"a": [' + "0," * 2_000_000 + "0]}"), TooLarge),
-        "a row of long text": (row('{"a": "' + "x" * (17 * 1024 * 1024) + '"}'), TooLarge),
-        "a line without an end": (zstandard.ZstdCompressor().compress(b"x" * (40 * 1024 * 1024)), TooLarge),
-        "a window that is large": (
-            zstandard.ZstdCompressor(
-                compression_params=zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
-            ).compress(os.urandom(1 << 20) * 40),
-            InvalidInput,
-        ),
+    def windowed() -> bytes:
+        parameters = zstandard.ZstdCompressionParameters(window_log=27, enable_ldm=True)
+        return zstandard.ZstdCompressor(compression_params=parameters).compress(os.urandom(1 << 20) * 40)
+
+    policy, run = {"table": "policies", "row": {}}, {"table": "qa_runs", "row": {}}
+    list_of_rows: Any = []
+    invalid: dict[str, Callable[[], bytes]] = {
+        "no slug": lambda: packed([{k: v for k, v in head.items() if k != "slug"}, root]),
+        "a slug that is a list": lambda: packed([{**head, "slug": ["x"]}, root]),
+        "a slug of several lines": lambda: packed([{**head, "slug": slug}, root]),
+        "no rows in the head": lambda: packed([{k: v for k, v in head.items() if k != "rows"}, root]),
+        "rows that are a list": lambda: packed([head, root], list_of_rows),
+        "a number of rows that is none": lambda: packed([head, root], {**none, "policies": "1"}),  # type: ignore[dict-item]
+        "more rows than there are": lambda: packed([head, root], {**none, "policies": 1}),
+        "an own table of no name": lambda: packed([{**head, "own": {"x; y": []}}, root]),
+        "an own table that is one of ours": lambda: packed([{**head, "own": {"policies": ["id"]}}, root]),
+        "no last line": lambda: zstandard.ZstdCompressor().compress(json.dumps(head).encode() + b"\n" + text),
+        "a table that is none": lambda: packed([head, root], {**none, "alembic_version": 0}),
+        "rows of a table that is none": lambda: packed([head, root, {"table": "projects", "row": root["row"]}]),
+        "tables in another order": lambda: packed([head, root, policy, run]),
+        "two rows in a line": lambda: row('{"id": 1}, {"id": 2}'),
+        "a row that is a list": lambda: row("[]"),
+        "a row that is deep": lambda: row('{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"),
+        "a head that is deep": lambda: packed([b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"\n", root]),
+        "NaN": lambda: row('{"id": NaN}'),
+        "half a character": lambda: packed([head, text[:-3] + b"\xff}}\n"]),
+        "UTF-16": lambda: packed([head, json.dumps(root).encode("utf-16") + b"\n"]),
+        "a window that is large": windowed,
     }
+    large: dict[str, Callable[[], bytes]] = {
+        "a row of many values": lambda: row('{"a": [' + "0," * 2_000_000 + "0]}"),
+        "a row of long text": lambda: row('{"a": "' + "x" * (17 * 1024 * 1024) + '"}'),
+        "a line without an end": lambda: zstandard.ZstdCompressor().compress(b"x" * (40 * 1024 * 1024)),
+    }
+    return {name: (made, InvalidInput) for name, made in invalid.items()} | {n: (made, TooLarge) for n, made in large.items()}
 
 
-NAMES = list(hostile([{"rows": {}}, {"table": "projects", "row": {}}]))
+NAMES = list(hostile([{}, {}]))
+
+
+LARGE: dict[str, tuple[Callable[[int], str], int, int]] = {
+    "long text": (lambda times: '"' + "x" * times + '"', 15 * 1024 * 1024 // 256, 20),
+    "lists": (lambda times: "[" + "[]," * times + "[]]", 2734, 5),
+    "objects": (lambda times: "[" + "{}," * times + "{}]", 1953, 20),
+    "escapes": (lambda times: '"' + "\\ud83d\\ude00" * times + '"', 3906, 10),
+}
+"""Values nearly as large as a line may hold: how they are made, how large for a mebibyte of the setting, in how many lines."""
 
 
 class TestHostileFiles:
     @pytest.mark.parametrize("name", NAMES)
     async def test_is_refused_with_nothing_left_and_no_line_forged(
-        self, own_db: Database, begin: list[Any], name: str, caplog
+        self, db: Database, begin: list[Any], name: str, caplog
     ) -> None:
-        data, expected = hostile(begin)[name]
+        made, expected = hostile(begin)[name]
+        data = made()
         caplog.set_level(logging.INFO, "derwin_db.admin")
         with pytest.raises(expected, match="Nothing was imported"):
-            await import_project(own_db, io.BytesIO(data))
+            await import_project(db, io.BytesIO(data))
         assert not [record for record in caplog.records if record.name == "derwin_db.admin"]
-        assert not await exists(own_db, SLUG)
+        assert not await exists(db, REFUSED)
 
     @pytest.mark.parametrize(
-        ("body", "count"),
+        ("kind", "memory"),
         [
-            ('{"a": "' + "x" * (15 * 1024 * 1024) + '"}', 20),
-            ('{"a": [' + "[]," * 700_000 + "[]]}", 5),
-            pytest.param('{"a": [' + "{}," * 500_000 + "{}]}", 20, marks=pytest.mark.long),
-            pytest.param('{"a": "' + "\\ud83d\\ude00" * 1_000_000 + '"}', 10, marks=pytest.mark.long),
+            ("long text", 64),
+            ("lists", 64),
+            *(pytest.param(kind, 256, marks=pytest.mark.long) for kind in LARGE),
         ],
-        ids=["long text", "lists", "objects", "escapes"],
     )
     async def test_takes_no_more_memory_than_the_setting(
-        self, own_database: TestDatabase, begin: list[Any], tmp_path: Path, body: str, count: int
+        self, migrated: TestDatabase, begin: list[Any], tmp_path: Path, kind: str, memory: int
     ) -> None:
         """A few hundred kilobytes of file; the head promises more rows than there are, so that all of it is looked at."""
-        line = f'{{"table": "raw_signals", "row": {body}}}\n'.encode()
+        value, per_mebibyte, count = LARGE[kind]
+        line = f'{{"table": "raw_signals", "row": {{"a": {value(memory * per_mebibyte)}}}}}\n'.encode()
         (tmp_path / "file").write_bytes(packed([*begin, *[line] * count], {**dict.fromkeys(TABLES, 0), "raw_signals": 1}))
-        measured = await asyncio.to_thread(run, MEASURED, str(tmp_path / "file"), urls_of(own_database))
+        arguments = (str(tmp_path / "file"), urls_of(migrated), str(memory))
+        measured = await asyncio.to_thread(program, MEASURED, *arguments, environment=os.environ)
         outcome, grown = measured.stdout.split()
         assert outcome == "invalid_input", measured.stderr
-        assert int(grown) < Settings().import_memory_mib
+        assert 0 < int(grown) < memory
 
 
 def test_the_measure_is_in_kilobytes() -> None:

@@ -74,6 +74,17 @@ async def erase(db: Database) -> None:
         await repos.projects.delete(admin, project_id_of(LIFELINE), despite_retention=True)
 
 
+@pytest.fixture(scope="module")
+async def erased(server: TestServer, stored: TestDatabase) -> AsyncIterator[tuple[Database, bytes]]:
+    """A database that the project is gone from, which no test here imports into, and its file."""
+    database = await asyncio.to_thread(server.clone, stored)
+    async with Database(**database.urls) as db:
+        data, _ = await exported(db)
+        await erase(db)
+        yield db, data
+    await asyncio.to_thread(server.drop, database)
+
+
 def lines_of(data: bytes) -> list[bytes]:
     return zstandard.ZstdDecompressor().decompressobj().decompress(data).splitlines(keepends=True)
 
@@ -164,11 +175,14 @@ class TestExport:
 
 
 class TestImport:
-    async def test_brings_back_every_row_as_it_was(self, filled: Database) -> None:
+    async def test_brings_back_every_row_as_it_was_and_takes_back_its_own_ledger(self, filled: Database) -> None:
         data, report = await exported(filled)
         await erase(filled)
         back = await import_project(filled, io.BytesIO(data))
         assert back.rows == report.rows
+        assert back.ledger_kept == report.rows["spend_ledger"]
+        async with filled.project(LIFELINE) as session:
+            assert await repos.spend_ledger.count(session) == report.rows["spend_ledger"]
         assert lines_of((await exported(filled))[0]) == lines_of(data)
 
     async def test_goes_into_another_database(self, filled: Database, server: TestServer) -> None:
@@ -177,14 +191,6 @@ class TestImport:
         async with Database(**other.urls) as db:
             await import_project(db, io.BytesIO(data))
             assert lines_of((await exported(db))[0]) == lines_of(data)
-
-    async def test_takes_back_its_own_ledger(self, filled: Database) -> None:
-        data, report = await exported(filled)
-        await erase(filled)
-        back = await import_project(filled, io.BytesIO(data))
-        assert back.ledger_kept == report.rows["spend_ledger"]
-        async with filled.project(LIFELINE) as session:
-            assert await repos.spend_ledger.count(session) == report.rows["spend_ledger"]
 
     async def test_refuses_a_ledger_that_says_otherwise(self, filled: Database, own_database: TestDatabase) -> None:
         data, _ = await exported(filled)
@@ -217,12 +223,6 @@ async def nothing_is_left(db: Database) -> None:
 
 
 class TestRefusal:
-    @pytest.fixture
-    async def erased(self, filled: Database) -> tuple[Database, bytes]:
-        data, _ = await exported(filled)
-        await erase(filled)
-        return filled, data
-
     @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
     async def test_a_truncated_file(self, erased: tuple[Database, bytes], share: float) -> None:
         db, data = erased
@@ -242,8 +242,9 @@ class TestRefusal:
     async def test_a_line_that_was_changed(self, erased: tuple[Database, bytes]) -> None:
         db, data = erased
         lines = lines_of(data)
-        lines[40] = lines[40].replace(b"a", b"b", 1)
-        with pytest.raises(InvalidInput):
+        number = next(i for i, line in enumerate(lines) if b'"title": "' in line)
+        lines[number] = lines[number].replace(b'"title": "', b'"title": "Not ', 1)  # a row as good as the other one
+        with pytest.raises(InvalidInput, match="digest"):
             await import_project(db, packed(lines))
         await nothing_is_left(db)
 
@@ -284,19 +285,21 @@ class TestRefusal:
             await import_project(db, packed(resealed(lines)))
         await nothing_is_left(db)
 
-    async def test_rows_of_another_project_become_its_own_or_nothing(self, erased: tuple[Database, bytes]) -> None:
+    async def test_rows_of_another_project_become_its_own_or_nothing(self, filled: Database) -> None:
         """The project of a row is the session's, whatever the file says."""
-        db, data = erased
+        data, _ = await exported(filled)
+        await erase(filled)
         own, other = str(project_id_of(LIFELINE)).encode(), str(project_id_of("another")).encode()
         lines = lines_of(data)
         lines = [*lines[:2], *(line.replace(own, other) for line in lines[2:-1]), lines[-1]]
-        await import_project(db, packed(resealed(lines)))
-        assert lines_of((await exported(db))[0])[:-1] == lines_of(data)[:-1]
+        await import_project(filled, packed(resealed(lines)))
+        assert lines_of((await exported(filled))[0])[:-1] == lines_of(data)[:-1]
 
-    async def test_what_is_no_export_at_all(self, own_db: Database) -> None:
+    async def test_what_is_no_export_at_all(self, erased: tuple[Database, bytes]) -> None:
         for data in (b"", b"\x00" * 1000, b"PK\x03\x04zip", zstandard.ZstdCompressor().compress(b"[]\n")):
             with pytest.raises(InvalidInput):
-                await import_project(own_db, io.BytesIO(data))
+                await import_project(erased[0], io.BytesIO(data))
+        await nothing_is_left(erased[0])
 
 
 class TestErase:
