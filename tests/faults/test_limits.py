@@ -125,7 +125,7 @@ async def process_of(db: Database, project) -> int:
 
 class TestTimeouts:
     async def test_a_statement_takes_too_long_and_its_connection_is_kept(self, make_db, project):
-        db = make_db(pool_size=1, statement_timeout=1)
+        db = make_db(pool_size=1, statement_timeout=2)
         before = await process_of(db, project)
         with pytest.raises(DatabaseTimeout) as caught:
             async with db.project(project) as session:
@@ -167,7 +167,7 @@ class TestTimeouts:
             assert await repos.qa_tickets.count(session) == 0
 
     async def test_a_unit_that_takes_too_long_is_ended(self, make_db, project):
-        db = make_db(transaction_timeout=1)
+        db = make_db(transaction_timeout=2)
         with pytest.raises(DatabaseTimeout) as caught:
             async with db.project(project) as session:
                 await execute(session, "SELECT pg_sleep(30)")

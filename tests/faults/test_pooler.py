@@ -72,7 +72,7 @@ class TestTransactionMode:
         assert len(await titles_of(db, project)) == 50
 
     async def test_timeouts_hold_in_each_unit(self, make_db, database, pooler: Pooler, project):
-        db = make_db(pooler.before_all(database), parameters=POOLED, statement_timeout=0.5)
+        db = make_db(pooler.before_all(database), parameters=POOLED, statement_timeout=1)
         for _ in range(3):
             with pytest.raises(DatabaseTimeout) as caught:
                 async with db.project(project) as session:

@@ -75,7 +75,7 @@ class TestDown:
         await settled(replicated)
 
     async def test_one_that_does_not_answer_costs_one_unit_its_wait(self, pair: Cluster, soon):
-        async with pair.open(connect_timeout=1.5, command_timeout=1.5, pool_timeout=3) as db:
+        async with pair.open(connect_timeout=3, command_timeout=3, pool_timeout=3) as db:
             project = await known_project(db, pair)
             assert await ticket_ids(db, project) == (True, [])
             pair.replica.freeze()
