@@ -1,6 +1,7 @@
 """Servers and backends that are killed under load."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -48,4 +49,9 @@ async def kill_servers(db: Database, victim: Victim, project: UUID, *, kills: in
 
 async def kill_one_backend(victim: Victim, user: str) -> None:
     """Kill one backend of the login: the server ends all others, recovers and goes on."""
-    os.kill(random.choice(await victim.backends(user)), signal.SIGKILL)
+    while True:
+        pids = await victim.backends(user)
+        with contextlib.suppress(ProcessLookupError):  # it may be leaving by itself
+            if pids:
+                os.kill(random.choice(pids), signal.SIGKILL)
+                return
