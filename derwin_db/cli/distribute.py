@@ -23,5 +23,5 @@ async def distribute(yes: bool, as_json: bool) -> None:
     await refuse_transaction_pooler(owner)
     with progress("distribute", as_json=as_json) as bar:
         result = await as_owner(partial(distribute_tables, progress=bar))
-    text = f"{len(result.distributed)} tables distributed, {len(result.before)} were already."
+    text = f"Tables distributed: {len(result.distributed)}; distributed before: {len(result.before)}."
     show(result, text, as_json=as_json)

@@ -57,7 +57,7 @@ class TestDistribute:
             return Distribution(["qa_runs", "qa_tickets"], ["projects"])
 
         monkeypatch.setattr("derwin_db.cli.distribute.distribute_tables", distribute)
-        assert operate("distribute", "--yes").stdout == "2 tables distributed, 1 were already.\n"
+        assert operate("distribute", "--yes").stdout == "Tables distributed: 2; distributed before: 1.\n"
         assert shown("distribute", "--yes") == {"distributed": ["qa_runs", "qa_tickets"], "before": ["projects"]}
 
     def test_what_the_server_refuses_is_a_sentence(self, operate: Operate, monkeypatch: pytest.MonkeyPatch) -> None:
