@@ -82,22 +82,22 @@ class _Pipe:
 
     def read(self, size: int) -> bytes:
         """Read what is there, up to so many bytes; none at the end."""
-        self._wait(1, 0)
+        self._wait(for_reading=True)
         return os.read(self._descriptor, size)
 
     def write(self, data: bytes) -> int:
         """Write all of it."""
         rest = memoryview(data)
         while rest:
-            self._wait(0, 1)
+            self._wait(for_reading=False)
             rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
         return len(data)
 
     def flush(self) -> None:
         """Do nothing: nothing is kept back."""
 
-    def _wait(self, for_reading: int, for_writing: int) -> None:
-        wanted = [self._descriptor]
-        while not any(select.select(wanted * for_reading, wanted * for_writing, [], _LOOK_SECONDS)):
+    def _wait(self, *, for_reading: bool) -> None:
+        wanted: tuple[list[int], list[int]] = ([self._descriptor], []) if for_reading else ([], [self._descriptor])
+        while not any(select.select(*wanted, [], _LOOK_SECONDS)):
             if self.is_ended:
                 raise InterruptedError

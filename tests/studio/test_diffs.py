@@ -1,0 +1,38 @@
+"""Diffs as lines with their numbers."""
+
+from derwin_db.studio.diffs import Line, diff_lines
+
+DIFF = """\
+--- a/order.py
++++ b/order.py
+@@ -3,3 +3,4 @@
+ total = 0
+-- total
++-- rounded
++@@ -1 +1 @@
+ return total
+@@ -20 +21 @@
+-a
++b
+"""
+
+
+class TestLines:
+    def test_have_their_numbers_in_the_old_and_the_new_text(self) -> None:
+        assert diff_lines(DIFF) == [
+            Line("file", "--- a/order.py"),
+            Line("file", "+++ b/order.py"),
+            Line("place", "@@ -3,3 +3,4 @@"),
+            Line("same", "total = 0", 3, 3),
+            Line("removed", "- total", 4, None),
+            Line("added", "-- rounded", None, 4),
+            Line("added", "@@ -1 +1 @@", None, 5),
+            Line("same", "return total", 5, 6),
+            Line("place", "@@ -20 +21 @@"),
+            Line("removed", "a", 20, None),
+            Line("added", "b", None, 21),
+        ]
+
+    def test_of_a_text_that_is_no_diff_are_told_by_their_first_signs(self) -> None:
+        expected = [Line("added", " a"), Line("removed", " b"), Line("place", "@ c"), Line("same", "d")]
+        assert diff_lines("+ a\n- b\n@ c\nd") == expected
