@@ -48,7 +48,7 @@ class Covering:
         """Return the tests that run the line: those that are named after its file first, then those of its folder, then others.
 
         What runs at import, or in a process of its own, is run by no test in particular: then it is the tests of the
-        folder that has the file's name, and those of its own.
+        folder that has the file's name, and those of its own. The test file of its name is always among them.
         """
         own = Path("tests", *file.parts[1:2]).with_suffix("")
         names = self._lines.get(file, {}).get(line, [])
@@ -57,7 +57,9 @@ class Covering:
             return named or ["tests/contract"]
         named = [name for name in names if f"/test_{file.stem}.py::" in name]
         near = [name for name in names if name.startswith(f"{own}/") and name not in set(named)]
-        return [*_spread(named), *_spread(near), *_spread([name for name in names if name not in {*named, *near}])]
+        others = [name for name in names if name not in {*named, *near}]
+        files = [] if named else self._root.glob(f"tests/**/test_{file.stem}.py")
+        return [*_spread(named), *_spread(near), *(str(path.relative_to(self._root)) for path in files), *_spread(others)]
 
 
 def _spread(names: list[str]) -> list[str]:

@@ -162,6 +162,13 @@ class TestStates:
         lost.__cause__ = server_error("57P01")
         assert translate(lost).sqlstate == "57P01"
         assert translate(asyncpg.ConnectionDoesNotExistError(SECRET)).sqlstate == "08003"
+        lost.__cause__ = ConnectionResetError(SECRET)
+        assert translate(lost).sqlstate == "08003"
+
+    def test_an_error_that_followed_another_is_told_by_itself(self):
+        error = server_error("23505")
+        error.__cause__ = server_error("57P01")
+        assert translate(error).sqlstate == "23505"
 
 
 class TestBuiltins:
