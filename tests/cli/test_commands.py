@@ -16,6 +16,7 @@ from derwin_db.deploy.migrations import script_folder
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.server import url_of
+from tests.deploy.conftest import FIRST
 from tests.forking import derwin_db, program
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,8 @@ class TestFirstMinute:
 
     def test_migrate_then_seed_twice(self, server: TestServer) -> None:
         environment = environment_of(server.empty())
-        assert run("migrate", environment=environment).returncode == 0
+        for options, said in ((["--to", FIRST], f"is at revision {FIRST}."), ([], f"{sql.HEAD_REVISION} (the newest).")):
+            assert run("migrate", *options, environment=environment).stdout.rstrip().endswith(said)
         for _ in range(2):
             result = run("seed", environment=environment)
             assert (result.returncode, result.stdout.splitlines()[0]) == (0, "lifeline | ERP | AUTHOR")
