@@ -170,7 +170,7 @@ class TestPieces:
 
         monkeypatch.setattr(mending, "read_facts", before)
         await owner.execute("ALTER TABLE qa_runs ALTER COLUMN claimed_by SET STATISTICS 100")
-        await mending.mend_statistics(owner, "")
+        assert await mending.mend_statistics(owner, "") == ["qa_runs.claimed_by"]
         target = "SELECT attstattarget FROM pg_attribute WHERE attrelid = 'public.qa_runs'::regclass AND attname = 'claimed_by'"
         assert await owner.fetchval(target) == 0
 
