@@ -47,19 +47,28 @@ class Covering:
     def tests_of(self, file: Path, line: int) -> list[str]:
         """Return the tests that run the line: those that are named after its file first, then those of its folder, then others.
 
-        What runs at import, or in a process of its own, is run by no test in particular: then it is the tests of the
-        folder that has the file's name, and those of its own. The test file of its name is always among them.
+        What runs at import, or in a process of its own, is run by no test in particular: then it is the test files that are
+        named after it or import it, the tests of the folder that has its name, those of its own, and of the contract.
         """
         own = Path("tests", *file.parts[1:2]).with_suffix("")
         names = self._lines.get(file, {}).get(line, [])
         if not names:
-            named = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
-            return named or ["tests/contract"]
+            folders = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
+            return [*self._files_about(file), *folders, "tests/contract"]
         named = [name for name in names if f"/test_{file.stem}.py::" in name]
         near = [name for name in names if name.startswith(f"{own}/") and name not in set(named)]
         others = [name for name in names if name not in {*named, *near}]
-        files = [] if named else self._root.glob(f"tests/**/test_{file.stem}.py")
-        return [*_spread(named), *_spread(near), *(str(path.relative_to(self._root)) for path in files), *_spread(others)]
+        return [*_spread(named), *_spread(near), *([] if named else self._files_about(file)), *_spread(others)]
+
+    def _files_about(self, file: Path) -> list[str]:
+        module = ".".join(file.with_suffix("").parts)
+        importing = f"from {module} import ", f"from {module.rpartition('.')[0]} import {file.stem}\n"
+        found = [
+            path
+            for path in sorted(self._root.glob("tests/**/test_*.py"))
+            if path.stem == f"test_{file.stem}" or any(words in path.read_text() for words in importing)
+        ]
+        return [str(path.relative_to(self._root)) for path in found]
 
 
 def _spread(names: list[str]) -> list[str]:
