@@ -9,6 +9,9 @@ from pathlib import Path
 
 from coverage import CoverageData
 
+MANY = 5
+"""A module that more test files import than these is everybody's."""
+
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -45,29 +48,27 @@ class Covering:
             self._lines[Path(file).relative_to(self._root)] = lines
 
     def tests_of(self, file: Path, line: int) -> list[str]:
-        """Return the tests that run the line: those that are named after its file first, then those of its folder, then others.
+        """Return the tests that run the line: test files that are named after its file or import it, its folder's, then others.
 
-        What runs at import, or in a process of its own, is run by no test in particular: then it is the test files that are
-        named after it or import it, the tests of the folder that has its name, those of its own, and of the contract.
+        What runs at import, or in a process of its own, is run by no test in particular: then it is all tests of its folder,
+        of the folder that has its name, and of the contract.
         """
         own = Path("tests", *file.parts[1:2]).with_suffix("")
         names = self._lines.get(file, {}).get(line, [])
         if not names:
             folders = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
             return [*self._files_about(file), *folders, "tests/contract"]
-        named = [name for name in names if f"/test_{file.stem}.py::" in name]
-        near = [name for name in names if name.startswith(f"{own}/") and name not in set(named)]
-        others = [name for name in names if name not in {*named, *near}]
-        return [*_spread(named), *_spread(near), *([] if named else self._files_about(file)), *_spread(others)]
+        near = [name for name in names if name.startswith(f"{own}/")]
+        return [*self._files_about(file), *_spread(near), *_spread([name for name in names if name not in set(near)])]
 
     def _files_about(self, file: Path) -> list[str]:
+        """Return the test files that are named after it, and those that import it, unless that is what many do."""
         module = ".".join(file.with_suffix("").parts)
-        importing = f"from {module} import ", f"from {module.rpartition('.')[0]} import {file.stem}\n"
-        found = [
-            path
-            for path in sorted(self._root.glob("tests/**/test_*.py"))
-            if path.stem == f"test_{file.stem}" or any(words in path.read_text() for words in importing)
-        ]
+        words = f"from {module} import ", f"from {module.rpartition('.')[0]} import {file.stem}\n"
+        files = sorted(self._root.glob("tests/**/test_*.py"))
+        named = [path for path in files if path.stem == f"test_{file.stem}"]
+        importing = [path for path in files if path not in named and any(one in path.read_text() for one in words)]
+        found = [*named, *(importing if len(importing) <= MANY else [])]
         return [str(path.relative_to(self._root)) for path in found]
 
 
