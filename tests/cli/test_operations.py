@@ -73,7 +73,7 @@ class TestSpend:
     async def spent(self, db: Database, project: Project) -> Project:
         entries = [
             ("10.5", "ANTHROPIC", "opus", datetime(2026, 11, 1, 23, tzinfo=UTC)),
-            ("2", "EMBEDDING", "small", datetime(2026, 11, 2, 1, tzinfo=UTC)),
+            ("1", "EMBEDDING", "small", datetime(2026, 11, 2, 1, tzinfo=UTC)),
             ("1234", "COMPUTE", None, datetime(2026, 11, 2, 2, tzinfo=UTC)),
         ]
         async with db.project(project.id) as session:
@@ -84,19 +84,19 @@ class TestSpend:
     def test_of_a_project_by_model(self, operate: Operate, shown: Json, spent: Project) -> None:
         value = shown("spend", spent.slug)
         assert [tuple(row.values()) for row in value["sums"]] == [
-            (None, "1234.000000"), ("opus", "10.500000"), ("small", "2.000000"),
+            (None, "1234.000000"), ("opus", "10.500000"), ("small", "1.000000"),
         ]  # fmt: skip
-        assert (value["by"], value["total_usd"]) == ("model", "1246.500000")
+        assert (value["by"], value["total_usd"]) == ("model", "1245.500000")
         last = operate("spend", spent.slug).stdout.splitlines()[-1]
-        assert last.split() == ["total", "1,246.500000"]
+        assert last.split() == ["total", "1,245.500000"]
 
     def test_by_day_within_bounds(self, shown: Json, spent: Project) -> None:
         sums = shown("spend", spent.slug, "--by", "day", "--since", "2026-11-01", "--until", "2026-11-02T02:00Z")["sums"]
-        assert [tuple(row.values()) for row in sums] == [("2026-11-01", "10.500000"), ("2026-11-02", "2.000000")]
+        assert [tuple(row.values()) for row in sums] == [("2026-11-01", "10.500000"), ("2026-11-02", "1.000000")]
 
     def test_of_all_projects(self, operate: Operate, shown: Json, spent: Project) -> None:
         sums = {row["project"]: row["usd"] for row in shown("spend", *WHY)["sums"]}
-        assert sums[spent.slug] == "1246.500000"
+        assert sums[spent.slug] == "1245.500000"
         parted = shown("spend", "--by", "source", *WHY)
         assert Decimal(parted["total_usd"]) >= Decimal("1246.5")
         assert {"ANTHROPIC", "EMBEDDING", "COMPUTE"} <= {row["source"] for row in parted["sums"]}
@@ -115,7 +115,7 @@ class TestSpend:
 
         monkeypatch.setattr(spend, "all_projects", listed)
         parted = await asyncio.to_thread(shown, "spend", "--by", "source", *WHY)
-        assert (parted["total_usd"], reasons) == ("1246.500000", ["INC-7"])
+        assert (parted["total_usd"], reasons) == ("1245.500000", ["INC-7"])
 
     def test_of_nothing(self, operate: Operate, project: Project) -> None:
         assert operate("spend", project.slug).stdout == "Nothing was spent.\n"

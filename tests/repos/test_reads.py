@@ -1,6 +1,7 @@
 """What every repository reads with: get, find, exists, list, stream, count, each over all 14 tables."""
 
 import base64
+import inspect
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -165,6 +166,9 @@ class TestList:
     async def test_a_limit_is_an_integer_of_1_to_500(self, repo: Any, session: ProjectSession, limit: Any) -> None:
         with pytest.raises(InvalidInput, match="limit"):
             await repo.list(session, limit=limit)
+
+    def test_a_page_has_50_rows_where_no_limit_is_given(self, repo: Any) -> None:
+        assert inspect.signature(repo.list).parameters["limit"].default == 50
 
     async def test_an_unknown_filter_is_refused(self, repo: Any, session: ProjectSession) -> None:
         for read in (repo.list, repo.count):

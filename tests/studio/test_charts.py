@@ -318,6 +318,13 @@ class TestGeometry:
         assert second.x == pytest.approx(first.x + first.width, abs=0.02)
         assert second.width == pytest.approx(3 * first.width, rel=0.01)
 
+    def test_rows_lie_below_each_other(self) -> None:
+        drawn = rows(chart(), data_of({(label, "x"): 1.0 for label in "abc"}))
+        ends = [mark.y + mark.height for mark in drawn.marks]
+        assert all(end < mark.y for end, mark in zip(ends[:-1], drawn.marks[1:], strict=True))
+        assert all(mark.y < tick.at < end for mark, tick, end in zip(drawn.marks, drawn.labels, ends, strict=True))
+        assert ends[-1] < drawn.height
+
     def test_a_line_skips_what_is_not_known(self) -> None:
         drawn = lines(chart(), data_of({("a", "x"): 0.0, ("c", "x"): 1.0, ("b", "y"): 0.5}), top=1.0)
         points = {series: path.split() for _, series, path in drawn.lines}
