@@ -1,5 +1,6 @@
 """spend_ledger: entries once by their key, exact to the last digit. Caps: test_spend_cap.py."""
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from derwin_db.models import (
     Project,
     ProjectCreate,
     ProjectType,
+    ProjectUpdate,
     SpendCap,
     SpendKind,
     SpendLedger,
@@ -158,6 +160,16 @@ class TestAppendMany:
     async def test_other_input_is_refused(self, session: ProjectSession, rows: Any) -> None:
         with pytest.raises(InvalidInput):
             await repos.spend_ledger.append_many(session, rows)
+
+
+class TestLocks:
+    @pytest.mark.parametrize("verb", ["append", "append_many"])
+    async def test_an_entry_holds_up_no_change_of_its_project(
+        self, db: Database, session: ProjectSession, project: Project, verb: str
+    ) -> None:
+        await getattr(repos.spend_ledger, verb)(session, a_charge() if verb == "append" else [a_charge()])
+        async with asyncio.timeout(10), db.admin(reason="a test") as admin:
+            await repos.projects.update(admin, project.id, ProjectUpdate(name="Renamed meanwhile"))
 
 
 class TestTotal:

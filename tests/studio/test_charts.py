@@ -305,6 +305,14 @@ class TestGeometry:
         assert [mark.height for mark in drawn.marks] == pytest.approx([full / 2, full / 4, full])
         assert drawn.marks[1].y + drawn.marks[1].height == pytest.approx(drawn.marks[0].y)
 
+    def test_an_axis_goes_no_further_than_its_values(self) -> None:
+        drawn = columns(chart(), data_of({("a", "x"): 0.2}))
+        assert drawn.marks[0].height == pytest.approx(drawn.bottom - drawn.top)
+
+    def test_every_so_many_columns_have_a_name_from_the_first_on(self) -> None:
+        drawn = columns(chart(), data_of({(label, "x"): 1.0 for label in "abcde"}), every=2)
+        assert [label.text for label in drawn.labels] == ["a", "c", "e"]
+
     def test_what_is_below_zero_goes_down_from_it(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 4.0, ("a", "y"): -2.0}))
         zero = next(tick.at for tick in drawn.ticks if float(tick.text) == 0)

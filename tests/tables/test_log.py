@@ -36,6 +36,8 @@ class Note(Created, NoteFields, ProjectTable, table=True):
     append_only: ClassVar[bool] = True
 
 
+TRIGGERS = ("derwin_append_only_row", "derwin_append_only_truncate")
+
 notes = Repository(Note, create=NoteCreate)
 
 
@@ -122,14 +124,16 @@ class TestLog:
             async with db.admin(reason="a test") as admin:
                 assert (await repos.projects.delete(admin, project.id))["own_notes"] == 1
 
-    async def test_without_its_triggers_nothing_starts(self, database: TestDatabase) -> None:
-        def damage(op: Any) -> None:
-            op.execute("DROP TRIGGER derwin_append_only_row ON public.own_notes")
-
-        await as_operations(database, damage)
-        with pytest.raises(IsolationNotEnforced, match="own_notes: derwin_append_only_row is missing"):
+    @pytest.mark.parametrize(
+        "triggers", [["derwin_append_only_row"], ["derwin_append_only_row", "derwin_append_only_truncate"]], ids=len
+    )
+    async def test_without_its_triggers_nothing_starts(self, database: TestDatabase, triggers: tuple[str, ...]) -> None:
+        """Without all of them only its class tells that it is to be append-only."""
+        await as_operations(database, lambda op: [op.execute(f"DROP TRIGGER {name} ON public.own_notes") for name in triggers])
+        with pytest.raises(IsolationNotEnforced) as caught:
             async with Database(**database.urls):
                 pass
+        assert all(f"own_notes: {name} is missing" in str(caught.value) for name in triggers)
 
     async def test_unfenced_it_is_the_owners_alone(self, database: TestDatabase) -> None:
         await as_operations(database, lambda op: unfence(op, Note))
