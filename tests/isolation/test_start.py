@@ -16,6 +16,7 @@ from derwin_db.isolation.catalog import logins, standing
 from derwin_db.isolation.keys import KeyRing
 from derwin_db.isolation.preamble import ScopeForm
 from derwin_db.isolation.seal import Seal
+from derwin_db.models import Project
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
@@ -120,6 +121,21 @@ class TestStart:
         with pytest.raises(DatabaseUnavailable, match="The Database was closed"):
             async with db.project("acme") as session:
                 await repos.qa_tickets.count(session)
+
+    @pytest.mark.parametrize("door", ["a project's session", "the admin door"])
+    async def test_comes_with_the_first_unit_where_nobody_has_started_it(
+        self, migrated: TestDatabase, project: Project, door: str
+    ) -> None:
+        db = Database(**migrated.urls)
+        try:
+            if door == "the admin door":
+                async with db.admin(reason="a test") as admin:
+                    assert await repos.projects.exists(admin, project.id)
+            else:
+                async with db.project(project.id) as session:
+                    assert await repos.qa_tickets.count(session) == 0
+        finally:
+            await db.close()
 
     async def test_with_the_setting_debug_shows_causes(self, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_Switch, "is_on", False)
