@@ -122,20 +122,25 @@ class TestStart:
             async with db.project("acme") as session:
                 await repos.qa_tickets.count(session)
 
-    @pytest.mark.parametrize("door", ["a project's session", "the admin door"])
-    async def test_comes_with_the_first_unit_where_nobody_has_started_it(
-        self, migrated: TestDatabase, project: Project, door: str
+    async def test_comes_with_the_first_units_where_nobody_has_started_it(
+        self, migrated: TestDatabase, project: Project
     ) -> None:
+        """Several at once wait for one start, whichever door they go through; and once more after it was closed."""
         db = Database(**migrated.urls)
-        try:
-            if door == "the admin door":
-                async with db.admin(reason="a test") as admin:
-                    assert await repos.projects.exists(admin, project.id)
-            else:
-                async with db.project(project.id) as session:
-                    assert await repos.qa_tickets.count(session) == 0
-        finally:
-            await db.close()
+
+        async def as_project() -> bool:
+            async with db.project(project.id) as session:
+                return await repos.qa_tickets.count(session) == 0
+
+        async def as_admin() -> bool:
+            async with db.admin(reason="a test") as admin:
+                return await repos.projects.exists(admin, project.id)
+
+        for _ in range(2):
+            try:
+                assert await asyncio.gather(as_project(), as_admin(), as_project(), as_admin()) == [True] * 4
+            finally:
+                await db.close()
 
     async def test_with_the_setting_debug_shows_causes(self, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_Switch, "is_on", False)
