@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,24 +67,31 @@ SEED = """
 PYTHONS = pythons()
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder outside of pytest's, which each start of pytest closes to the system user that the server runs as."""
+    with tempfile.TemporaryDirectory(prefix="derwin-installed-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.long
 class TestInstalled:
     @pytest.mark.parametrize("version", [version for version in VERSIONS if version in PYTHONS])
-    def test_serves_a_project_that_has_nothing_else(self, consume: Run, wheel: Path, tmp_path: Path, version: str) -> None:
-        environment = tmp_path / "environment"
+    def test_serves_a_project_that_has_nothing_else(self, consume: Run, wheel: Path, place: Path, version: str) -> None:
+        environment = place / "environment"
         subprocess.run([PYTHONS[version], "-m", "venv", str(environment)], check=True)
         python = str(environment / "bin" / "python")
         wanted = [f"{wheel}[embedded,fastapi]", "pytest", "pytest-asyncio", "httpx"]
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *wanted], check=True)
-        data = {**os.environ, "DERWIN_DATA_DIR": str(tmp_path / "data")}
+        data = {**os.environ, "DERWIN_DATA_DIR": str(place / "data")}
         environ = {name: value for name, value in data.items() if name != "PYTHONPATH" and not name.endswith("_URL")}
         try:
             for words in (["--help"], ["embedded", "start"], ["migrate"], ["seed"]):
                 command = [str(environment / "bin" / "derwin-db"), *words]
-                done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+                done = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, done.stdout + done.stderr
         finally:
-            subprocess.run([command[0], "embedded", "stop"], cwd=tmp_path, env=environ, check=True, capture_output=True)
+            subprocess.run([command[0], "embedded", "stop"], cwd=place, env=environ, check=True, capture_output=True)
         result = consume(python=python, site="", embedded=True, pytest=SETTINGS, test_service=SERVICE)
         assert result.returncode == 0, result.stdout + result.stderr
         assert "1 passed" in result.stdout
