@@ -110,7 +110,7 @@ test-previous: $(STAMP) ## run the tests of units and repositories of the releas
 flaky: $(STAMP) ## run the tests RUNS times (20) in random order, under load, and count (hours)
 	$(BIN)/python -m tests.flaky --runs $(RUNS)
 
-coverage: $(MEASURE_STAMP) ## run the tests, and show which lines and branches none of them takes (15 min)
+coverage: $(MEASURE_STAMP) ## run the tests, and show which lines and branches none of them takes (10 min)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto
 	$(BIN)/coverage combine -q && $(BIN)/coverage report
