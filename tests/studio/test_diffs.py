@@ -14,6 +14,8 @@ DIFF = """\
 @@ -20 +21 @@
 -a
 +b
+@@ -30 +30,0 @@
+-c
 """
 
 
@@ -31,6 +33,8 @@ class TestLines:
             Line("place", "@@ -20 +21 @@"),
             Line("removed", "a", 20, None),
             Line("added", "b", None, 21),
+            Line("place", "@@ -30 +30,0 @@"),
+            Line("removed", "c", 30, None),
         ]
 
     def test_of_a_text_that_is_no_diff_are_told_by_their_first_signs(self) -> None:

@@ -36,7 +36,7 @@ class Note(Created, NoteFields, ProjectTable, table=True):
     append_only: ClassVar[bool] = True
 
 
-TRIGGERS = ("derwin_append_only_row", "derwin_append_only_truncate")
+TRIGGERS = ("derwin_append_only_row", "derwin_append_only_statement", "derwin_append_only_truncate")
 
 notes = Repository(Note, create=NoteCreate)
 
