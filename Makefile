@@ -89,7 +89,6 @@ test-wheel: $(STAMP) ## install the wheel on each of Python 3.11, 3.12 and 3.13 
 #   ... tests/deploy/test_obstacles.py         pgvector in another schema, on PostgreSQL 16
 #   ... tests/deploy/test_starters.py          eight starters at once, four databases at once, and one killed at more of its statements
 #   ... tests/deploy/test_version_table.py     the table of the revision, given back at every revision of before
-#   ... tests/workers/test_crowd.py            ten workers, a thousand projects and a kill every second
 #   ... tests/isolation/test_mutations.py      more forms of an open policy (the other samples of isolation: make attack)
 #   ... tests/testing/test_plugin.py           the plugin in every mode of pytest-asyncio, anyio and xdist
 #   ... tests/transfer/test_hostile_files.py   the memory of an import, for more kinds of lines and as it is set by default

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 
 import asyncpg
 import pytest
 
-from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
+from derwin_db.deploy.migrations import MigrationSettings, upgrade
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase, TestServer
 
@@ -39,33 +40,16 @@ def server_of(server: TestServer) -> Iterator[ServerOf]:
 
 @pytest.fixture(scope="session")
 def at(server_of: ServerOf) -> At:
-    """Gives an empty database at a revision (FENCED or a later one, or FIRST): a copy of one that was migrated there once."""
-    made: dict[str, TestDatabase] = {}
+    """Gives an empty database at FIRST, FENCED or a later revision: a copy of one that was migrated there once."""
     server = server_of("18")
 
-    def get(revision: str) -> MigrationSettings:
-        for before, step in ((None, FIRST), (FIRST, FENCED), (FENCED, revision)):
-            if step not in made:
-                made[step] = server.empty() if before is None else server.clone(made[before])
-                upgrade(settings_of(made[step].owner), step)
-        return settings_of(server.clone(made[revision]).owner)
+    @cache
+    def made(revision: str) -> TestDatabase:
+        database = server.empty() if revision == FIRST else server.clone(made(FIRST if revision == FENCED else FENCED))
+        upgrade(settings_of(database.owner), revision)
+        return database
 
-    return get
-
-
-@pytest.fixture(scope="session")
-def down_at(server_of: ServerOf) -> At:
-    """Gives an empty database at a revision: a copy of one that is taken down to it at the first use, from the newest."""
-    made: dict[str, TestDatabase] = {}
-    server = server_of("18")
-
-    def get(revision: str) -> MigrationSettings:
-        if revision not in made:
-            made[revision] = server.migrated()
-            downgrade(settings_of(made[revision].owner), revision)
-        return settings_of(server.clone(made[revision]).owner)
-
-    return get
+    return lambda revision: settings_of(server.clone(made(revision)).owner)
 
 
 def settings_of(connection: ConnectionInfo) -> MigrationSettings:

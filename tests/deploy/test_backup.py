@@ -15,7 +15,7 @@ from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
 
 from .catalog import catalog
-from .conftest import FENCED, ServerOf, ordinary_owner, run_sql
+from .conftest import ServerOf, ordinary_owner, run_sql
 
 
 def client(program: str, connection: ConnectionInfo, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -86,7 +86,7 @@ class TestBackup:
         settings = ordinary_owner(server_of, "dumping_owner", with_extension=True)
         from derwin_db.deploy.migrations import upgrade
 
-        upgrade(settings, FENCED)
+        upgrade(settings)
         dump = client("pg_dump", settings.connection)
         assert dump.returncode != 0
         assert b"row-level security" in dump.stderr

@@ -229,6 +229,19 @@ class TestPrivate:
         place.unlink()
 
 
+class TestAbandon:
+    def test_ends_the_server_without_its_last_writes(self, stopped: Path) -> None:
+        """The same start and the end in good order are in the log before."""
+        log = stopped / "postgres" / "log"
+        assert "received immediate shutdown request" not in log.read_text()
+        embedded.start(stopped)
+        assert embedded.abandon(stopped) is True
+        assert embedded.status(stopped).pid is None
+        assert "received immediate shutdown request" in log.read_text()
+        assert embedded.abandon(stopped) is False
+        assert works(embedded.start(stopped))
+
+
 class TestWaitForEnd:
     def test_a_process_that_nobody_has_asked_for_its_exit_code_has_ended(self) -> None:
         child = subprocess.Popen(["sleep", "300"])

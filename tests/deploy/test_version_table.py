@@ -6,8 +6,9 @@ from alembic.script import ScriptDirectory
 from derwin_db import sql
 from derwin_db.deploy.migrations import alembic_config, downgrade, status, upgrade
 from derwin_db.deploy.version_table import MOVED
+from derwin_db.testing import TestDatabase
 
-from .conftest import FIRST, At, ServerOf, run_sql, settings_of
+from .conftest import FIRST, ServerOf, run_sql, settings_of
 
 OURS = "SELECT version_num FROM derwin_alembic_version"
 THEIRS = "SELECT version_num FROM alembic_version ORDER BY 1"
@@ -22,11 +23,17 @@ AS_IT_WAS = (
 """What a database of before holds, made of one that was taken down to that revision."""
 
 
-def of_before(down_at: At, *more: str):
-    settings = down_at(BEFORE)
-    run_sql(settings.connection, "DROP TABLE alembic_version", *AS_IT_WAS)
-    run_sql(settings.connection, *more, "SELECT 1")
-    return settings
+@pytest.fixture(scope="module")
+def before(server_of: ServerOf) -> TestDatabase:
+    """A database of before, to be copied."""
+    database = server_of("18").migrated()
+    downgrade(settings_of(database.owner), BEFORE)
+    run_sql(database.owner, "DROP TABLE alembic_version", *AS_IT_WAS)
+    return database
+
+
+def copy_of(before: TestDatabase, server_of: ServerOf):
+    return settings_of(server_of("18").clone(before).owner)
 
 
 def exists(settings, name: str) -> bool:
@@ -34,15 +41,16 @@ def exists(settings, name: str) -> bool:
 
 
 class TestTakeOver:
-    def test_moves_our_row_and_removes_the_empty_table(self, down_at: At) -> None:
-        settings = of_before(down_at)
+    def test_moves_our_row_and_removes_the_empty_table(self, before: TestDatabase, server_of: ServerOf) -> None:
+        settings = copy_of(before, server_of)
         assert status(settings).current == BEFORE
         assert upgrade(settings).current == sql.HEAD_REVISION
         assert run_sql(settings.connection, OURS)[0][0] == sql.HEAD_REVISION
         assert not exists(settings, "alembic_version")
 
-    def test_leaves_the_row_of_another_chain(self, down_at: At) -> None:
-        settings = of_before(down_at, "INSERT INTO alembic_version VALUES ('of_a_service')")
+    def test_leaves_the_row_of_another_chain(self, before: TestDatabase, server_of: ServerOf) -> None:
+        settings = copy_of(before, server_of)
+        run_sql(settings.connection, "INSERT INTO alembic_version VALUES ('of_a_service')", "SELECT 1")
         assert upgrade(settings).current == sql.HEAD_REVISION
         assert [row[0] for row in run_sql(settings.connection, THEIRS)] == ["of_a_service"]
         granted = "SELECT has_table_privilege('derwin_app', 'alembic_version', 'SELECT')"

@@ -124,9 +124,7 @@ class TestLog:
             async with db.admin(reason="a test") as admin:
                 assert (await repos.projects.delete(admin, project.id))["own_notes"] == 1
 
-    @pytest.mark.parametrize(
-        "triggers", [["derwin_append_only_row"], ["derwin_append_only_row", "derwin_append_only_truncate"]], ids=len
-    )
+    @pytest.mark.parametrize("triggers", [TRIGGERS[:1], TRIGGERS], ids=len)
     async def test_without_its_triggers_nothing_starts(self, database: TestDatabase, triggers: tuple[str, ...]) -> None:
         """Without all of them only its class tells that it is to be append-only."""
         await as_operations(database, lambda op: [op.execute(f"DROP TRIGGER {name} ON public.own_notes") for name in triggers])

@@ -141,13 +141,20 @@ class TestFixtures:
     def test_on_a_server_of_their_own(self, consume: Run, chosen: tuple[str, ...], count: int) -> None:
         assert passed(consume(*chosen, pytest=STRICT, test_sessions=MARKED, embedded=True)) == count
 
-    def test_without_an_async_plugin_say_what_is_missing(self, consume: Run) -> None:
+    def test_without_an_async_plugin_say_what_is_missing_before_a_server_is_started(self, consume: Run) -> None:
         source = """
+            from derwin_db.testing import server
+
+            def refuse():
+                raise AssertionError("a server was started")
+
+            server.choose_server = refuse
+
             def test_sessions(project_session):
                 pass
         """
         result = consume("-p", "no:asyncio", "-p", "no:anyio", pytest=PLAIN, test_sessions=source)
-        assert result.returncode == 1
+        assert (result.returncode, "a server was started" in result.stdout) == (1, False)
         assert "install pytest-asyncio, or mark the test with pytest.mark.anyio" in result.stdout
 
     def test_named_again_by_a_conftest_leave_no_database_and_no_login_behind(self, consume: Run, server: TestServer) -> None:

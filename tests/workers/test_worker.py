@@ -29,7 +29,7 @@ from derwin_db.repos.qa_runs import QARuns
 from derwin_db.workers import Job
 from derwin_db.workers.claim import Claim
 from derwin_db.workers.queue import SealedQueue, queue_of
-from derwin_db.workers.worker import Worker
+from derwin_db.workers.worker import Worker, _retry_seconds
 from tests.repos.rows import a_ticket
 from tests.workers.conftest import DONE, Done, Projects, enqueue, run_of, statuses, until
 
@@ -413,6 +413,9 @@ async def _ended(db: Database, project: UUID, run: UUID) -> bool:
 
 
 class TestClaims:
+    def test_that_fail_are_tried_again_soon_and_then_more_and_more_seldom(self) -> None:
+        assert [_retry_seconds(attempts, 5.0) for attempts in (0, 1, 2, 6, 7, 10_000)] == [0.05, 0.1, 0.2, 3.2, 5.0, 5.0]
+
     @pytest.mark.usefixtures("beats_often")
     async def test_are_kept_while_they_are_being_done(self, db: Database, projects: Projects, done: Done) -> None:
         """Each heartbeat is stored, and gives the claim as long again as it had in the beginning."""
