@@ -53,6 +53,10 @@ _ROLES_REVISION = "b7e24a8c6d10"
 """The revision that creates the roles."""
 _VECTOR_REVISION = "c3d58f0e7a42"
 """The revision that creates pgvector."""
+_BEFORE_SEARCH = "f7c2a90e6b14"
+"""The revision before the one that writes every row again which search looks at."""
+_LAST_OF_SEARCH = "063c9eb5f2d8"
+"""The revision that drops the index over all embeddings, which search of before looked at."""
 
 T = TypeVar("T")
 
@@ -144,8 +148,13 @@ def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationSta
         logger.info("nothing to do: %s", before.schema.sentence)
         return before
     _known(settings, revision)
-    if before.pending:
-        run(_look_ahead(settings, before, _applied(settings, before, revision)))
+    applied = _applied(settings, before, revision) if before.pending else set()
+    if applied:
+        run(_look_ahead(settings, before, applied))
+    if _LAST_OF_SEARCH in applied and not _RELATIVE.fullmatch(revision):
+        if _BEFORE_SEARCH in applied:
+            _run(settings, command.upgrade, _BEFORE_SEARCH)
+        run(_connected(settings, lambda connection: _drop_former_index(connection, settings)))
     _run(settings, command.upgrade, revision)
     return status(settings)
 
@@ -290,6 +299,16 @@ async def _look_ahead(settings: MigrationSettings, before: MigrationStatus, appl
             await check_vector(connection)
 
     await _connected(settings, look)
+
+
+async def _drop_former_index(connection: Connection, settings: MigrationSettings) -> None:
+    """Drop the index over all embeddings before rows are written again: it would take in each of them, to be dropped later.
+
+    In a million entries that would be most of the time. Code of before finds the same without the index, more slowly.
+    """
+    await connection.execute("SET lock_timeout = 0")
+    await connection.execute(f"SET statement_timeout = '{settings.statement_timeout_ms}ms'")
+    await connection.execute("DROP INDEX CONCURRENTLY IF EXISTS public.ix_rag_corpus_embedding")
 
 
 async def _connected(settings: MigrationSettings, look: Callable[[Connection], Awaitable[T]]) -> T:

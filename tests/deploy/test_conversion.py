@@ -161,6 +161,19 @@ class TestConvert:
         assert len(stored(old.connection, "embedding::real[]")) == 5
 
 
+REFUSE_WITH_THE_INDEX = (
+    """
+    CREATE FUNCTION refuse_with_the_index() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF to_regclass('public.ix_rag_corpus_embedding') IS NOT NULL THEN RAISE 'the index is still there'; END IF;
+        RETURN NEW;
+    END $$
+    """,
+    "CREATE TRIGGER refuse BEFORE UPDATE ON rag_corpus FOR EACH ROW EXECUTE FUNCTION refuse_with_the_index()",
+)
+"""A row that is written while the index is there is refused."""
+
+
 class TestIndex:
     @pytest.mark.parametrize(
         ("before", "name", "columns"),
@@ -187,6 +200,21 @@ class TestIndex:
         assert [row[0] for row in run_sql(old.connection, names)] == ["ix_rag_corpus_bits"]
         downgrade(old, BITS_INDEXED)
         assert len(run_sql(old.connection, names)) == 2
+
+
+    @pytest.mark.parametrize("before", [FENCED, INDEXED])
+    def test_goes_before_every_row_is_written_again(self, at: At, before: str) -> None:
+        """An index that is about to go would take in each row once more: hours, in a large table."""
+        old = at(before)
+        fill(old.connection, [None])
+        run_sql(old.connection, *REFUSE_WITH_THE_INDEX, "SELECT 1")
+        upgrade(old)
+        assert run_sql(old.connection, "SELECT to_regclass('public.ix_rag_corpus_embedding')") == [(None,)]
+
+    def test_stays_for_those_who_go_on_reading_it(self, at: At) -> None:
+        old = at(INDEXED)
+        upgrade(old, DERIVED)
+        assert run_sql(old.connection, "SELECT to_regclass('public.ix_rag_corpus_embedding') IS NOT NULL") == [(True,)]
 
 
 TICKET = """
