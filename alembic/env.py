@@ -18,18 +18,26 @@ KNOWN = {step.revision for step in context.script.walk_revisions()}
 OLDER = {step.revision for step in context.script.iterate_revisions(MOVED, "base")} - {MOVED}
 
 
+TABLES = {"projects", *sql.PROJECT_TABLES}
+
+
 def is_ours(name: str | None, kind: str, parent_names: Any) -> bool:
-    """Look at the schema public only, and at its tables that the models know: a service may keep its own beside them.
+    """Look at the schema public only, and at our tables: a service may keep its own beside them.
 
     Columns that the database derives are in no model.
     """
     if kind == "schema":
         return name == "public"
     if kind == "table":
-        return f"public.{name}" in SQLModel.metadata.tables
+        return name in TABLES
     if kind == "column":
         return name not in sql.DERIVED_COLUMNS.get(parent_names["table_name"], ())
     return True
+
+
+def is_a_model_of_ours(table: Any, name: str | None, kind: str, *_: Any) -> bool:
+    """Leave out the tables that a service's own SQLModel classes have put beside ours, into the same metadata."""
+    return kind != "table" or (table.schema == "public" and name in TABLES)
 
 
 def run_on(connection: sa.Connection) -> None:
@@ -39,6 +47,7 @@ def run_on(connection: sa.Connection) -> None:
         target_metadata=SQLModel.metadata,
         include_schemas=True,
         include_name=is_ours,
+        include_object=is_a_model_of_ours,
         render_item=render_item,
         version_table=sql.VERSION_TABLE,
         version_table_schema="public",

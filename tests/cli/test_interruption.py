@@ -34,6 +34,7 @@ module.probe = probe
 sys.modules[module.__name__] = module
 cli.COMMANDS["probe"] = ""
 signal.signal(signal.SIGINT, signal.SIG_IGN if sys.argv[2] == "background" else signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 cli.main(["probe"])
 """
 """A command that has written half a file."""
