@@ -86,7 +86,7 @@ async def owner(own_database: TestDatabase) -> AsyncIterator[asyncpg.Connection]
     """The owner's connection to a database of one's own."""
     connection = await asyncpg.connect(**own_database.owner.connect_arguments(), statement_cache_size=0)
     yield connection
-    await connection.close(timeout=5)
+    await connection.close(timeout=60)
 
 
 @pytest.fixture

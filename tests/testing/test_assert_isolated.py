@@ -42,7 +42,7 @@ async def shared_db(shared: TestDatabase) -> AsyncIterator[Database]:
 async def shared_owner(shared: TestDatabase) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(**shared.owner.connect_arguments(), statement_cache_size=0)
     yield connection
-    await connection.close(timeout=5)
+    await connection.close(timeout=60)
 
 
 async def open_tickets(session: ProjectSession) -> list[QATicket]:
