@@ -301,6 +301,7 @@ class TestCancellation:
 
     async def test_of_one_who_waits_for_the_pooler_takes_nothing_from_the_others(self, clients: Clients):
         project = await new_project(clients[0])
+        await clients[1].start()  # which would wait for the pooler as well, with no connection in use
 
         async def waiting() -> None:
             async with clients[1].project(project) as session:
@@ -310,6 +311,7 @@ class TestCancellation:
             assert await repos.qa_tickets.count(session) == 0
             task = asyncio.create_task(waiting())
             while not clients[1].connections_in_use():
+                assert not task.done()
                 await asyncio.sleep(0.001)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
