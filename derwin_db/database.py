@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 from uuid import UUID
 
+from derwin_db.connection.driver import idle_limit
 from derwin_db.connection.ending import Ender
 from derwin_db.connection.facts import ServerFacts, probe_server
 from derwin_db.connection.pool import DataSource, Pool, open_pool
@@ -460,7 +461,7 @@ class Database:
     def _session_limits(self) -> Limits:
         version = 0 if self._app is None else self._app.preamble.server_version
         longest = self.settings.transaction_timeout if version >= 170000 else None
-        return {"idle_timeout": self.settings.idle_in_transaction_timeout, "transaction_timeout": longest}
+        return {"idle_timeout": idle_limit(self.settings), "transaction_timeout": longest}
 
     def _forget_project(self, project_id: UUID) -> None:
         """Look again whether the project is there: it was deleted here."""

@@ -264,16 +264,21 @@ def connect_pooled(connection: ConnectionInfo, arguments: Mapping[str, Any]) -> 
     return connect_to_one(connection, lambda one: _connect_at(one, arguments))
 
 
-def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:
-    """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on.
+def idle_limit(settings: "Settings") -> float:
+    """Return for how many seconds the server lets a unit of work think between two statements.
 
     Where the line stalls, this side gives up after command_timeout, and the server hears nothing of it: what it keeps open
     for a client that is gone ends after twice that time.
     """
+    return min(settings.idle_in_transaction_timeout, 2 * settings.command_timeout)
+
+
+def session_settings(settings: "Settings", server_version: int) -> dict[str, str]:
+    """Return the server settings of a unit of work, in milliseconds. transaction_timeout exists from 17 on."""
     values = {
         "statement_timeout": settings.statement_timeout,
         "lock_timeout": settings.lock_timeout,
-        "idle_in_transaction_session_timeout": min(settings.idle_in_transaction_timeout, 2 * settings.command_timeout),
+        "idle_in_transaction_session_timeout": idle_limit(settings),
     }
     if server_version >= 170000:
         values["transaction_timeout"] = settings.transaction_timeout

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from derwin_db.connection.driver import Connection
 from derwin_db.errors import ScopeError
 from derwin_db.observe.events import Watch, caller_name
+from derwin_db.unit.activity import Activity
 from derwin_db.unit.naive import ZonedStatement, check_zones, holds_naive, zoned_parameters
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Lender:
         connection: Connection,
         check: Callable[[], None],
         ended: Callable[[], None],
-        note: Callable[[], None],
+        activity: Activity,
         *,
         is_pooled: bool,
         watch: Watch | None = None,
@@ -91,23 +92,23 @@ class Lender:
         self.check = check
         """Raises unless something may run now."""
         self._ended = ended
-        self._note = note
+        self._activity = activity
         self._watch = watch
 
     async def run(self, call: Callable[[], Awaitable[T]], name: str) -> T:
         """Run a call of the driver, note when it begins and ends, and see whether the transaction is there after it.
 
-        On a connection that was gone before it nothing began: what explains that is older.
+        On a connection that was gone before it nothing began, and on one that was lost in it nothing ended: what explains
+        that is older.
         """
         self.check()
-        is_there = not self.connection.is_closed()
-        if is_there:
-            self._note()
+        if not self.connection.is_closed():
+            self._activity.statement_begins()
         try:
             return await (call() if self._watch is None else self._watch.over(call(), name))
         finally:
-            if is_there:
-                self._note()
+            if not self.connection.is_closed():
+                self._activity.statement_ended()
             self._see_transaction()
 
     async def check_times(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:

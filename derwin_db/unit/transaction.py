@@ -118,14 +118,14 @@ class Transaction(ABC):
         try:
             connection = self._connection or await self._begin()
             if not connection.is_closed():
-                self._activity.note()
+                self._activity.statement_begins()
             call = getattr(connection, method)(sql, *arguments, **self._options)
             return await (call if self._watch is None else self._watch.called(call, method, sql, by, arguments))
         except BaseException as error:
             self._fail(error)
         finally:
             self._finish()
-            self._activity.note()
+            self._activity.statement_ended()
 
     async def _guarded(self, awaitable: Awaitable[Any], by: Statement[Any] | None = None) -> Any:
         """Await something of the driver under the same rules as `_driver`. What belongs to a statement is observed."""
@@ -141,7 +141,7 @@ class Transaction(ABC):
             self._fail(error)
         finally:
             self._finish()
-            self._activity.note()
+            self._activity.statement_ended()
 
     def _start(self) -> None:
         """Let one statement run, and no second one beside it."""
@@ -199,7 +199,7 @@ class Transaction(ABC):
                 connection,
                 self._check_lent,
                 self._note_taken,
-                self._activity.note,
+                self._activity,
                 is_pooled=self._source is not None and self._source.preamble.is_pooled,
                 watch=self._watch,
             )

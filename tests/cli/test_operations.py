@@ -14,6 +14,7 @@ from derwin_db.errors import DatabaseTimeout
 from derwin_db.models import ArtifactKind, Project
 from derwin_db.testing.factories import create_artifact, create_run, create_spend, create_ticket
 from tests.cli.conftest import Json, Operate
+from tests.conftest import NewProject
 
 WHY = ("--reason", "INC-7")
 
@@ -94,12 +95,23 @@ class TestSpend:
         sums = shown("spend", spent.slug, "--by", "day", "--since", "2026-11-01", "--until", "2026-11-02T02:00Z")["sums"]
         assert [tuple(row.values()) for row in sums] == [("2026-11-01", "10.500000"), ("2026-11-02", "1.000000")]
 
-    def test_of_all_projects(self, operate: Operate, shown: Json, spent: Project) -> None:
+    @pytest.fixture
+    async def spent_long_ago(self, db: Database, new_project: NewProject) -> datetime:
+        """A day on which two projects spent something, and no other test does."""
+        day = datetime(2001, 2, 3, tzinfo=UTC)
+        one, two = await new_project(), await new_project()
+        for project, amount, source in ((one, 4, "ANTHROPIC"), (two, 1, "ANTHROPIC"), (two, 2, "COMPUTE")):
+            async with db.project(project.id) as session:
+                await create_spend(session, amount_usd=Decimal(amount), source=source, occurred_at=day)
+        return day
+
+    def test_of_all_projects(self, operate: Operate, shown: Json, spent: Project, spent_long_ago: datetime) -> None:
         sums = {row["project"]: row["usd"] for row in shown("spend", *WHY)["sums"]}
         assert sums[spent.slug] == "1245.500000"
-        parted = shown("spend", "--by", "source", *WHY)
-        assert Decimal(parted["total_usd"]) == sum(map(Decimal, sums.values()))
-        assert {"ANTHROPIC", "EMBEDDING", "COMPUTE"} <= {row["source"] for row in parted["sums"]}
+        within = ("--since", spent_long_ago.isoformat(), "--until", (spent_long_ago + timedelta(days=1)).isoformat())
+        parted = shown("spend", "--by", "source", *within, *WHY)
+        assert parted["total_usd"] == "7.000000"
+        assert parted["sums"] == [{"source": "ANTHROPIC", "usd": "5.000000"}, {"source": "COMPUTE", "usd": "2.000000"}]
         logged = operate("spend", *WHY).stderr
         assert "admin door: INC-7 (committed" in logged
 

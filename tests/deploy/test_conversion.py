@@ -201,7 +201,6 @@ class TestIndex:
         downgrade(old, BITS_INDEXED)
         assert len(run_sql(old.connection, names)) == 2
 
-
     @pytest.mark.parametrize("before", [FENCED, INDEXED])
     def test_goes_before_every_row_is_written_again(self, at: At, before: str) -> None:
         """An index that is about to go would take in each row once more: hours, in a large table."""

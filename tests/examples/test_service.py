@@ -298,7 +298,7 @@ async def events(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
 class TestEvents:
     async def test_tell_of_new_tickets_of_the_project_alone(self, ada: httpx.AsyncClient, grace: httpx.AsyncClient) -> None:
         await create(ada, f"{LIFELINE}/tickets", ticket(title="Before"))
-        async with asyncio.timeout(20), ada.stream("GET", f"{LIFELINE}/tickets/events") as answer:
+        async with asyncio.timeout(60), ada.stream("GET", f"{LIFELINE}/tickets/events") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             lines = answer.aiter_lines()
             assert await anext(lines) == ": listening"

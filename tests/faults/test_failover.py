@@ -137,7 +137,7 @@ class TestFailover:
             await cluster.replica.fetch("SELECT pg_promote()")
             assert await waiting
             seen = len(stored)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(stored) < seen + 6:
                     await asyncio.sleep(0.01)
             is_over = True

@@ -132,7 +132,7 @@ class TestFaults:
         owner = await asyncpg.connect(**migrated.owner.connect_arguments())
         running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND usename = $1"
         task = asyncio.create_task(sleep())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await owner.fetchval(running, migrated.service.user):
                 await asyncio.sleep(0.01)
             task.cancel()
@@ -152,7 +152,7 @@ class TestFaults:
         await read(one, project, project)
         owner = await asyncpg.connect(**migrated.owner.connect_arguments())
         dying = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND usename = $1"
-        async with asyncio.timeout(20), one.project(project) as session:
+        async with asyncio.timeout(60), one.project(project) as session:
             reading = asyncio.create_task(session.fetch(sleeping(0.4), {}))
             while not await owner.fetch(f"{dying} AND state = 'active'", migrated.service.user):
                 await asyncio.sleep(0.01)
@@ -173,7 +173,7 @@ class TestFaults:
         await stray.execute("SELECT pg_sleep(0.01)")  # older than what a unit's own limits allow
         hasty = Settings(_env_file=None, stray_timeout=0.001, transaction_timeout=0.001, cleanup_timeout=0.001)
         assert await Ender(pool._info, hasty, pool._ender._keys, APP_ROLE).look() == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not stray.is_closed():
                 await asyncio.sleep(0.01)
 

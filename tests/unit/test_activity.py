@@ -1,8 +1,13 @@
 """Which of the server's limits explains that a connection is gone, by the clock alone."""
 
 import pytest
+import sqlalchemy as sa
 
+from derwin_db import Database
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable
+from derwin_db.models import Project
+from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
 from derwin_db.unit import activity
 from derwin_db.unit.activity import Activity
 
@@ -26,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_transaction_that_was_idle_for_too_long_is_not_run_again(clock: Clock) -> None:
     seen = Activity()
     clock.now = 29.0
-    seen.note()
+    seen.statement_ended()
     clock.now = 59.0
     error = seen.reason(idle_timeout=30.0, transaction_timeout=60.0)
     assert isinstance(error, DatabaseUnavailable)
@@ -38,10 +43,50 @@ def test_one_that_took_too_long_says_so(clock: Clock) -> None:
     clock.now = 10.0
     seen.begin()
     clock.now = 69.0
-    seen.note()
+    seen.statement_ended()
     assert seen.reason(idle_timeout=30.0, transaction_timeout=60.0) is None
     clock.now = 70.0
     error = seen.reason(idle_timeout=30.0, transaction_timeout=60.0)
     assert isinstance(error, DatabaseTimeout)
     assert error.sqlstate == "25P04"
     assert seen.reason(idle_timeout=30.0, transaction_timeout=None) is None, "an older server knows no such limit"
+
+
+def test_what_was_lost_in_a_statement_after_a_long_pause_was_idle_for_too_long(clock: Clock) -> None:
+    """The server had ended it, and this process had not seen that yet."""
+    seen = Activity()
+    clock.now = 30.0
+    seen.statement_begins()
+    clock.now = 30.1
+    error = seen.reason(idle_timeout=30.0, transaction_timeout=None)
+    assert error is not None
+    assert error.sqlstate == "25P03"
+    seen.statement_ended()
+    assert seen.reason(idle_timeout=30.0, transaction_timeout=None) is None
+
+
+def test_what_was_lost_in_a_long_statement_was_not_idle(clock: Clock) -> None:
+    seen = Activity()
+    clock.now = 1.0
+    seen.statement_begins()
+    clock.now = 40.0
+    assert seen.reason(idle_timeout=30.0, transaction_timeout=None) is None
+
+
+@pytest.mark.parametrize(("limit", "enough", "too_little"), [(30.0, 29.5, 29.4), (0.2, 0.1, 0.09)])
+def test_a_busy_process_saw_the_last_statement_end_later_than_the_server(
+    clock: Clock, limit: float, enough: float, too_little: float
+) -> None:
+    seen = Activity()
+    clock.now = too_little
+    assert seen.reason(idle_timeout=limit, transaction_timeout=None) is None
+    clock.now = enough
+    assert seen.reason(idle_timeout=limit, transaction_timeout=None) is not None
+
+
+async def test_the_limit_is_the_one_that_the_server_has(migrated: TestDatabase, project: Project) -> None:
+    """Twice `command_timeout`, where that is less than what is set."""
+    settings = Settings(_env_file=None, idle_in_transaction_timeout=50, command_timeout=20)
+    async with Database(**migrated.urls, settings=settings) as db, db.project(project.id) as session:
+        on_the_server = await session.sql.scalar(sa.text("SHOW idle_in_transaction_session_timeout"))
+    assert (on_the_server, db._session_limits()["idle_timeout"]) == ("40s", 40.0)

@@ -77,7 +77,7 @@ class Done:
 
     async def until(self, number: int) -> None:
         """Wait until so many were begun."""
-        async with self.begun, asyncio.timeout(20):
+        async with self.begun, asyncio.timeout(60):
             await self.begun.wait_for(lambda: len(self.jobs) >= number)
 
     @property
@@ -92,6 +92,6 @@ def done() -> Done:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what a worker does by itself."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await condition():
             await asyncio.sleep(0.01)

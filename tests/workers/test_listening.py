@@ -33,7 +33,7 @@ class Woken:
 
     async def again(self) -> None:
         """Wait for one call more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.calls.get()
 
 
@@ -68,7 +68,7 @@ class TestListening:
         wake = Woken()
         nowhere = replace(own_database.service, host="127.0.0.1", port=1)
         listening = asyncio.create_task(listen(nowhere, SETTINGS, CHANNEL, wake))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "nobody can listen" not in caplog.text:
                 await asyncio.sleep(0.01)
         listening.cancel()
@@ -88,7 +88,7 @@ class TestListening:
                 await wake.again()
                 before = proxy.accepted
                 proxy.mode = "blackhole"
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while proxy.accepted == before:
                         await asyncio.sleep(0.01)
                 proxy.mode = "pass"
@@ -143,7 +143,7 @@ class TestAsking:
         monkeypatch.setattr(type(db), "queue", counted)
         async with db.worker("w", done, poll_seconds=1000, stalled_seconds=1000):
             await until(lambda: _more(looks, 2))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(looks) < 10:
                     await owner.execute(f"NOTIFY {CHANNEL}, 'whatever'")
         pauses = [after - before for before, after in pairwise(looks[2:10])]
