@@ -16,8 +16,6 @@ from derwin_db.deploy.version_table import MOVED, give_back, take_over
 
 KNOWN = {step.revision for step in context.script.walk_revisions()}
 OLDER = {step.revision for step in context.script.iterate_revisions(MOVED, "base")} - {MOVED}
-
-
 TABLES = {"projects", *sql.PROJECT_TABLES}
 
 

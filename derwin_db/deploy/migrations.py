@@ -151,7 +151,7 @@ def upgrade(settings: MigrationSettings, revision: str = "head") -> MigrationSta
     applied = _applied(settings, before, revision) if before.pending else set()
     if applied:
         run(_look_ahead(settings, before, applied))
-    if _LAST_OF_SEARCH in applied and not _RELATIVE.fullmatch(revision):
+    if before.current is not None and _LAST_OF_SEARCH in applied and not _RELATIVE.fullmatch(revision):
         if _BEFORE_SEARCH in applied:
             _run(settings, command.upgrade, _BEFORE_SEARCH)
         run(_connected(settings, lambda connection: _drop_former_index(connection, settings)))
