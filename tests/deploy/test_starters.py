@@ -21,6 +21,7 @@ from tests.forking import program
 
 from .catalog import catalog
 from .conftest import FENCED, FIRST, At, ServerOf, run_sql, settings_of
+from .test_conversion import INDEXED
 
 STARTER = """
 import os, signal, sys
@@ -85,6 +86,21 @@ class TestStarters:
         database = server_of("18").empty().owner
         assert start([database] * many) == [0] * many
         assert status(settings_of(database)).pending == []
+
+    def test_of_many_at_once_on_a_database_of_the_first_version(self, at: At) -> None:
+        """Each of them may drop the index over all embeddings, before the one that is first migrates."""
+        database = at(INDEXED).connection
+        run_sql(
+            database, "INSERT INTO projects (id, slug, name, type) SELECT gen_random_uuid(), 'old', 'Old', 'ERP' RETURNING id"
+        )
+        assert start([database] * 3) == [0] * 3
+        assert status(settings_of(database)).pending == []
+
+    def test_threads_of_one_process_wait_for_each_other(self, server_of: ServerOf) -> None:
+        databases = [server_of("18").empty().owner for _ in range(2)]
+        with ThreadPoolExecutor(4) as threads:
+            done = list(threads.map(lambda database: upgrade(settings_of(database), FENCED), databases * 2))
+        assert [one.current for one in done] == [FENCED] * 4
 
     @pytest.mark.parametrize("revision", [FENCED, pytest.param("head", marks=pytest.mark.long)])
     def test_databases_of_one_cluster_at_once(self, server_of: ServerOf, revision: str) -> None:
