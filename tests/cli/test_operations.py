@@ -73,7 +73,7 @@ class TestSpend:
     @pytest.fixture
     async def spent(self, db: Database, project: Project) -> Project:
         entries = [
-            ("10.5", "ANTHROPIC", "opus", datetime(2026, 11, 1, 23, tzinfo=UTC)),
+            ("10.5", "ANTHROPIC", "sonnet", datetime(2026, 11, 1, 23, tzinfo=UTC)),
             ("1", "EMBEDDING", "small", datetime(2026, 11, 2, 1, tzinfo=UTC)),
             ("1234", "COMPUTE", None, datetime(2026, 11, 2, 2, tzinfo=UTC)),
         ]
@@ -85,7 +85,7 @@ class TestSpend:
     def test_of_a_project_by_model(self, operate: Operate, shown: Json, spent: Project) -> None:
         value = shown("spend", spent.slug)
         assert [tuple(row.values()) for row in value["sums"]] == [
-            (None, "1234.000000"), ("opus", "10.500000"), ("small", "1.000000"),
+            (None, "1234.000000"), ("sonnet", "10.500000"), ("small", "1.000000"),
         ]  # fmt: skip
         assert (value["by"], value["total_usd"]) == ("model", "1245.500000")
         last = operate("spend", spent.slug).stdout.splitlines()[-1]
@@ -94,6 +94,9 @@ class TestSpend:
     def test_by_day_within_bounds(self, shown: Json, spent: Project) -> None:
         sums = shown("spend", spent.slug, "--by", "day", "--since", "2026-11-01", "--until", "2026-11-02T02:00Z")["sums"]
         assert [tuple(row.values()) for row in sums] == [("2026-11-01", "10.500000"), ("2026-11-02", "1.000000")]
+
+    def test_by_day_comes_day_after_day(self, shown: Json, spent: Project) -> None:
+        assert [row["usd"] for row in shown("spend", spent.slug, "--by", "day")["sums"]] == ["10.500000", "1235.000000"]
 
     @pytest.fixture
     async def spent_long_ago(self, db: Database, new_project: NewProject) -> datetime:

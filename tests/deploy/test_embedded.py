@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from derwin_db.deploy import embedded
-from derwin_db.deploy.embedded import postmaster
-from derwin_db.deploy.embedded.account import choose_account
+from derwin_db.deploy.embedded import cluster, postmaster
+from derwin_db.deploy.embedded.account import Account, choose_account
 from derwin_db.deploy.embedded.folder import is_private, socket_folder
 from derwin_db.errors import ConfigurationError, StorageFull
 from derwin_db.settings import Settings
@@ -395,6 +395,15 @@ class TestInterrupted:
         with pytest.raises(ConfigurationError, match=f"damaged: it has no {lost}"):
             embedded.start(folder)
         assert all((folder / "postgres" / name).exists() for name in left)
+
+    def test_what_a_killed_start_left_makes_room_before_the_next_one_needs_it(self, tmp_path: Path, monkeypatch) -> None:
+        left = tmp_path / "postgres.new-1"
+        left.mkdir()
+        seen = []
+        monkeypatch.setattr(cluster, "_initialize", lambda *_: seen.append(left.exists()))
+        with (tmp_path / "lock").open("w") as lock:
+            cluster.make_data(tmp_path, tmp_path / "postgres", Account("me", os.getuid(), os.getgid(), is_lent=False), lock.fileno())
+        assert seen == [False]
 
     def test_several_starters_find_one_server(self, folder: Path) -> None:
         others = [starter(folder) for _ in range(2)]

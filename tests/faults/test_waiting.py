@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,6 +251,22 @@ class TestWhatIsCounted:
         assert await called(["40P01", "55P03"] * 3) == 6
         assert await called(["55P03"] * 5) == 3
         assert await called(["40P01"] * 30) == 20
+
+
+    async def test_each_pause_may_be_twice_as_long_as_the_one_before(self, db, monkeypatch) -> None:
+        bounds: list[tuple[float, float]] = []
+        monkeypatch.setattr("derwin_db.database.random", SimpleNamespace(uniform=lambda *given: bounds.append(given) or 0.0))
+        project = (await new_project(db)).id
+
+        async def collides(_session: ProjectSession) -> None:
+            error = DatabaseUnavailable()
+            error.sqlstate = "40P01"
+            raise error
+
+        with suppress(DatabaseUnavailable):
+            await db.run(project, collides)
+        assert [longest for _, longest in bounds[:7]] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
+        assert set(bounds[6:]) == {(0, 2.0)}
 
 
 class TestManyOverFewRows:

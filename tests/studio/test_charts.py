@@ -312,6 +312,8 @@ class TestGeometry:
     def test_every_so_many_columns_have_a_name_from_the_first_on(self) -> None:
         drawn = columns(chart(), data_of({(label, "x"): 1.0 for label in "abcde"}), every=2)
         assert [label.text for label in drawn.labels] == ["a", "c", "e"]
+        middles = [mark.x + mark.width / 2 for mark in drawn.marks]
+        assert [label.at for label in drawn.labels] == pytest.approx(middles[::2], abs=0.02)
 
     def test_what_is_below_zero_goes_down_from_it(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 4.0, ("a", "y"): -2.0}))

@@ -47,6 +47,7 @@ class TestWhatIsWrong:
     def test_is_said_beside_its_filter(self) -> None:
         wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
         assert set(wrong.errors) == {"min_risk_score", "since"}
+        assert not wrong.errors["since"].startswith("since")
 
     def test_is_a_filter_beside_words_that_a_search_of_past_fixes_does_not_take(self) -> None:
         fixes = VIEWS["rag_corpus"]

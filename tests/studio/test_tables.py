@@ -112,6 +112,13 @@ class TestFilters:
             "status=OPEN&status=TRIAGED&order=risk_score",
         ]
 
+    async def test_says_how_many_rows_there_are(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        for table, view in VIEWS.items():
+            text = (await client.get(f"p/{ours.slug}/tables/{table}?limit=1")).text
+            total = re.search(r'<p id="total">\s*([\d,]*) rows?\b', text)
+            assert total is not None, table
+            assert int(total[1].replace(",", "")) == len(ours.rows[view.name]), table
+
     async def test_what_is_wrong_stays_beside_its_reason(self, client: httpx.AsyncClient) -> None:
         query = {"min_risk_score": "1.5", "status": "OPEN", "since": "soon", "with-words": "cent"}
         response = await client.get(TICKETS, params=query)
