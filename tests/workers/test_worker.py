@@ -154,6 +154,26 @@ class TestTakes:
         assert seen == ([(4, False)], True)
         assert "waits for the database" not in said
 
+    async def test_three_refusals_in_a_row_are_the_databases_and_no_projects(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        runs = [(project, (await enqueue(db, project))[0]) for project in await projects(3)]
+        claim = QARuns.claim
+        refused: list[UUID] = []
+
+        async def refuse(self: Any, session: Any, worker: str, *, at_most: int | None) -> Any:
+            if len(refused) < 3:
+                refused.append(session.project_id)
+                raise DatabaseUnavailable
+            return await claim(self, session, worker, at_most=at_most)
+
+        monkeypatch.setattr(QARuns, "claim", refuse)
+        async with db.worker("w", done, **NEVER):
+            for project, run in runs:
+                await until(lambda project=project, run=run: _ended(db, project, run))
+        assert len(set(refused)) == 3
+        assert caplog.text.count("worker w waits for the database") == 1
+
     async def test_as_soon_as_the_database_is_there(
         self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
