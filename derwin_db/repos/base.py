@@ -176,8 +176,8 @@ class Repository(Generic[M]):
         cursor: str | None,
         filters: Mapping[str, Any],
         *,
-        order: str = "-created_at",
-        with_total: bool = False,
+        order: str,
+        with_total: bool,
     ) -> Page[M]:
         return await self._page_of(self.model, session, limit, cursor, filters, order=order, with_total=with_total)
 
@@ -189,8 +189,8 @@ class Repository(Generic[M]):
         cursor: str | None,
         filters: Mapping[str, Any],
         *,
-        order: str = "-created_at",
-        with_total: bool = False,
+        order: str,
+        with_total: bool,
     ) -> Page[B]:
         """Return a page of rows in the shape of `model`: the table's own class, or one of some of its columns."""
         session = self._session(session)

@@ -402,7 +402,9 @@ class TestInterrupted:
         seen = []
         monkeypatch.setattr(cluster, "_initialize", lambda *_: seen.append(left.exists()))
         with (tmp_path / "lock").open("w") as lock:
-            cluster.make_data(tmp_path, tmp_path / "postgres", Account("me", os.getuid(), os.getgid(), is_lent=False), lock.fileno())
+            cluster.make_data(
+                tmp_path, tmp_path / "postgres", Account("me", os.getuid(), os.getgid(), is_lent=False), lock.fileno()
+            )
         assert seen == [False]
 
     def test_several_starters_find_one_server(self, folder: Path) -> None:

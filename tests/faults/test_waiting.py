@@ -252,7 +252,6 @@ class TestWhatIsCounted:
         assert await called(["55P03"] * 5) == 3
         assert await called(["40P01"] * 30) == 20
 
-
     async def test_each_pause_may_be_twice_as_long_as_the_one_before(self, db, monkeypatch) -> None:
         bounds: list[tuple[float, float]] = []
         monkeypatch.setattr("derwin_db.database.random", SimpleNamespace(uniform=lambda *given: bounds.append(given) or 0.0))

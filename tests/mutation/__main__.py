@@ -29,7 +29,7 @@ from tests.mutation.mutants import Mutant, equivalents, mutants
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".mutation"
 LEAST = 0.9
-FIRST, ALL = 12, 150
+FIRST, ALL = 12, 600
 """How many tests a mutant meets at first, and how many in all if it survives these."""
 
 

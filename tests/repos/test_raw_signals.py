@@ -29,6 +29,16 @@ async def three(session: ProjectSession, run: QARun) -> list[RawSignal]:
     return list(await repos.raw_signals.pending(session, run.id))
 
 
+class TestOfTickets:
+    async def test_are_twenty_of_each_unless_more_are_wanted(
+        self, session: ProjectSession, run: QARun, ticket: QATicket
+    ) -> None:
+        await repos.raw_signals.ingest(session, run.id, signals(*map(str, range(21))))
+        await repos.raw_signals.attach(session, [row.id for row in await repos.raw_signals.pending(session, run.id)], ticket.id)
+        assert len((await repos.raw_signals.of_tickets(session, [ticket.id]))[ticket.id]) == 20
+        assert len((await repos.raw_signals.of_tickets(session, [ticket.id], limit_each=100))[ticket.id]) == 21
+
+
 class TestIngest:
     @pytest.mark.parametrize("how", [list, iter])
     async def test_names_the_row_that_can_not_be(self, db: Database, project: Project, how: Any) -> None:

@@ -33,6 +33,15 @@ NUMBERS = [name for name, field in Settings.model_fields.items() if field.annota
 
 
 class TestLoad:
+    def test_the_memory_of_an_import_has_bounds(self, monkeypatch):
+        for enough in (64, 65536):
+            monkeypatch.setenv("DERWIN_IMPORT_MEMORY_MIB", f"{enough}")
+            assert Settings.load().import_memory_mib == enough
+        for wrong in (63, 65537):
+            monkeypatch.setenv("DERWIN_IMPORT_MEMORY_MIB", f"{wrong}")
+            with pytest.raises(ConfigurationError, match="DERWIN_IMPORT_MEMORY_MIB"):
+                Settings.load()
+
     def test_defaults(self):
         settings = Settings.load()
         assert settings.database_url is None

@@ -1,5 +1,7 @@
 """Filled projects: a row in every table, in every state that their rows can be in."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from derwin_db import Database
@@ -30,6 +32,11 @@ class TestFilled:
     def test_has_rows_in_every_state(self, filled: Filled, place: str) -> None:
         table, _, column = place.partition(".")
         assert {getattr(row, column) for row in filled.rows[table]} == set(STATES[place])
+
+    def test_has_evidence_that_is_due_and_evidence_that_is_kept(self, filled: Filled) -> None:
+        due = [row.retention_until < datetime.now(UTC) for row in filled.rows["audit_artifacts"]]
+        assert due.count(True) == 2
+        assert False in due
 
     def test_has_signals_of_a_run_that_is_over_and_of_one_that_goes_on(self, filled: Filled) -> None:
         states = {run.id: run.status for run in filled.rows["qa_runs"]}
