@@ -98,6 +98,9 @@ class TestSpend:
                 found = {day: amount for day, _, amount in await aggregates.spend(session, period)}
             days = [(midnight + timedelta(days=number)).date() for number in (-1, 0, 1)]
             assert found == dict(zip(days, map(Decimal, (1, 6, 8)), strict=True)), zone
+        async with db.project(project.id) as session:
+            before = await aggregates.spend(session, Period(days=2, until=midnight))
+        assert [amount for _, _, amount in before] == [Decimal(1)]
 
     def test_payees_come_in_the_order_of_their_cost(self) -> None:
         period = Period.of(7)
