@@ -13,7 +13,11 @@ from derwin_db.deploy.targets import owner_connection
 @click.command()
 @click.option("--to", default="head", show_default=True, help="Revision to stop at.")
 @click.option(
-    "--wait", type=PATIENCE, default=600.0, show_default=True, help="Seconds to wait for another starter that migrates."
+    "--wait",
+    type=PATIENCE,
+    default=MigrationSettings.wait_seconds,
+    show_default=True,
+    help="Seconds to wait for another starter that migrates.",
 )
 @then_option
 @json_option

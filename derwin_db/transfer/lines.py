@@ -137,7 +137,7 @@ class Lines:
         self._kept: Row | None = None
         self._slug = ""
         self._end_rows: Any = None
-        self.counts: dict[str, int] = dict.fromkeys(TABLES, 0)
+        self.counts: dict[str, int] = {}
 
     def _read(self, source: IO[bytes]) -> Iterator[bytes]:
         parts: list[bytes] = []

@@ -1,8 +1,10 @@
 """`derwin-db runs`, `spend`, `hold` and `release`, as text and as JSON."""
 
 import asyncio
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -178,6 +180,18 @@ class TestHolds:
             await create_artifact(session, kind=ArtifactKind.LOG)
         held = await asyncio.to_thread(shown, "hold", project.slug, "--kind", "video", *WHY)
         assert held == {"dry_run": False, "artifacts": [str(video.id)]}
+
+    async def test_says_how_far_it_is(
+        self, operate: Operate, db: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with db.project(project.id) as session:
+            for _ in range(3):
+                await create_artifact(session)
+        told: list[Any] = []
+        monkeypatch.setattr(holding, "_BATCH", 2)
+        monkeypatch.setattr(holding, "progress", lambda *_, **__: nullcontext(lambda *how_far: told.append(how_far)))
+        await asyncio.to_thread(operate, "hold", project.slug, "--all", *WHY)
+        assert told == [("artifacts", 2, 3), ("artifacts", 3, 3)]
 
     async def test_one_id_that_is_none_changes_nothing(self, operate: Operate, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:

@@ -14,6 +14,7 @@ from derwin_db.connection.driver import end
 from derwin_db.connection.pool import Pool
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.models import Project
+from derwin_db.observe.events import Endpoint
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from tests.repos.rows import a_charge
@@ -31,6 +32,11 @@ async def single(migrated: TestDatabase) -> AsyncIterator[Database]:
 @pytest.fixture
 async def pool(single: Database) -> Pool:
     return (await single.app_pool(read_only=False)).pool
+
+
+async def test_says_where_it_leads(migrated: TestDatabase, pool: Pool) -> None:
+    info = migrated.service
+    assert pool.server == Endpoint(info.host, info.port, info.database, info.user)
 
 
 async def until_waiting(pool: Pool) -> None:

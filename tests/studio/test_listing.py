@@ -7,12 +7,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import INET
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
+from derwin_db.errors import InvalidInput
 from derwin_db.fields.vector import Vector
 from derwin_db.filters import Filter
 from derwin_db.repos.conditions import FilterType
 from derwin_db.repos.own import repositories
 from derwin_db.studio.listing import Listing
+from derwin_db.studio.request_params import query
 from derwin_db.studio.views import VIEWS, View
 
 TICKETS = VIEWS["qa_tickets"]
@@ -43,6 +46,11 @@ class TestWhatIsWrong:
         for about in ("colour: no", "size: no", "is-none: title", "is-not: shape", "order: one of", "limit: a whole"):
             assert said.count(about) == 1, about
         assert ("with-column: width" in said, "cursor: can be given once." in said) == (True, True)
+
+    def test_is_named_by_64_letters_at_the_most(self) -> None:
+        asks = Request({"type": "http", "headers": [], "query_string": b"a" * 65 + b"=1"})
+        with pytest.raises(InvalidInput, match=rf"^{'a' * 64}: no such filter"):
+            query(asks, "days")
 
     def test_is_said_beside_its_filter(self) -> None:
         wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
