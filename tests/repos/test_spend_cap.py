@@ -47,8 +47,9 @@ class TestCap:
 
     async def test_credits_pass_and_make_room(self, session: ProjectSession) -> None:
         await repos.spend_ledger.append(session, a_charge("a", "100"))
-        await repos.spend_ledger.append(session, a_credit("b", "-30"), cap=cap("10"))
-        await repos.spend_ledger.append(session, a_charge("c", "30"), cap=cap("100"))
+        for key, amount in (("b", "-30"), ("c", "-0.000001"), ("d", "-0.999999")):
+            await repos.spend_ledger.append(session, a_credit(key, amount), cap=cap("10"))
+        await repos.spend_ledger.append(session, a_charge("e", "31"), cap=cap("100"))
         assert await repos.spend_ledger.total(session) == 100
 
     async def test_rolls_over_the_time_of_the_write(self, session: ProjectSession) -> None:

@@ -14,8 +14,8 @@ from derwin_db.fields.vector import Vector
 from derwin_db.filters import Filter
 from derwin_db.repos.conditions import FilterType
 from derwin_db.repos.own import repositories
+from derwin_db.studio import request_params
 from derwin_db.studio.listing import Listing
-from derwin_db.studio.request_params import query
 from derwin_db.studio.views import VIEWS, View
 
 TICKETS = VIEWS["qa_tickets"]
@@ -50,7 +50,7 @@ class TestWhatIsWrong:
     def test_is_named_by_64_letters_at_the_most(self) -> None:
         asks = Request({"type": "http", "headers": [], "query_string": b"a" * 65 + b"=1"})
         with pytest.raises(InvalidInput, match=rf"^{'a' * 64}: no such filter"):
-            query(asks, "days")
+            request_params.query(asks, "days")
 
     def test_is_said_beside_its_filter(self) -> None:
         wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
