@@ -82,6 +82,13 @@ class TestOnePlace:
         found = await repos.rag_corpus.search(session, text=f"{text} other")
         assert [match.entry.problem for match in found] == [text]
 
+    async def test_the_64_longest_words_of_a_question_count(self, session: ProjectSession) -> None:
+        for problem in ("sixty", "abc"):
+            await repos.rag_corpus.add(session, a_fix(problem=problem, fix_summary="other"))
+        longer = [f"longer{number}" for number in range(10, 73)]
+        found = await repos.rag_corpus.search(session, text=" ".join(["abc", *longer, "sixty"]))
+        assert [match.entry.problem for match in found] == ["sixty"]
+
     async def test_rare_words_count_more(self, session: ProjectSession) -> None:
         rows = [a_fix(problem=f"the total of order {n}", fix_summary="f") for n in range(20)]
         await repos.rag_corpus.add_many(session, [*rows, a_fix(problem="E4711", fix_summary="f")])

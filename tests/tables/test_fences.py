@@ -16,6 +16,7 @@ from derwin_db.errors import ConfigurationError, InvalidInput, IsolationNotEnfor
 from derwin_db.fields.scalars import new_id
 from derwin_db.migrations import fence
 from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.repos.rules.own import own_tables
 from derwin_db.sql import HEAD_REVISION
 from derwin_db.testing import TestDatabase, assert_isolated
 from derwin_db.transfer import export_project, import_project
@@ -241,3 +242,13 @@ class TestTransfer:
             report = await export_project(db, project.id, io.BytesIO())
             assert report.left_out == ["naked"]
             assert "naked" not in report.rows
+
+
+async def test_a_policy_of_another_name_is_no_fence(own_db: Database, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "CREATE TABLE notes (project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE, id uuid PRIMARY KEY)"
+    )
+    await owner.execute("ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
+    await owner.execute("CREATE POLICY everybody ON notes USING (true)")
+    async with own_db.admin(reason="a test") as admin:
+        assert [(one.name, one.is_fenced) for one in await own_tables(admin, is_scoped=False)] == [("notes", False)]
