@@ -27,7 +27,7 @@ class Activity:
         self._idle_before: float | None = None
 
     def statement_begins(self) -> None:
-        """Note that a statement begins, on a connection that seems to be there."""
+        """Note that a statement begins, and how long nothing was done before it."""
         self._idle_before = time.monotonic() - self._last
 
     def statement_ended(self) -> None:

@@ -98,12 +98,10 @@ class Lender:
     async def run(self, call: Callable[[], Awaitable[T]], name: str) -> T:
         """Run a call of the driver, note when it begins and ends, and see whether the transaction is there after it.
 
-        On a connection that was gone before it nothing began, and on one that was lost in it nothing ended: what explains
-        that is older.
+        On a connection that is gone nothing ended: what explains that is older.
         """
         self.check()
-        if not self.connection.is_closed():
-            self._activity.statement_begins()
+        self._activity.statement_begins()
         try:
             return await (call() if self._watch is None else self._watch.over(call(), name))
         finally:

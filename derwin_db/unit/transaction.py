@@ -117,8 +117,7 @@ class Transaction(ABC):
         self._start()
         try:
             connection = self._connection or await self._begin()
-            if not connection.is_closed():
-                self._activity.statement_begins()
+            self._activity.statement_begins()
             call = getattr(connection, method)(sql, *arguments, **self._options)
             return await (call if self._watch is None else self._watch.called(call, method, sql, by, arguments))
         except BaseException as error:

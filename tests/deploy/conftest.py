@@ -21,6 +21,8 @@ At = Callable[[str], MigrationSettings]
 FIRST = "a1f0c3d95b27"
 FENCED = "b7e24a8c6d10"
 """The last revision that needs no pgvector."""
+INDEXED = "d92b6c41e8f5"
+"""The last revision of the first version."""
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,15 @@ from typing import ClassVar
 import asyncpg
 import pytest
 
-from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
+from derwin_db.deploy.migrations import MigrationSettings, downgrade, status, upgrade
 from derwin_db.errors import DerwinError
 from derwin_db.fields.scalars import new_id
 from derwin_db.settings import ConnectionInfo
 
 from .catalog import catalog
-from .conftest import FENCED, At, ServerOf, run_sql, settings_of
+from .conftest import FENCED, INDEXED, At, ServerOf, run_sql, settings_of
 
 CONVERTED = "c3d58f0e7a42"
-INDEXED = "d92b6c41e8f5"
 DERIVED = "e41a7c93d0b6"
 BITS_INDEXED = "f52b8da4e1c7"
 FLOATS = struct.Struct("<1536f")
@@ -210,9 +209,11 @@ class TestIndex:
         upgrade(old)
         assert run_sql(old.connection, "SELECT to_regclass('public.ix_rag_corpus_embedding')") == [(None,)]
 
-    def test_stays_for_those_who_go_on_reading_it(self, at: At) -> None:
+    @pytest.mark.parametrize("to", [DERIVED, "+1"])
+    def test_stays_for_those_who_go_on_reading_it(self, at: At, to: str) -> None:
         old = at(INDEXED)
-        upgrade(old, DERIVED)
+        pending = status(old).pending
+        assert upgrade(old, to).current == (pending[0] if to == "+1" else to)
         assert run_sql(old.connection, "SELECT to_regclass('public.ix_rag_corpus_embedding') IS NOT NULL") == [(True,)]
 
 

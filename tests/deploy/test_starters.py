@@ -20,8 +20,7 @@ from derwin_db.testing.server import url_of
 from tests.forking import program
 
 from .catalog import catalog
-from .conftest import FENCED, FIRST, At, ServerOf, run_sql, settings_of
-from .test_conversion import INDEXED
+from .conftest import FENCED, FIRST, INDEXED, At, ServerOf, run_sql, settings_of
 
 STARTER = """
 import os, signal, sys

@@ -199,6 +199,20 @@ class TestNavigation:
         assert sorted(self.paths(nav)) == sorted(pages)
 
 
+class TestTables:
+    def test_have_as_many_cells_in_each_row(self) -> None:
+        tables = [
+            (name, table) for name in PAGES for table in re.findall(r"(?:^\|.*\|\n)+", (ROOT / name).read_text(), re.MULTILINE)
+        ]
+        assert len(tables) > 50
+        uneven = {}
+        for name, table in tables:
+            rows = [re.sub(r"`[^`]*`|\\\|", "", row).count("|") for row in table.splitlines()]
+            if len(set(rows)) > 1:
+                uneven[name] = table.splitlines()[next(n for n, cells in enumerate(rows) if cells != rows[0])]
+        assert uneven == {}
+
+
 class TestDocstrings:
     def test_use_the_labels_of_the_style_page(self) -> None:
         style = (ROOT / "docs" / "contributing" / "style.md").read_text()

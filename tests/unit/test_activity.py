@@ -1,15 +1,19 @@
 """Which of the server's limits explains that a connection is gone, by the clock alone."""
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 
-from derwin_db import Database
+from derwin_db import Database, repos
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable
 from derwin_db.models import Project
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.unit import activity
 from derwin_db.unit.activity import Activity
+from tests.repos.rows import a_ticket
+from tests.unit.test_alone import sleeping
 
 
 class Clock:
@@ -90,3 +94,24 @@ async def test_the_limit_is_the_one_that_the_server_has(migrated: TestDatabase, 
     async with Database(**migrated.urls, settings=settings) as db, db.project(project.id) as session:
         on_the_server = await session.sql.scalar(sa.text("SHOW idle_in_transaction_session_timeout"))
     assert (on_the_server, db._session_limits()["idle_timeout"]) == ("40s", 40.0)
+
+
+@pytest.mark.parametrize("way", ["a repository", "session.sql"])
+async def test_a_connection_that_is_lost_in_a_long_statement_was_not_idle(
+    clock: Clock, db: Database, project: Project, way: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable) as lost:
+        async with db.project(project.id) as session:
+            await repos.qa_tickets.create(session, a_ticket())
+            if way == "a repository":
+                long = asyncio.create_task(session.fetch(sleeping(30), {}))
+            else:
+                long = asyncio.create_task(session.sql.execute(sa.text("SELECT pg_sleep(30)")))
+            while session._activity._idle_before is None:
+                assert not long.done()
+                await asyncio.sleep(0.001)
+            clock.now = 40.0
+            session._connection._transport.abort()
+            await long
+    assert lost.value.sqlstate != "25P03"
+    assert lost.value.may_run_again
