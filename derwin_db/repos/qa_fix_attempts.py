@@ -44,6 +44,9 @@ _OUTCOME: TypeAdapter[FixOutcome] = TypeAdapter(FixOutcome)
 class _Unset:
     """Stands for a keyword that was not given: the column stays as it is."""
 
+    def __repr__(self) -> str:
+        return "<unchanged>"
+
 
 _UNSET: Any = _Unset()
 

@@ -1,14 +1,18 @@
 """All public names, pinned in `public_names.txt`: one that is added, renamed or removed is a decision, never an accident.
 
-A name that is meant to be new gets its line there; one that goes is named in CHANGELOG.md.
+So is another parameter, default or number. What is meant to be new gets its line there; what goes is named in CHANGELOG.md.
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from pydantic import BaseModel
 
 import derwin_db
 from derwin_db import repos
@@ -27,16 +31,28 @@ PINNED = Path(__file__).with_name("public_names.txt")
 def public_names() -> Iterator[str]:
     for name in LISTED:
         module = importlib.import_module(name)
-        yield from (f"{name}.{public}" for public in module.__all__ if hasattr(module, public))
+        yield from (f"{name}.{public}{form(getattr(module, public))}" for public in module.__all__ if hasattr(module, public))
     for name in DEFINING:
         for public, value in vars(importlib.import_module(name)).items():
             if not public.startswith("_") and is_defined_in(name, public, value):
-                yield f"{name}.{public}"
-                yield from (f"{name}.{public}.{member}" for member in members_of(value, [value]))
+                yield f"{name}.{public}{form(value)}"
+                yield from members_of(value, [value], f"{name}.{public}")
     for table in repos.__all__:
-        kind = type(getattr(repos, table))
+        repository = getattr(repos, table)
         yield f"derwin_db.repos.{table}"
-        yield from (f"derwin_db.repos.{table}.{member}" for member in members_of(kind, kind.__mro__))
+        yield from members_of(type(repository), type(repository).__mro__, f"derwin_db.repos.{table}")
+
+
+def form(value: Any) -> str:
+    """Return what else a caller relies on: the parameters with their defaults, or the number."""
+    if isinstance(value, bool | int | float | timedelta):
+        return f" = {value!r}"
+    is_frozen = dataclasses.is_dataclass(value) and value.__dataclass_params__.frozen
+    is_called = inspect.isfunction(value) or inspect.ismethod(value) or dataclasses.is_dataclass(value)
+    if not is_called and not (inspect.isclass(value) and issubclass(value, BaseModel)):
+        return ""
+    taken = [one for one in inspect.signature(value).parameters.values() if not one.name.startswith("_")]
+    return f"{inspect.Signature([one.replace(annotation=one.empty) for one in taken])}{', frozen' * is_frozen}"
 
 
 def is_defined_in(module: str, name: str, value: Any) -> bool:
@@ -49,12 +65,14 @@ def is_defined_in(module: str, name: str, value: Any) -> bool:
     return name in assigned and not isinstance(value, TypeVar | ParamSpec)
 
 
-def members_of(kind: Any, bases: Iterable[Any]) -> list[str]:
-    """Return the public members of a class that it has of these bases, as far as they are in this package."""
+def members_of(kind: Any, bases: Iterable[Any], name: str) -> Iterator[str]:
+    """Name the public members of a class that it has of these bases, as far as they are in this package."""
     if not inspect.isclass(kind):
-        return []
+        return
     ours = [base for base in bases if base.__module__.startswith("derwin_db")]
-    return sorted({member for base in ours for member in vars(base) if not member.startswith(("_", "model_"))})
+    for member in {member for base in ours for member in vars(base) if not member.startswith(("_", "model_"))}:
+        value = getattr(kind, member, None)
+        yield f"{name}.{member}{'' if inspect.isclass(value) else form(value)}"
 
 
 class TestPublicNames:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,11 +129,8 @@ def main() -> int:
     result = Result(time.monotonic() + 60 * given.minutes, queue, covering)
     with ExitStack() as stack:
         copies = [Copy(number, url_of(stack.enter_context(_embedded()))) for number in range(given.copies)]
-        threads = [threading.Thread(target=work, args=(copy, result)) for copy in copies]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(given.copies) as together:
+            list(together.map(lambda copy: work(copy, result), copies))
     killed, survived = result.counts["killed"], result.counts["survived"]
     score = killed / max(killed + survived, 1)
     (FOLDER / "survivors.txt").write_text("\n".join(result.survivors))

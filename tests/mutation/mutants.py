@@ -1,6 +1,7 @@
 """Small changes of the code, made by Cosmic Ray's operators: which there are, and what is written for each."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ OPERATORS = (
 
 _MADE_UP = Path("derwin_db/seed/demo")
 """A history that is made up: any number that is about as large will do."""
+
+_LEFT = {
+    "ReplaceBinaryOperator_Mul_Div": re.compile(r"\*,"),
+    "ExceptionReplacer": re.compile(r"\.|\w+\."),
+}
+"""What an operator takes for its own and is not: the `*` between parameters, which multiplies nothing; a class with its module
+(`except psutil.Error`), of which Cosmic Ray would write no Python."""
 
 _EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 
@@ -68,8 +76,8 @@ def mutants(root: Path, folder: str = "derwin_db") -> list[Mutant]:
             for node in nodes:
                 for (line, column), _ in operator.mutation_positions(node):
                     occurrence += 1
-                    is_marker = lines[line - 1].startswith("*,", column)  # between parameters: it multiplies nothing
-                    if not is_marker and not any(start <= (line, column) < end for start, end in without):
+                    is_left = name in _LEFT and _LEFT[name].match(lines[line - 1], column) is not None
+                    if not is_left and not any(start <= (line, column) < end for start, end in without):
                         found.append(Mutant(path.relative_to(root), line, name, occurrence))
     return found
 
