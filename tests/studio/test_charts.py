@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from itertools import pairwise
+from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -17,7 +18,7 @@ from derwin_db import Database, repos
 from derwin_db.models import DiscoveryRoute, Project, QARun, SpendLedgerCreate
 from derwin_db.studio import aggregates
 from derwin_db.studio.aggregates import Period
-from derwin_db.studio.charts import Chart, Data, columns, lines, nice_ticks, rows
+from derwin_db.studio.charts import Chart, Data, Tick, columns, lines, nice_ticks, rows
 from derwin_db.studio.overview import dollars, spend_picture
 from derwin_db.studio.rendering import words
 from derwin_db.testing import Filled
@@ -343,3 +344,49 @@ class TestGeometry:
         points = {series: path.split() for _, series, path in drawn.lines}
         assert [len(path) for path in points.values()] == [2, 1]
         assert points["x"][1].split(",")[1] == f"{drawn.top:.1f}"
+
+
+class TestToThePixel:
+    """A whole chart of each kind, as it was looked at and found good: whoever changes a measure looks again."""
+
+    VALUES: ClassVar = {("a", "x"): 3.0, ("a", "y"): -1.0, ("b", "x"): 5.0, ("b", "y"): 2.0}
+
+    def test_of_standing_bars(self) -> None:
+        drawn = columns(chart(), data_of(self.VALUES))
+        assert (drawn.height, drawn.left, drawn.top, drawn.bottom, drawn.right_width) == (240, 56, 12, 212, 132)
+        assert boxes(drawn) == [(5, 112, 40, 60), (5, 172, 40, 20), (55, 72, 40, 100), (55, 32, 40, 40)]
+        assert places(drawn.ticks) == [(212, "-2.0"), (172, "0.0"), (132, "2.0"), (92, "4.0"), (52, "6.0"), (12, "8.0")]
+        assert places(drawn.labels) == [(25, "a"), (75, "b")]
+        assert drawn.rows == [("a", ["3.0", "-1.0"]), ("b", ["5.0", "2.0"])]
+        assert drawn.legend == [("tone-0", "x"), ("tone-0", "y")]
+        assert not drawn.is_lying
+
+    def test_of_lying_bars(self) -> None:
+        drawn = rows(chart(), data_of(self.VALUES))
+        assert (drawn.height, drawn.left, drawn.top, drawn.bottom) == (96, 128, 12, 68)
+        assert boxes(drawn) == [(20, 16, 30, 20), (10, 16, 10, 20), (20, 44, 50, 20), (70, 44, 20, 20)]
+        assert places(drawn.ticks) == [(0, "-2.0"), (20, "0.0"), (40, "2.0"), (60, "4.0"), (80, "6.0"), (100, "8.0")]
+        assert places(drawn.labels) == [(26, "a"), (54, "b")]
+        assert drawn.is_lying
+
+    def test_of_lines(self) -> None:
+        values = {("a", "x"): 0.2, ("b", "x"): 0.6, ("b", "y"): 0.62, ("c", "x"): 0.5, ("c", "y"): 0.5}
+        drawn = lines(chart(), data_of(values), top=1.0, every=2)
+        points = {"x": "0.00,172.0 50.00,92.0 100.00,112.0", "y": "50.00,88.0 100.00,112.0"}
+        assert drawn.lines == [("tone-0", series, path) for series, path in points.items()]
+        assert boxes(drawn) == [(100, 112, 0, 0)] * 2
+        assert all(mark.is_point for mark in drawn.marks)
+        assert [(end.at, end.from_y, end.text) for end in drawn.ends] == [(112, 112, "x"), (127, 112, "y")]
+        assert places(drawn.labels) == [(0, "a"), (100, "c")]
+
+    def test_of_names_at_the_lower_end(self) -> None:
+        drawn = lines(chart(), data_of({("a", name): 0.0 for name in "xyz"}), top=1.0)
+        assert [(end.at, end.from_y) for end in drawn.ends] == [(189.5, 212), (204.5, 212), (219.5, 212)]
+
+
+def boxes(drawn: Chart) -> list[tuple[float, float, float, float]]:
+    return [(mark.x, mark.y, mark.width, mark.height) for mark in drawn.marks]
+
+
+def places(ticks: list[Tick]) -> list[tuple[float, str]]:
+    return [(round(tick.at, 6), tick.text) for tick in ticks]
