@@ -197,7 +197,7 @@ class TestMetrics:
         (point,) = [point for key, point in points.items() if ("db.query.summary", "qa_tickets.list") in key]
         assert point.count == 3
         assert 0 < point.sum < 10
-        assert point.explicit_bounds[0] == 0.001
+        assert point.explicit_bounds == (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
         assert not any("project" in name for key in points for name, _ in key)
 
     async def test_count_connections(self, telemetry: Telemetry, migrated: TestDatabase, project: Project) -> None:

@@ -53,6 +53,7 @@ class TestMetrics:
         seen = points(reader)
         (waits,) = seen["derwin.run.queue_time"]
         assert (waits.count, dict(waits.attributes)) == (4, {"derwin.worker.name": "w"})
+        assert waits.explicit_bounds == (0.01, 0.1, 1, 5, 15, 60, 300, 900, 3600, 14400)
         outcomes = {point.attributes["derwin.run.outcome"]: point.count for point in seen["derwin.run.duration"]}
         assert outcomes == {"completed": 2, "failed": 1, "given back": 1}
         assert [point.value for point in seen["derwin.run.running"]] == [0]
