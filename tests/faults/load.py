@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -88,15 +89,13 @@ async def hold(session: ProjectSession) -> None:
 
 
 async def warm(db: Database, project: UUID, number: int) -> None:
-    """Have the pool hold this many connections."""
-    reached = asyncio.Barrier(number)
-
-    async def wait() -> None:
-        async with db.project(project) as session:
-            await hold(session)
-            await reached.wait()
-
-    await asyncio.gather(*(wait() for _ in range(number)))
+    """Have the pool hold this many connections, also where it waits for less time than a busy machine takes to make one."""
+    async with AsyncExitStack() as holding, asyncio.timeout(60):
+        while db.connections_in_use() < number:
+            with suppress(DatabaseUnavailable):
+                async with AsyncExitStack() as unit:
+                    await hold(await unit.enter_async_context(db.project(project)))
+                    holding.push_async_exit(unit.pop_all())
 
 
 async def settled(db: Database, *, seconds: float = 10) -> None:

@@ -23,6 +23,7 @@ async def execute(session, sql: str):
 class TestPoolExhausted:
     async def test_says_so_in_its_time_before_any_write(self, make_db, project):
         db = make_db(pool_size=3, pool_timeout=0.5)
+        await warm(db, project, 3)
         holding, held, tries = asyncio.Barrier(4), asyncio.Event(), []
 
         async def hold(name: int) -> None:
@@ -86,7 +87,7 @@ class TestServerFull:
         await victim.fetch(f"ALTER ROLE {user} CONNECTION LIMIT -1")
 
     async def test_a_start_says_unavailable(self, make_db, narrow, project):
-        db, other = make_db(pool_timeout=0.4), make_db(pool_timeout=0.4)
+        db, other = make_db(pool_timeout=0.4), make_db()
         async with other.project(project) as one, other.project(project) as two:
             await hold(one)
             await hold(two)

@@ -146,9 +146,9 @@ class TestFile:
     async def test_wrong_for_too_long_says_so_without_it(self, strict: TestDatabase, tmp_path: Path) -> None:
         file = tmp_path / "password"
         file.write_text(FIRST)
-        settings = Settings(pool_timeout=0.3)
-        async with opened(strict, f"&password_file={file}", settings=settings) as db:
+        async with opened(strict, f"&password_file={file}") as db:
             project = (await new_project(db)).id
+        async with opened(strict, f"&password_file={file}", settings=Settings(pool_timeout=2)) as db:
             file.write_text(SECOND)
             db.pools()[0].forget_idle()
             with pytest.raises(DatabaseUnavailable, match="refused the password that was fetched") as caught:

@@ -13,7 +13,7 @@ from derwin_db.connection import pool as pooling
 from derwin_db.errors import DatabaseUnavailable
 from derwin_db.models import QATicketUpdate
 from derwin_db.unit.backend import call_all
-from tests.faults.load import make_ticket, new_project
+from tests.faults.load import make_ticket, new_project, warm
 
 
 class Refused(Exception):
@@ -57,8 +57,7 @@ class TestWaitingForAConnection:
         waited = await asyncio.gather(use(), *(after(0.1 * n, use()) for n in range(1, 5)))
         assert min(waited) >= 0.59
         full.set()
-        async with one.project(project) as session:
-            assert await repos.qa_tickets.count(session) == 0
+        await warm(one, project, 1)
 
     async def test_who_came_after_a_failed_attempt_began_has_one_of_its_own(self, db, make_db, monkeypatch) -> None:
         project = (await new_project(db)).id
@@ -107,6 +106,7 @@ class TestNestedUnits:
     async def test_are_named(self, db, make_db, inner: str) -> None:
         project = (await new_project(db)).id
         small = make_db(pool_size=2, pool_timeout=0.3)
+        await warm(small, project, 2)
         met = asyncio.Barrier(2)
 
         async def read() -> int:
@@ -127,6 +127,7 @@ class TestNestedUnits:
     async def test_those_behind_them_are_told_too(self, db, make_db) -> None:
         project = (await new_project(db)).id
         small = make_db(pool_size=1, pool_timeout=0.3)
+        await warm(small, project, 1)
         inside = asyncio.Event()
 
         async def nested() -> None:
@@ -151,8 +152,7 @@ class TestNestedUnits:
     async def test_units_one_after_another_are_not(self, db, make_db) -> None:
         project = (await new_project(db)).id
         small = make_db(pool_size=1, pool_timeout=0.3)
-        async with small.project(project) as session:
-            await make_ticket(session)
+        await warm(small, project, 1)
         held = small.project(project)
         entered, leave = asyncio.Event(), asyncio.Event()
 

@@ -92,9 +92,11 @@ class TestDown:
             await asyncio.sleep(soon)
             assert await ticket_ids(db, project) == (True, [])
 
-    async def test_one_whose_connections_are_all_in_use_sends_nobody_away(self, pair: Cluster):
+    async def test_one_whose_connections_are_all_in_use_sends_nobody_away(self, pair: Cluster, replicated: Database, soon):
+        project = await known_project(replicated, pair)
         async with pair.open(pool_size=1, pool_timeout=0.2) as db:
-            project = await known_project(db, pair)
+            while await ticket_ids(db, project) != (True, []):  # a connection may take longer than this pool waits
+                await asyncio.sleep(soon)
             async with db.project(project, read_only=True) as session:
                 assert await is_replica(session)
                 with pytest.raises(DatabaseUnavailable, match="in use"):
