@@ -8,8 +8,8 @@ import base64
 import binascii
 import hashlib
 import struct
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
@@ -28,6 +28,10 @@ _CURSOR = "Xk3v0c1mT2yBq4sD8fH6jLnPrUwZaCeG5iKoQtVxYbNdMgRh7pSu"
 _INTEGER, _FLOAT = struct.Struct(">q"), struct.Struct(">d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FROM_TEXT: dict[type[Any], Callable[[str], Any]] = {str: str, UUID: UUID, Decimal: Decimal, date: date.fromisoformat}
+
+KEYS = frozenset({datetime, int, bool, float, *_FROM_TEXT})
+"""Types of values that a cursor can hold, and that a list can be ordered by."""
 
 
 class Page(BaseModel, Generic[T]):
@@ -101,9 +105,9 @@ def _unpack(packed: bytes, kind: type[Any]) -> Any:
         return _EPOCH + timedelta(microseconds=_INTEGER.unpack(packed)[0])
     if kind is float:
         return _FLOAT.unpack(packed)[0]
-    if kind is int:
-        return _INTEGER.unpack(packed)[0]
-    return Decimal(packed.decode()) if kind is Decimal else packed.decode()
+    if kind in (int, bool):
+        return kind(_INTEGER.unpack(packed)[0])
+    return _FROM_TEXT[kind](packed.decode())
 
 
 def _sign(digest: bytes, key: bytes) -> bytes:

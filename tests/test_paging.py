@@ -1,6 +1,6 @@
 """Cursors and limits alone."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,16 +11,37 @@ from hypothesis import strategies as st
 from derwin_db.errors import InvalidCursor, InvalidInput
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket
-from derwin_db.paging import check_limit, decode_cursor, encode_cursor, make_page, query_digest
+from derwin_db.paging import KEYS, check_limit, decode_cursor, encode_cursor, make_page, query_digest
 
 DIGEST = query_digest("project", "table", [("status", "OPEN")])
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001
+
+MOMENT = datetime(2026, 5, 4, 9, 30, 0, 1, tzinfo=UTC)
+VALUES = (MOMENT, 7, True, False, 0.25, Decimal("0.10"), date(2026, 5, 4), UUID(int=8), "a word")
+OF_BEFORE = {
+    "AAZQ-pMV9gEAAAAAAAAAAAAAAAAAAAAHJWLIG0mDFbgV6cco": MOMENT,
+    "AAAAAAAAAAcAAAAAAAAAAAAAAAAAAAAHE33d2_DyUmoOtq2C": 7,
+    "P9AAAAAAAAAAAAAAAAAAAAAAAAAAAAAHIPgSW5QXno4fPX7S": 0.25,
+    "MC4xMAAAAAAAAAAAAAAAAAAAAAfdcGeVsxP8KaP_f1A": Decimal("0.10"),
+    "YSB3b3JkAAAAAAAAAAAAAAAAAAAAB9sPuB1QCUu5fHhdaw": "a word",
+}
+"""Cursors that clients hold while the service is deployed anew."""
 
 
 class TestCursor:
     @given(MOMENTS, st.uuids())
     def test_comes_back_as_it_went(self, moment, id):
         assert decode_cursor(encode_cursor(DIGEST, moment, id), DIGEST) == (moment, id)
+
+    @pytest.mark.parametrize("value", VALUES, ids=repr)
+    def test_holds_a_value_of_each_type_that_lists_are_ordered_by(self, value):
+        found, id = decode_cursor(encode_cursor(DIGEST, value, UUID(int=7)), DIGEST, type(value))
+        assert (found, type(found), id) == (value, type(value), UUID(int=7))
+        assert {type(one) for one in VALUES} == KEYS
+
+    @pytest.mark.parametrize("cursor", OF_BEFORE)
+    def test_of_the_release_before_is_taken(self, cursor):
+        assert decode_cursor(cursor, DIGEST, type(OF_BEFORE[cursor])) == (OF_BEFORE[cursor], UUID(int=7))
 
     @given(MOMENTS, st.uuids(), st.binary(min_size=12, max_size=12))
     def test_of_another_query_is_refused(self, moment, id, other):
@@ -43,7 +64,15 @@ class TestCursor:
 
     @pytest.mark.parametrize(
         ("key", "kind"),
-        [("a word", int), (1.5, Decimal), (-1.5, str), (2**62, datetime), ("a word", datetime)],
+        [
+            ("a word", int),
+            (1.5, Decimal),
+            (-1.5, str),
+            (2**62, datetime),
+            ("a word", datetime),
+            ("a word", date),
+            ("a word", UUID),
+        ],
         ids=lambda value: getattr(value, "__name__", str(value)),
     )
     def test_of_a_column_that_had_another_type_is_refused(self, key, kind):

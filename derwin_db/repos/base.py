@@ -40,6 +40,7 @@ from derwin_db.repos.conditions import (
     Order,
     Shape,
     condition_of,
+    key_type,
     order_of,
 )
 from derwin_db.repos.validation import (
@@ -200,8 +201,7 @@ class Repository(Generic[M]):
         shape, values = shape_of(conditions), values_of(conditions)
         digest = query_digest(getattr(session, "project_id", None), self.name, *query_of(conditions, by))
         if cursor is not None:
-            kind = self.table.c[by.column].type.python_type
-            values["after_key"], values["after_id"] = decode_cursor(cursor, digest, kind)
+            values["after_key"], values["after_id"] = decode_cursor(cursor, digest, key_type(self.table.c[by.column]))
         statement = self._list_statement(shape, follows=cursor is not None, order=by, model=model)
         rows = await session.fetch(statement, {**values, "limit": limit + 1})
         page = make_page(model, rows, limit, digest, by.column)

@@ -7,13 +7,16 @@ A filter is named after its column: `status`, and for bounds `min_risk_score`, `
 import operator
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import Any, NamedTuple, get_args, get_origin
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
+from sqlmodel import AutoString, UTCDateTime
 
 from derwin_db.errors import InvalidInput, TooLarge
 from derwin_db.filters import IS_NULL, Not, Null
+from derwin_db.paging import KEYS
 from derwin_db.query.builders import array_param, param, starts_with
 from derwin_db.repos.validation import checked
 
@@ -154,6 +157,23 @@ class Order(NamedTuple):
 
 
 NEWEST_FIRST = Order("created_at", is_descending=True)
+
+
+def plain_type(column: sa.Column[Any]) -> Any:
+    """Return the column's type, of a plain `str` or `datetime` what SQLModel's own type stands for."""
+    kind: Any = column.type
+    return kind.impl_instance if isinstance(kind, AutoString | UTCDateTime) else kind
+
+
+def key_type(column: sa.Column[Any]) -> Any:
+    """Return the type of the values that a cursor goes on from in a list by this column, None where it can hold none."""
+    kind = plain_type(column)
+    try:
+        found = kind.python_type
+    except NotImplementedError:
+        return None
+    is_naive = found is datetime and not kind.timezone
+    return found if found in KEYS and not is_naive else None
 
 
 def order_of(given: object, allowed: Sequence[str]) -> Order:

@@ -24,7 +24,7 @@ from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.batch import BatchReport
 from derwin_db.paging import Page
 from derwin_db.repos.base import TimeFilters, WritableRepository
-from derwin_db.repos.conditions import FilterType
+from derwin_db.repos.conditions import FilterType, key_type, plain_type
 from derwin_db.repos.validation import check_on_error
 from derwin_db.session import ProjectSession
 
@@ -33,7 +33,7 @@ C = TypeVar("C", bound=Input, default=Input)
 U = TypeVar("U", bound=Input, default=Input)
 
 _KEYS = frozenset({"project_id", "id", "created_at", "updated_at"})
-_BOUNDED = (sa.Integer, sa.BigInteger, sa.Numeric, sa.Double)
+_BOUNDED = (sa.Integer, sa.BigInteger, sa.Numeric, sa.Float)
 
 repositories: dict[str, "Repository[Any, Any, Any]"] = {}
 """Those that this process has made, by the names of their tables: what tests fill and attack."""
@@ -47,8 +47,8 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
     def __init__(self, model: type[W], *, create: type[C], update: type[U] | None = None, orders: Sequence[str] = ()) -> None:
         """Make the repository of a table.
 
-        `orders` are NOT NULL columns that lists may be ordered by, beside `created_at`; give each an index, or say what it
-        costs: the rows that the filters select are sorted.
+        `orders` are NOT NULL columns that lists may be ordered by, beside `created_at`: of numbers, texts, dates, times with a
+        zone, booleans or ids. Give each an index, or say what it costs: the rows that the filters select are sorted.
 
         Errors:
             ValueError for inputs and orders that do not fit the table.
@@ -66,7 +66,7 @@ class Repository(WritableRepository[W], Generic[W, C, U]):
                 if name not in columns or name in _KEYS or name == "version":
                     raise ValueError(f"{kind.__name__}.{name}: no column of {self.name} that a caller sets.")
         for name in orders:
-            if name not in columns or columns[name].nullable or isinstance(columns[name].type, PydanticJson | Vector | sa.Enum):
+            if name not in columns or columns[name].nullable or key_type(columns[name]) is None:
                 raise ValueError(f"orders: {name} is no NOT NULL column of {self.name} that has an order.")
         if "created_at" not in columns:
             raise ValueError(f"{self.name}: derive from Created or Changing, whose times lists are ordered by.")
@@ -237,7 +237,7 @@ def _value_type(hint: Any) -> Any:
 def _filters_of(column: sa.Column[Any], kind: Any) -> dict[str, FilterType]:
     """Return the filters of one column: by its values, and bounds of a number or a time."""
     bound = FilterType(Union[kind, None])  # noqa: UP007  # built at run time
-    if isinstance(column.type, sa.DateTime):
+    if isinstance(plain_type(column), sa.DateTime):
         stem = column.name.removesuffix("_at")
         return {f"{stem}_since": bound, f"{stem}_until": bound} if column.name.endswith("_at") else {}
     alias: Any = OptionalFilter if column.nullable else Filter

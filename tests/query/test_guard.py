@@ -36,6 +36,7 @@ BOUND = {
     "an insert from what is bound, by another name": sa.insert(T).from_select(
         ["project_id", "title"], sa.select(S.c.project_id.label("whose"), S.c.title).where(scope_of(S))
     ),
+    "an outer join that binds its optional side": sa.select(T.c.id).select_from(T.outerjoin(S, scope_of(S))).where(scope_of(T)),
     "nothing of any table": sa.select(sa.func.now()),
 }
 UNBOUND = {
@@ -48,6 +49,10 @@ UNBOUND = {
     "another column": sa.select(T).where(T.c.id == PROJECT),
     "the root by another column": sa.select(P).where(P.c.slug == PROJECT),
     "a join that binds one": sa.select(T.c.id, S.c.id).select_from(T.join(S, S.c.ticket_id == T.c.id)).where(scope_of(T)),
+    "an outer join that binds its other side alone": sa.select(T.c.id)
+    .select_from(T.outerjoin(S, scope_of(T)))
+    .where(scope_of(S)),
+    "a full join, which drops no row": sa.select(T.c.id).select_from(T.join(S, sa.and_(scope_of(T), scope_of(S)), full=True)),
     "a product": sa.select(T.c.id, S.c.id).where(scope_of(T)),
     "a subquery": scoped(QATicket).where(T.c.id.in_(sa.select(S.c.ticket_id))),
     "an exists": scoped(QATicket).where(sa.exists(sa.select(S.c.id).where(S.c.ticket_id == T.c.id))),
@@ -106,6 +111,16 @@ HIDDEN = {
     .on_conflict_do_update(
         index_elements=["project_id", "id"], set_={"title": "x"}, where=T.c.id.in_(sa.select(S.c.ticket_id))
     ),
+    "a conflict with a row of another project": insert(T)
+    .values(project_id=PROJECT, title="x")
+    .on_conflict_do_nothing(index_elements=["id"]),
+    "a conflict with any row": insert(T).values(project_id=PROJECT, title="x").on_conflict_do_nothing(),
+    **{
+        f"a conflict that changes {name}": insert(T)
+        .values(project_id=PROJECT, title="x")
+        .on_conflict_do_update(index_elements=["project_id", "id"], set_={name: PROJECT})
+        for name in ("project_id", "id")
+    },
     "an update that names no column": sa.update(T).where(scope_of(T)),
     "an update of a part of a column": sa.update(T)
     .where(scope_of(T))

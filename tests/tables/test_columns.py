@@ -1,0 +1,143 @@
+"""Columns of other kinds than our own tables have: what lists of a service's table can be ordered by, and filtered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from pydantic import NaiveDatetime
+from sqlmodel import Field
+
+from derwin_db import Database, ProjectSession
+from derwin_db.fields.own import OWN_REGISTRY
+from derwin_db.migrations import fence
+from derwin_db.repos.own import repositories
+from derwin_db.tables import Changing, Fields, Input, LongText, Money, ProjectTable, Repository, Timestamp
+from derwin_db.testing import TestDatabase, TestServer
+from tests.tables.test_log import a_project_of, as_operations
+
+
+class PartFields(Fields):
+    weight: float
+    shelf: int = Field(sa_type=sa.SmallInteger)
+    is_sold: bool
+    due: date
+    batch: UUID
+    name: str
+    text: LongText
+    price: Money
+    seen_at: Timestamp
+    sent_at: datetime
+    told_at: NaiveDatetime
+    lasts: timedelta
+    opens: time
+    code: bytes
+
+
+class PartCreate(PartFields, Input):
+    pass
+
+
+class Part(Changing, PartFields, ProjectTable, table=True):
+    __tablename__: ClassVar[str] = "own_parts"
+
+
+OWN_METADATA_KEEPS_IT_OUT = OWN_REGISTRY.metadata.remove(Part.__table__)
+
+ORDERS = ("weight", "shelf", "is_sold", "due", "batch", "name", "text", "price", "seen_at", "sent_at")
+"""What a cursor can hold a value of."""
+
+
+def a_part(number: int) -> PartCreate:
+    moment = datetime(2026, 1, 1 + number, tzinfo=UTC)
+    return PartCreate(
+        weight=number / 3,
+        shelf=number,
+        is_sold=number > 0,
+        due=moment.date(),
+        batch=UUID(int=number + 1),
+        name=f"Part {number}",
+        text=f"Text {number}",
+        price=Decimal(number),
+        seen_at=moment,
+        sent_at=moment,
+        told_at=moment.replace(tzinfo=None),
+        lasts=timedelta(hours=number),
+        opens=time(number),
+        code=bytes([number]),
+    )
+
+
+def create_and_fence(op: Any) -> None:
+    Part.__table__.create(op.get_bind())
+    fence(op, "own_parts")
+
+
+@pytest.fixture(scope="module")
+async def database(server: TestServer) -> AsyncIterator[TestDatabase]:
+    made = await asyncio.to_thread(server.migrated)
+    await as_operations(made, create_and_fence)
+    yield made
+    await asyncio.to_thread(server.drop, made)
+
+
+@pytest.fixture
+async def session(database: TestDatabase) -> AsyncIterator[ProjectSession]:
+    async with Database(**database.urls) as db:
+        project = await a_project_of(db)
+        async with db.project(project.id) as unit:
+            yield unit
+
+
+@pytest.fixture
+def parts() -> Any:
+    yield Repository(Part, create=PartCreate, orders=ORDERS)
+    del repositories["own_parts"]
+
+
+class TestOrders:
+    async def test_go_on_from_page_to_page(self, session: ProjectSession, parts: Repository[Part, PartCreate]) -> None:
+        await parts.create_many(session, [a_part(number) for number in (2, 0, 1)])
+        for order in parts.allowed_orders:
+            seen: list[Part] = []
+            cursor = None
+            while cursor is not None or not seen:
+                page = await parts.list(session, limit=1, order=order, cursor=cursor)
+                seen, cursor = [*seen, *page.items], page.next_cursor
+            column = order.removeprefix("-")
+            wanted = sorted(seen, key=lambda row: (getattr(row, column), row.id), reverse=order.startswith("-"))
+            assert ([row.id for row in seen], len(seen)) == ([row.id for row in wanted], 3), order
+
+    @pytest.mark.parametrize("name", ["told_at", "lasts", "opens", "code"])
+    def test_of_what_no_cursor_holds_are_refused_at_once(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"orders: {name} is no NOT NULL column"):
+            Repository(Part, create=PartCreate, orders=[name])
+
+
+class TestFilters:
+    async def test_bound_every_kind_of_number(self, session: ProjectSession, parts: Repository[Part, PartCreate]) -> None:
+        await parts.create_many(session, [a_part(number) for number in range(3)])
+        middle = a_part(1)
+        for name in ("weight", "shelf", "price"):
+            value = getattr(middle, name)
+            assert await parts.count(session, **{f"min_{name}": value, f"max_{name}": value}) == 1, name
+            assert await parts.count(session, **{f"min_{name}": value}) == 2, name
+
+    async def test_bound_times(self, session: ProjectSession, parts: Repository[Part, PartCreate]) -> None:
+        await parts.create_many(session, [a_part(number) for number in range(3)])
+        for stem in ("seen", "sent"):
+            moment = getattr(a_part(1), f"{stem}_at")
+            assert await parts.count(session, **{f"{stem}_since": moment}) == 2, stem
+            assert await parts.count(session, **{f"{stem}_until": moment}) == 1, stem
+
+    async def test_select_by_value(self, session: ProjectSession, parts: Repository[Part, PartCreate]) -> None:
+        await parts.create_many(session, [a_part(number) for number in range(3)])
+        first = a_part(0)
+        for name in PartFields.model_fields.keys() - {"seen_at", "sent_at", "told_at"}:
+            value = getattr(first, name)
+            assert await parts.count(session, **{name: value}) == 1, name
+            assert await parts.count(session, **{name: [value]}) == 1, name
