@@ -13,9 +13,11 @@ import pytest
 from derwin_db import Database, repos
 from derwin_db.cli.studio import _has_data
 from derwin_db.connection.driver import Connection
+from derwin_db.connection.schema import Standing
 from derwin_db.deploy import embedded
 from derwin_db.deploy.citus import Distribution
 from derwin_db.deploy.embedded import Logins, Status
+from derwin_db.deploy.migrations import MigrationStatus
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -71,10 +73,97 @@ class TestDistribute:
 
 
 class TestEmbedded:
-    def test_status_of_one_that_runs(self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(embedded, "status", lambda folder: Status(tmp_path, is_created=True, pid=4711, version=18))
-        said = operate("embedded", "status").stdout
-        assert said == f"The embedded server runs (pid 4711). Data folder: {tmp_path}, PostgreSQL 18.\n"
+    @pytest.mark.parametrize(
+        ("is_created", "pid", "version", "state"),
+        [
+            (True, 4711, 18, "runs (pid 4711). Data folder: {}, PostgreSQL 18."),
+            (True, None, 18, "does not run. Data folder: {}, PostgreSQL 18."),
+            (False, None, None, "is not made yet: `derwin-db migrate` makes it. Data folder: {}."),
+        ],
+    )
+    def test_status_says_what_it_does_and_where(
+        self,
+        operate: Operate,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        is_created: bool,
+        pid: int | None,
+        version: int | None,
+        state: str,
+    ) -> None:
+        monkeypatch.setattr(embedded, "status", lambda _: Status(tmp_path, is_created, pid, version))
+        assert operate("embedded", "status").stdout == f"The embedded server {state.format(tmp_path)}\n"
+
+    @pytest.mark.parametrize(("ran", "said"), [(True, "is stopped."), (False, "did not run.")])
+    def test_stop_says_whether_it_ran(
+        self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: bool, said: str
+    ) -> None:
+        monkeypatch.setattr(embedded, "stop", lambda _: ran)
+        monkeypatch.setattr(embedded, "status", lambda _: Status(tmp_path, is_created=True, pid=None, version=18))
+        assert operate("embedded", "stop").stdout == f"The embedded server {said}\n"
+
+
+AT_HEAD = MigrationStatus("bbbb", "bbbb", [])
+BEFORE = MigrationStatus(None, "bbbb", ["aaaa", "bbbb"])
+AHEAD = MigrationStatus("cccc", "bbbb", [], Standing.COMPATIBLE)
+
+
+class TestMigrations:
+    """Where a command says that the database is."""
+
+    @pytest.mark.parametrize(
+        ("seen", "revision"),
+        [
+            (AT_HEAD, "bbbb (nothing pending)"),
+            (BEFORE, "none (2 pending: aaaa, bbbb)"),
+            (AHEAD, f"cccc ({AHEAD.standing})"),
+        ],
+    )
+    def test_status(
+        self, operate_own: Operate, own_database: TestDatabase, monkeypatch, seen: MigrationStatus, revision: str
+    ) -> None:
+        monkeypatch.setattr("derwin_db.cli.status.migration_status", lambda _: seen)
+        assert operate_own("status").stdout.splitlines() == [
+            f"database  {own_database.owner.place}",
+            f"revision  {revision}",
+            "projects  0",
+            *[AHEAD.schema.sentence] * seen.is_ahead,
+        ]
+
+    @pytest.mark.parametrize(
+        ("after", "said"), [(AT_HEAD, "{} is at revision bbbb (the newest)."), (AHEAD, AHEAD.schema.sentence)]
+    )
+    def test_migrate(self, operate: Operate, migrated: TestDatabase, monkeypatch, after: MigrationStatus, said: str) -> None:
+        monkeypatch.setattr("derwin_db.cli.migrate.upgrade", lambda *_: after)
+        assert operate("migrate").stdout == f"{said.format(migrated.owner.place)}\n"
+
+    @pytest.mark.parametrize(
+        ("to", "after", "asked", "said"),
+        [
+            ((), BEFORE, "the revision before", "none; pending: aaaa, bbbb."),
+            (("--to", "aaaa"), AT_HEAD, "aaaa", "bbbb; pending: none."),
+        ],
+    )
+    def test_rollback(
+        self,
+        operate: Operate,
+        migrated: TestDatabase,
+        monkeypatch,
+        to: tuple[str, ...],
+        after: MigrationStatus,
+        asked: str,
+        said: str,
+    ) -> None:
+        monkeypatch.setattr("derwin_db.cli.rollback.downgrade", lambda *_: after)
+        place = migrated.owner.place
+        assert operate("rollback", *to).stderr.startswith(f"Roll back to {asked} in {place}: say --yes")
+        assert operate("rollback", *to, "--yes").stdout == f"{place} is at revision {said}\n"
+
+
+class TestPrune:
+    @pytest.mark.parametrize(("flag", "more"), [((), ""), (("--dry-run",), " (A dry run.)")])
+    def test_says_whether_it_removed_anything(self, operate_own: Operate, flag: tuple[str, ...], more: str) -> None:
+        assert operate_own("prune", *flag).stdout == f"0 artifacts pruned, 0 expired ones left.{more}\n"
 
 
 class TestReset:
