@@ -497,7 +497,7 @@ class TestClaims:
         """Where nothing waits it looks as seldom as it was told to; what was had in between starts anew."""
         worker = Database("postgresql://nobody@localhost/nothing").worker("w", done, poll_seconds=5)
         away = DatabaseTimeout()
-        answers = [away, away, (1, False), (0, True), (0, True), (1, True), (0, True), (0, False)]
+        answers = [away, away, (1, False), (0, True), (0, True), (1, True), (0, True), (0, False), (0, True)]
         rests: list[float] = []
 
         async def take(_queue: Any) -> Any:
@@ -515,7 +515,7 @@ class TestClaims:
         monkeypatch.setattr(worker, "_rest", rest)
         nothing: Any = None
         await worker._take_until_stopped(nothing)
-        assert rests == [0.1, 0.2, 5.0, 0.1, 0.2, 0.05, 0.1, 5.0]
+        assert rests == [0.1, 0.2, 5.0, 0.1, 0.2, 0.05, 0.1, 5.0, 0.1]
         assert caplog.text.count("worker w waits for the database") == 1
 
     @pytest.mark.usefixtures("beats_often")
