@@ -1,6 +1,7 @@
 """What an administrator types, in this process: from `distribute` to `sweep`."""
 
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from derwin_db import Database, repos
+from derwin_db import Database, doctor, repos
+from derwin_db.cli.doctor import metrics_of
 from derwin_db.cli.studio import _has_data
 from derwin_db.connection.driver import Connection
 from derwin_db.connection.schema import Standing
@@ -18,6 +20,7 @@ from derwin_db.deploy import embedded
 from derwin_db.deploy.citus import Distribution
 from derwin_db.deploy.embedded import Logins, Status
 from derwin_db.deploy.migrations import MigrationStatus
+from derwin_db.doctor import Check, Mended, Report
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -70,6 +73,78 @@ class TestDistribute:
         result = operate("distribute", "--yes")
         assert (result.exit_code, result.stderr.partition(":")[0]) == (1, "invalid_input")
         assert "Kanarienvogel" not in result.output
+
+
+class TestDoctor:
+    WRONG = Report(
+        ok=False,
+        checks=(
+            Check("server", ok=True, detail="PostgreSQL 18"),
+            Check("policies", ok=False, detail="off", fix="make them"),
+            Check("views", ok=False, detail="open", fix="ALTER VIEW"),
+            Check("schema", ok=False, detail="ahead"),
+        ),
+    )
+    MENDED = (Mended("policies", ("one", "other")), Mended("triggers", (), "a lock"))
+
+    @pytest.fixture
+    def examined(self, monkeypatch: pytest.MonkeyPatch) -> list[Report]:
+        """The reports of the examinations to come; the last of them stays."""
+        reports = [self.WRONG]
+
+        async def examine() -> Report:
+            return reports.pop(0) if len(reports) > 1 else reports[0]
+
+        async def mend(_: Report) -> list[Mended]:
+            return list(self.MENDED)
+
+        monkeypatch.setattr(doctor, "examine", examine)
+        monkeypatch.setattr(doctor, "mend", mend)
+        return reports
+
+    def test_says_what_is_wrong_and_what_mends_it(self, operate: Operate, shown: Json, examined: list[Report]) -> None:
+        result = operate("doctor")
+        assert (result.exit_code, result.stdout.splitlines()) == (
+            1,
+            [
+                "ok    server: PostgreSQL 18",
+                "FAIL  policies: off",
+                "      mend: `derwin-db doctor --fix`, or by hand: make them",
+                "FAIL  views: open",
+                "      mend: ALTER VIEW",
+                "FAIL  schema: ahead",
+                "Something has to be mended.",
+            ],
+        )
+        assert "mended" not in json.loads(operate("doctor", "--json").stdout)
+
+    def test_says_what_it_mended_and_what_not(self, operate: Operate, examined: list[Report]) -> None:
+        result = operate("doctor", "--fix")
+        assert (result.exit_code, result.stdout.splitlines()[:5]) == (
+            1,
+            [
+                "mended  policies: one; other",
+                "not mended  triggers: a lock",
+                "ok    server: PostgreSQL 18",
+                "FAIL  policies: off",
+                "      mend: make them",
+            ],
+        )
+        told = json.loads(operate("doctor", "--fix", "--json").stdout)
+        assert [one["name"] for one in told["mended"]] == ["policies", "triggers"]
+
+    def test_looks_again_once_something_was_mended(self, operate: Operate, examined: list[Report]) -> None:
+        examined.append(Report(ok=True, checks=self.WRONG.checks[:1]))
+        result = operate("doctor", "--fix")
+        assert (result.exit_code, result.stdout.splitlines()[-2:]) == (0, ["ok    server: PostgreSQL 18", "All is well."])
+
+    def test_mends_nothing_where_all_is_well(self, operate: Operate, examined: list[Report]) -> None:
+        examined[:] = [Report(ok=True, checks=())]
+        assert operate("doctor", "--fix").stdout == "All is well.\n"
+
+    def test_has_a_metric_for_what_is_well_and_for_what_is_not(self) -> None:
+        lines = metrics_of(self.WRONG).splitlines()
+        assert {'derwin_doctor_check_ok{check="server"} 1', 'derwin_doctor_check_ok{check="views"} 0'} <= set(lines)
 
 
 class TestEmbedded:
