@@ -31,7 +31,7 @@ def migrate(to: str, wait: float, then: Path | None, as_json: bool) -> None:
     after = upgrade(settings, to)
     if then is not None:
         upgrade_service(settings, then)
-    newest = " (the newest)" if not after.pending and not after.is_ahead else ""
+    newest = "" if after.pending else " (the newest)"
     text = after.schema.sentence if after.is_ahead else f"{connection.place} is at revision {after.current}{newest}."
     show(
         {"database": connection.database, "current": after.current, "head": after.head, "pending": after.pending},

@@ -428,7 +428,7 @@ def _apply_place(result: dict[str, Any], key: str, value: str, name: str) -> Non
         return
     wanted = int(_number(value, key, name, least=1)) if key == "port" else value
     present = result[field_name]
-    if present and present != wanted and not (key == "port" and present == 5432):
+    if present and present not in (wanted, 5432):  # that port is what a URL without one has, too
         raise ConfigurationError(f"{name} says {key} twice, and not the same.")
     result[field_name] = wanted
 

@@ -34,11 +34,16 @@ def embedding(seed: str) -> list[float]:
 
 def word(text: str) -> str:
     """Return the text as a classification: a-z, 0-9 and underscore, up to 64."""
-    return "".join(letter if letter.isalnum() else "_" for letter in text.lower())[:64]
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in text.lower())[:64]
+
+
+def _slug(text: str) -> str:
+    """Return the text as the slug of a project: a-z, 0-9 and single hyphens inside, up to 63."""
+    return "-".join(filter(None, word(text)[:63].split("_"))) or "example"
 
 
 _BY_NAME: dict[str, Callable[[str], Any]] = {
-    "slug": lambda marker: word(marker).replace("_", "-").strip("-"),
+    "slug": _slug,
     "classification": lambda marker: word(f"{marker}_ui_bug"),
     "content_hash": lambda marker: hashlib.sha256(marker.encode()).hexdigest(),
     "storage_uri": lambda marker: f"s3://evidence/{word(marker)}",

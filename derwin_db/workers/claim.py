@@ -57,7 +57,7 @@ class Claim:
             await asyncio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311  # spreads load
             begun = clock()
             try:
-                async with asyncio.timeout_at(max(self._alive_until, begun)):
+                async with asyncio.timeout_at(self._alive_until):
                     await self._run(lambda session: repos.qa_runs.heartbeat(session, self._job.run_id, worker=self._job.claim))
             except (Conflict, NotFound):
                 return

@@ -150,7 +150,7 @@ async def sweep(
     progress: Progress | None,
 ) -> SweepResult:
     """Do each of these sweeps. See `Database.sweep`."""
-    if isinstance(what, str) or not set(what) <= set(get_args(What)):
+    if any(one not in get_args(What) for one in what):
         raise InvalidInput(f"what: some of {', '.join(get_args(What))}.")
     check_window(stalled_after, "stalled_after")  # where nothing is stalled, no project would refuse it
     requeued = scores = Visited()

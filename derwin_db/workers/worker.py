@@ -377,8 +377,7 @@ def _step(status: RunStatus | None) -> RunStep:
 
 def _text_of(error: BaseException) -> str:
     """Return what is stored with a run that failed: what the error says, as text that the database takes."""
-    said = error.message if isinstance(error, DerwinError) else str(error)
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:LONG_TEXT_LENGTH]
 
 

@@ -1,6 +1,7 @@
 """What an administrator types, in this process: from `distribute` to `sweep`."""
 
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from derwin_db import Database, repos
+from derwin_db import Database, doctor, repos
+from derwin_db.cli.doctor import metrics_of
 from derwin_db.cli.studio import _has_data
 from derwin_db.connection.driver import Connection
+from derwin_db.connection.schema import Standing
 from derwin_db.deploy import embedded
 from derwin_db.deploy.citus import Distribution
 from derwin_db.deploy.embedded import Logins, Status
+from derwin_db.deploy.migrations import MigrationStatus
+from derwin_db.doctor import Check, Mended, Report
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -70,11 +75,170 @@ class TestDistribute:
         assert "Kanarienvogel" not in result.output
 
 
+class TestDoctor:
+    WRONG = Report(
+        ok=False,
+        checks=(
+            Check("server", ok=True, detail="PostgreSQL 18"),
+            Check("policies", ok=False, detail="off", fix="make them"),
+            Check("views", ok=False, detail="open", fix="ALTER VIEW"),
+            Check("schema", ok=False, detail="ahead"),
+        ),
+    )
+    MENDED = (Mended("policies", ("one", "other")), Mended("triggers", (), "a lock"))
+
+    @pytest.fixture
+    def examined(self, monkeypatch: pytest.MonkeyPatch) -> list[Report]:
+        """The reports of the examinations to come; the last of them stays."""
+        reports = [self.WRONG]
+
+        async def examine() -> Report:
+            return reports.pop(0) if len(reports) > 1 else reports[0]
+
+        async def mend(_: Report) -> list[Mended]:
+            return list(self.MENDED)
+
+        monkeypatch.setattr(doctor, "examine", examine)
+        monkeypatch.setattr(doctor, "mend", mend)
+        return reports
+
+    def test_says_what_is_wrong_and_what_mends_it(self, operate: Operate, shown: Json, examined: list[Report]) -> None:
+        result = operate("doctor")
+        assert (result.exit_code, result.stdout.splitlines()) == (
+            1,
+            [
+                "ok    server: PostgreSQL 18",
+                "FAIL  policies: off",
+                "      mend: `derwin-db doctor --fix`, or by hand: make them",
+                "FAIL  views: open",
+                "      mend: ALTER VIEW",
+                "FAIL  schema: ahead",
+                "Something has to be mended.",
+            ],
+        )
+        assert "mended" not in json.loads(operate("doctor", "--json").stdout)
+
+    def test_says_what_it_mended_and_what_not(self, operate: Operate, examined: list[Report]) -> None:
+        result = operate("doctor", "--fix")
+        assert (result.exit_code, result.stdout.splitlines()[:5]) == (
+            1,
+            [
+                "mended  policies: one; other",
+                "not mended  triggers: a lock",
+                "ok    server: PostgreSQL 18",
+                "FAIL  policies: off",
+                "      mend: make them",
+            ],
+        )
+        told = json.loads(operate("doctor", "--fix", "--json").stdout)
+        assert [one["name"] for one in told["mended"]] == ["policies", "triggers"]
+
+    def test_looks_again_once_something_was_mended(self, operate: Operate, examined: list[Report]) -> None:
+        examined.append(Report(ok=True, checks=self.WRONG.checks[:1]))
+        result = operate("doctor", "--fix")
+        assert (result.exit_code, result.stdout.splitlines()[-2:]) == (0, ["ok    server: PostgreSQL 18", "All is well."])
+
+    def test_mends_nothing_where_all_is_well(self, operate: Operate, examined: list[Report]) -> None:
+        examined[:] = [Report(ok=True, checks=())]
+        assert operate("doctor", "--fix").stdout == "All is well.\n"
+
+    def test_has_a_metric_for_what_is_well_and_for_what_is_not(self) -> None:
+        lines = metrics_of(self.WRONG).splitlines()
+        assert {'derwin_doctor_check_ok{check="server"} 1', 'derwin_doctor_check_ok{check="views"} 0'} <= set(lines)
+
+
 class TestEmbedded:
-    def test_status_of_one_that_runs(self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(embedded, "status", lambda folder: Status(tmp_path, is_created=True, pid=4711, version=18))
-        said = operate("embedded", "status").stdout
-        assert said == f"The embedded server runs (pid 4711). Data folder: {tmp_path}, PostgreSQL 18.\n"
+    @pytest.mark.parametrize(
+        ("is_created", "pid", "version", "state"),
+        [
+            (True, 4711, 18, "runs (pid 4711). Data folder: {}, PostgreSQL 18."),
+            (True, None, 18, "does not run. Data folder: {}, PostgreSQL 18."),
+            (False, None, None, "is not made yet: `derwin-db migrate` makes it. Data folder: {}."),
+        ],
+    )
+    def test_status_says_what_it_does_and_where(
+        self,
+        operate: Operate,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        is_created: bool,
+        pid: int | None,
+        version: int | None,
+        state: str,
+    ) -> None:
+        monkeypatch.setattr(embedded, "status", lambda _: Status(tmp_path, is_created, pid, version))
+        assert operate("embedded", "status").stdout == f"The embedded server {state.format(tmp_path)}\n"
+
+    @pytest.mark.parametrize(("ran", "said"), [(True, "is stopped."), (False, "did not run.")])
+    def test_stop_says_whether_it_ran(
+        self, operate: Operate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ran: bool, said: str
+    ) -> None:
+        monkeypatch.setattr(embedded, "stop", lambda _: ran)
+        monkeypatch.setattr(embedded, "status", lambda _: Status(tmp_path, is_created=True, pid=None, version=18))
+        assert operate("embedded", "stop").stdout == f"The embedded server {said}\n"
+
+
+AT_HEAD = MigrationStatus("bbbb", "bbbb", [])
+BEFORE = MigrationStatus(None, "bbbb", ["aaaa", "bbbb"])
+AHEAD = MigrationStatus("cccc", "bbbb", [], Standing.COMPATIBLE)
+
+
+class TestMigrations:
+    """Where a command says that the database is."""
+
+    @pytest.mark.parametrize(
+        ("seen", "revision"),
+        [
+            (AT_HEAD, "bbbb (nothing pending)"),
+            (BEFORE, "none (2 pending: aaaa, bbbb)"),
+            (AHEAD, f"cccc ({AHEAD.standing})"),
+        ],
+    )
+    def test_status(
+        self, operate_own: Operate, own_database: TestDatabase, monkeypatch, seen: MigrationStatus, revision: str
+    ) -> None:
+        monkeypatch.setattr("derwin_db.cli.status.migration_status", lambda _: seen)
+        assert operate_own("status").stdout.splitlines() == [
+            f"database  {own_database.owner.place}",
+            f"revision  {revision}",
+            "projects  0",
+            *[AHEAD.schema.sentence] * seen.is_ahead,
+        ]
+
+    @pytest.mark.parametrize(
+        ("after", "said"), [(AT_HEAD, "{} is at revision bbbb (the newest)."), (AHEAD, AHEAD.schema.sentence)]
+    )
+    def test_migrate(self, operate: Operate, migrated: TestDatabase, monkeypatch, after: MigrationStatus, said: str) -> None:
+        monkeypatch.setattr("derwin_db.cli.migrate.upgrade", lambda *_: after)
+        assert operate("migrate").stdout == f"{said.format(migrated.owner.place)}\n"
+
+    @pytest.mark.parametrize(
+        ("to", "after", "asked", "said"),
+        [
+            ((), BEFORE, "the revision before", "none; pending: aaaa, bbbb."),
+            (("--to", "aaaa"), AT_HEAD, "aaaa", "bbbb; pending: none."),
+        ],
+    )
+    def test_rollback(
+        self,
+        operate: Operate,
+        migrated: TestDatabase,
+        monkeypatch,
+        to: tuple[str, ...],
+        after: MigrationStatus,
+        asked: str,
+        said: str,
+    ) -> None:
+        monkeypatch.setattr("derwin_db.cli.rollback.downgrade", lambda *_: after)
+        place = migrated.owner.place
+        assert operate("rollback", *to).stderr.startswith(f"Roll back to {asked} in {place}: say --yes")
+        assert operate("rollback", *to, "--yes").stdout == f"{place} is at revision {said}\n"
+
+
+class TestPrune:
+    @pytest.mark.parametrize(("flag", "more"), [((), ""), (("--dry-run",), " (A dry run.)")])
+    def test_says_whether_it_removed_anything(self, operate_own: Operate, flag: tuple[str, ...], more: str) -> None:
+        assert operate_own("prune", *flag).stdout == f"0 artifacts pruned, 0 expired ones left.{more}\n"
 
 
 class TestReset:

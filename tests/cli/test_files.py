@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from derwin_db.cli import main
 from derwin_db.cli.output import replacing
 from derwin_db.errors import ConfigurationError, StorageFull
 from derwin_db.testing import TestServer
@@ -91,6 +93,21 @@ class TestReplacing:
         assert kept.read_bytes() == b"kept"
 
     @needs_root
+    @pytest.mark.parametrize(
+        ("mode", "folder_owner", "owner"),
+        [(0o777, 0, NOBODY), (0o1755, 0, NOBODY), (0o1777, NOBODY, NOBODY), (0o1777, NOBODY, 0)],
+    )
+    def test_other_links_are_followed(self, shared: Path, tmp_path: Path, mode: int, folder_owner: int, owner: int) -> None:
+        """In a folder that is not both sticky and everybody's, of the folder's owner, and of this user."""
+        (shared / "link").symlink_to(tmp_path / "target")
+        os.chown(shared / "link", owner, owner, follow_symlinks=False)
+        os.chown(shared, folder_owner, folder_owner)
+        shared.chmod(mode)
+        with replacing(shared / "link") as file:
+            file.write(b"x")
+        assert (tmp_path / "target").read_bytes() == b"x"
+
+    @needs_root
     def test_a_pipe_of_another_user_is_refused(self, shared: Path) -> None:
         """Who made it reads it."""
         os.mkfifo(shared / "pipe")
@@ -145,6 +162,15 @@ class TestInit:
         written = list((tmp_path / "new").iterdir())
         assert {path.name for path in written} == {".env", "service.py"}
         assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+
+    @pytest.mark.parametrize("present", [[".env"], ["service.py"], [".env", "service.py"]])
+    def test_what_is_there_is_named_and_stays(self, tmp_path: Path, present: list[str]) -> None:
+        for name in present:
+            (tmp_path / name).write_text("mine")
+        result = CliRunner().invoke(main, ["init", str(tmp_path)])
+        assert result.exit_code == 3
+        assert f"{tmp_path} has {' and '.join(present)} already: choose another folder" in result.stderr
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(present, "mine")
 
     def test_a_folder_that_can_not_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

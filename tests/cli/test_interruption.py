@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from derwin_db.cli.interruption import interruptible
+from derwin_db.cli.interruption import ended_like_by_ctrl_c, interruptible
 
 ROOT = Path(__file__).parents[2]
 PROBE = """
@@ -55,6 +55,33 @@ class TestSignals:
             said = process.communicate(timeout=30)
         assert (process.returncode, said) == (code, ("", "\nAborted!\n"))
         assert list(tmp_path.iterdir()) == []
+
+
+class TestHandlers:
+    @pytest.fixture
+    def before(self) -> Iterator[Any]:
+        """What SIGTERM does; SIGHUP is ignored, as under nohup."""
+        hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        yield signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGHUP, hangup or signal.SIG_DFL)
+
+    def test_are_those_of_before_afterwards_and_what_is_ignored_stays_so(self, before: Any) -> None:
+        with ended_like_by_ctrl_c():
+            assert signal.getsignal(signal.SIGTERM) != before
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == (before, signal.SIG_IGN)
+
+    def test_are_left_alone_in_a_thread_that_may_not_set_them(self, before: Any) -> None:
+        seen: list[Any] = []
+
+        def work() -> None:
+            with ended_like_by_ctrl_c():
+                seen.append(signal.getsignal(signal.SIGTERM))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert seen == [before]
 
 
 class TestPipes:

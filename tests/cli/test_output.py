@@ -123,6 +123,17 @@ class TestTables:
         assert pairs([("a", 1), ("b", "x")]).split() == ["a", "1", "b", "x"]
         assert table([], empty="There is none.") == "There is none."
 
+    def test_have_numbers_and_amounts_to_the_right(self) -> None:
+        rows = [
+            {"count": 1, "usd": Decimal("0.5"), "yes": True, "text": "a"},
+            {"count": 1000, "usd": Decimal(10), "yes": False, "text": "b"},
+        ]
+        assert table(rows, empty="").splitlines() == [
+            "COUNT  USD  YES  TEXT",
+            "    1  0.5  yes  a",
+            "1,000   10  no   b",
+        ]
+
     def test_are_as_wide_as_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [{"text": "word " * 40}]
         assert len(table(rows, empty="").splitlines()) == 2
@@ -172,6 +183,30 @@ class TestPsql:
         assert {name: environment.get(name) for name in expected} == expected
         assert "PGSSLKEY" not in environment
         assert "secret" not in str(arguments)
+
+    @pytest.mark.parametrize(
+        ("given", "password", "expected"),
+        [
+            ({"host": ""}, None, {"PGHOST": "localhost", "PGSSLMODE": "prefer"}),
+            ({"host": "h"}, None, {"PGHOST": "h", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"}),
+            (
+                {"host": "h", "sslmode": "verify-ca", "sslrootcert": "/ca"},
+                None,
+                {"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": "/ca"},
+            ),
+            ({"host": "h", "sslcert": "/both"}, None, {"PGSSLCERT": "/both", "PGSSLKEY": "/both"}),
+            ({"host": "h", "sslcert": "/c", "sslkey": "/k"}, None, {"PGSSLCERT": "/c", "PGSSLKEY": "/k"}),
+            ({"host": "h", "password": "old"}, "fetched", {"PGPASSWORD": "fetched"}),
+            ({"host": "h", "password": "of the URL"}, None, {"PGPASSWORD": "of the URL"}),
+        ],
+    )
+    def test_goes_where_the_url_leads_as_this_package_does(
+        self, given: dict[str, str], password: str | None, expected: dict[str, str]
+    ) -> None:
+        info = ConnectionInfo(**{"port": 5432, "user": "ada", "database": "derwin", **given})  # type: ignore[arg-type]
+        environment = psql.environment_of(info, password)
+        assert {name: environment.get(name) for name in expected} == expected
+        assert "PGSSLROOTCERT" not in environment or not info.is_local
 
     def test_is_the_system_s_without_the_embedded_server_or_missing(
         self, handed: list[Any], monkeypatch: pytest.MonkeyPatch

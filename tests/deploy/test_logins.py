@@ -73,6 +73,10 @@ class TestNames:
             ({"operator": "derwin_admin"}, "no login itself"),
             ({"service": "derwin_one", "operator": "derwin_one"}, "are two"),
             ({"service": "a b"}, "1 to 63"),
+            ({"service": ""}, "1 to 63"),
+            ({"operator": "1a"}, "1 to 63"),
+            ({"operator": "Ada"}, "1 to 63"),
+            ({"operator": "a" * 64}, "1 to 63"),
         ],
     )
     async def test_that_are_no_two_logins_are_refused_before_anything_is_done(self, owner, names, words):
@@ -82,6 +86,11 @@ class TestNames:
             "SELECT count(*) FROM pg_roles WHERE rolcanlogin AND rolname IN ('derwin_app', 'derwin_admin', 'derwin_one')"
         )
         assert await owner.fetchval(can_log_in) == 0
+
+    @pytest.mark.parametrize("name", ["_", "a1", "a" * 63])
+    async def test_that_a_login_may_have_are_those_of_none_here(self, owner, name):
+        with pytest.raises(ConfigurationError, match=f"{name} is no login of derwin-db"):
+            await logins.drop_login(owner, name)
 
     async def test_no_login_of_a_service_becomes_one_that_reads_everything(self, own_database, owner):
         for login in (own_database.service.user, own_database.operator.user):

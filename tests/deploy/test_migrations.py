@@ -2,15 +2,16 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
 from derwin_db import sql
 from derwin_db.deploy import compatibility, migrations, running
-from derwin_db.deploy.migrations import MigrationSettings, check_revisions, upgrade, upgrade_service
+from derwin_db.deploy.migrations import MigrationSettings, MigrationStatus, check_revisions, upgrade, upgrade_service
 from derwin_db.deploy.obstacles import check_vector
-from derwin_db.errors import ConfigurationError, ExtensionMissing
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionMissing
 from derwin_db.fields.table import PydanticJson
 from derwin_db.fields.vector import Vector
 from derwin_db.models.project import ProjectSettings
@@ -56,6 +57,56 @@ class TestScripts:
         assert compatibility.code_that_runs(chain, sql.HEAD_REVISION) == every
 
 
+NOWHERE = MigrationSettings(None)  # type: ignore[arg-type]  # nothing is connected to
+
+
+class TestNames:
+    """What names a revision, and which revisions that leads to."""
+
+    @pytest.fixture
+    def every(self) -> list[str]:
+        """All revisions, the oldest first."""
+        return [script.revision for script in migrations._scripts(NOWHERE).walk_revisions()][::-1]
+
+    @pytest.mark.parametrize("name", ["head", "heads", "base", "-1", "+2", "-123", sql.HEAD_REVISION, sql.HEAD_REVISION[:4]])
+    def test_are_known(self, name: str) -> None:
+        migrations._known(NOWHERE, name)
+
+    @pytest.mark.parametrize("name", ["", "1", "-1234", "Head", sql.HEAD_REVISION[:3], f"{sql.HEAD_REVISION}0", "%"])
+    def test_of_nothing_are_told(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="There is no such revision"):
+            migrations._known(NOWHERE, name)
+
+    def test_lead_to_what_is_applied(self, every: list[str]) -> None:
+        empty, begun = MigrationStatus(None, every[-1], every), MigrationStatus(every[1], every[-1], every[2:])
+        for name in ("head", "heads", "+1"):
+            assert migrations._applied(NOWHERE, begun, name) == set(every[2:])
+        assert migrations._applied(NOWHERE, empty, every[1]) == set(every[:2])
+        assert migrations._applied(NOWHERE, begun, every[3]) == set(every[2:4])
+
+
+class TestWaiting:
+    @pytest.mark.parametrize(("seconds", "asked"), [(0, 1), (0.05, 1), (0.3, 4)])
+    async def test_for_another_starter_ends_when_it_was_told_to(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, asked: int
+    ) -> None:
+        class Held:
+            asked = 0
+
+            async def fetchval(self, *_: object) -> bool:
+                self.asked += 1
+                return False
+
+        async def pause(_: float) -> None:
+            """Goes by at once."""
+
+        monkeypatch.setattr(running, "asyncio", SimpleNamespace(sleep=pause))
+        lock = Held()
+        with caplog.at_level(logging.INFO, "derwin_db.migrations"), pytest.raises(TimeoutError):
+            await running._acquire(lock, seconds)  # type: ignore[arg-type]  # all that is asked of it
+        assert (lock.asked, caplog.text.count("another starter is migrating")) == (asked, 1)
+
+
 class TestMigrations:
     @pytest.mark.parametrize("content", [b"script_location = here", b"[alembic]\nscript_location = \xff"])
     def test_a_file_that_is_no_alembic_ini(self, migrated: TestDatabase, tmp_path: Path, content: bytes) -> None:
@@ -73,6 +124,11 @@ class TestMigrations:
         [
             (asyncpg.FeatureNotSupportedError("canary"), ExtensionMissing, "vector"),
             (asyncpg.InsufficientPrivilegeError("canary"), ConfigurationError, "has to own the database"),
+            (
+                TimeoutError("canary"),
+                DatabaseUnavailable,
+                "Another starter is migrating this database and did not finish in time",
+            ),
             (asyncpg.DivisionByZeroError("canary"), Exception, "The migration stopped, and its last revision was undone: "),
         ],
     )

@@ -23,6 +23,7 @@ def empty(monkeypatch, tmp_path):
         "DIRECT_URL",
         "READ_URL",
         "DERWIN_DATA_DIR",
+        "DERWIN_SLOW_QUERY_SECONDS",
         *(f"DERWIN_{name.upper()}" for name in NUMBERS),
     ):
         monkeypatch.delenv(name, raising=False)
@@ -33,14 +34,28 @@ NUMBERS = [name for name, field in Settings.model_fields.items() if field.annota
 
 
 class TestLoad:
-    def test_the_memory_of_an_import_has_bounds(self, monkeypatch):
-        for enough in (64, 65536):
-            monkeypatch.setenv("DERWIN_IMPORT_MEMORY_MIB", f"{enough}")
-            assert Settings.load().import_memory_mib == enough
-        for wrong in (63, 65537):
-            monkeypatch.setenv("DERWIN_IMPORT_MEMORY_MIB", f"{wrong}")
-            with pytest.raises(ConfigurationError, match="DERWIN_IMPORT_MEMORY_MIB"):
+    @pytest.mark.parametrize(
+        ("name", "enough", "wrong"),
+        [
+            ("import_memory_mib", (64, 65536), (63, 65537)),
+            ("pool_size", (1, 1000), (0, 1001)),
+            ("pool_timeout", (0.001, 1_000_000), (0.0009, 1_000_001)),
+            ("slow_query_seconds", (0, 1_000_000), (-0.1, 1_000_001, "nan", "inf")),
+        ],
+    )
+    def test_numbers_have_bounds(self, monkeypatch, name, enough, wrong):
+        for value in enough:
+            monkeypatch.setenv(f"DERWIN_{name.upper()}", f"{value}")
+            assert getattr(Settings.load(), name) == value
+        for value in wrong:
+            monkeypatch.setenv(f"DERWIN_{name.upper()}", f"{value}")
+            with pytest.raises(ConfigurationError, match=f"DERWIN_{name.upper()}"):
                 Settings.load()
+
+    def test_what_code_gives_is_in_no_refusal(self):
+        with pytest.raises(ValueError, match="pool_size") as caught:
+            Settings(pool_size=SECRET)
+        assert SECRET not in str(caught.value)
 
     def test_defaults(self):
         settings = Settings.load()

@@ -115,9 +115,25 @@ class TestPasswords:
         assert (seen.host, seen.user, seen.database) == ("db.example", "app", "qa")
         assert seen.password == unquote(password)
 
+    def test_an_at_in_the_query_is_no_end_of_a_password(self):
+        seen = parse("postgresql:///qa?host=/tmp&user=a@b")
+        assert (seen.user, seen.host, seen.password) == ("a@b", "/tmp", None)
+
     def test_a_plus_is_a_plus(self):
         assert parse("postgresql://app:a+b@db.example/qa?application_name=a+b").password == "a+b"
         assert parse("postgresql://app@db.example/qa?password=a+b").password == "a+b"
+
+    def test_the_file_of_the_settings_is_for_urls_that_say_nothing_of_one(self, tmp_path):
+        own, for_all = tmp_path / "own", tmp_path / "{user}"
+        own.touch()
+        settings = Settings(_env_file=None, password_file=for_all)
+        completed = [
+            parse(f"postgresql://{url}").completed(settings)
+            for url in ("app@h/qa", f"app:{SECRET}@h/qa", f"app@h/qa?password_file={own}")
+        ]
+        assert [(info.password, info.password_file) for info in completed] == [
+            (None, str(for_all)), (SECRET, None), (None, str(own)),
+        ]  # fmt: skip
 
     def test_none_and_empty(self):
         assert parse("postgresql://app@db.example/qa").password is None
@@ -139,6 +155,9 @@ class TestPlaces:
             ("postgresql://app@%2Fvar%2FRun/qa", "/var/Run", 5432),
             ("postgresql://app@/qa", "", 5432),
             ("postgresql://?host=h&user=app&dbname=qa", "h", 5432),
+            ("postgresql://h/qa?host=h&user=app&dbname=qa", "h", 5432),
+            ("postgresql://app@h:6000/qa?port=6000&user=app", "h", 6000),
+            ("postgresql://app@h:5432/qa?port=6000", "h", 6000),
         ],
     )
     def test_understood(self, url, host, port):
@@ -163,7 +182,11 @@ class TestPlaces:
             "postgresql://app@/qa?host=a,&port=1",
             "postgresql://app@a/qa?port=1,2",
             "postgresql://app@" + ",".join(f"h{number}" for number in range(17)) + "/qa",
+            "postgresql://app@a%2Cb,c/qa",
+            "postgresql://app@/qa?host=" + ",".join(f"h{number}" for number in range(17)),
             "postgresql://app@a/qa?host=b",
+            "postgresql://app@a:6000/qa?port=6001",
+            "postgresql://app:one@a/qa?password=other",
             "postgresql://app@a/qa?user=other",
             "postgresql://app@a/qa?dbname=other",
             "postgresql://app@a/qa?port=x",
@@ -209,6 +232,10 @@ class TestOptions:
             connect_timeout=4.0,
             application_name="me",
         )
+
+    @pytest.mark.parametrize("encoding", ["UTF8", "utf-8", "auto"])
+    def test_the_encoding_that_is_spoken_anyway(self, encoding):
+        assert parse(f"postgresql://app:{SECRET}@db.example/qa?client_encoding={encoding}") == PLAIN
 
     @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("False", False), ("off", False)])
     def test_pgbouncer(self, text, value):
@@ -267,6 +294,10 @@ class TestOptions:
         assert "a password and a password_file" in said
 
 
+MANY = [f"h{number}" for number in range(16)]
+"""As many hosts as a URL may name."""
+
+
 class TestSeveralHosts:
     @pytest.mark.parametrize(
         ("url", "places"),
@@ -275,6 +306,8 @@ class TestSeveralHosts:
             ("postgresql://app@[::1]:1,b/qa", (("::1", 1), ("b", 5432))),
             ("postgresql://app@/qa?host=/one,/two&port=5433", (("/one", 5433), ("/two", 5433))),
             ("postgresql://app@/qa?port=1,2&host=/one,/two", (("/one", 1), ("/two", 2))),
+            (f"postgresql://app@{','.join(MANY)}/qa", tuple((host, 5432) for host in MANY)),
+            (f"postgresql://app@/qa?host={','.join(MANY)}", tuple((host, 5432) for host in MANY)),
         ],
     )
     def test_are_all_taken(self, url, places):
@@ -322,7 +355,9 @@ class TestSecrecy:
         assert set(re.findall(r"\w+", sentence)) <= self.KNOWN
 
     @given(
-        st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=4, max_size=9).filter(lambda word: word not in TestSecrecy.KNOWN),
+        st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=4, max_size=9).filter(
+            lambda word: word not in TestSecrecy.KNOWN and not word.isdigit()  # a port, or seconds
+        ),
         st.sampled_from(
             [
                 "{}://u@h/d",
@@ -368,6 +403,17 @@ class TestTls:
     def test_the_systems_roots_verify_in_full_wherever_the_server_is(self, host):
         context = parse(f"postgresql://app@{host}/qa?sslrootcert=system").connect_arguments()["ssl"]
         assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+
+    def test_a_certificate_of_this_side_is_shown_to_nobody_who_is_not_verified(self, tmp_path):
+        certificate, key = Authority(tmp_path).issue_to("app")
+        context = parse(f"postgresql://app@localhost/qa?sslcert={certificate}&sslkey={key}").connect_arguments()["ssl"]
+        assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+
+    @pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+    def test_a_certificate_is_refused_where_none_may_be_asked_for(self, tmp_path, mode):
+        (tmp_path / "certificate").touch()
+        said = refusal(f"postgresql://app:{SECRET}@db.example/qa?sslcert={tmp_path}/certificate&sslmode={mode}")
+        assert "sslcert goes with sslmode=require" in said
 
     def test_a_file_that_went_away_meanwhile_is_refused(self, tmp_path):
         roots = tmp_path / "ca.pem"

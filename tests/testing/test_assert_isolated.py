@@ -3,11 +3,16 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
+from uuid import UUID
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import select
 
 from derwin_db import Database, ProjectSession, repos
@@ -18,7 +23,7 @@ from derwin_db.testing import Filled, TestDatabase, TestServer, assert_isolated,
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import read_filled
 from derwin_db.testing.server import url_of
-from derwin_db.testing.traces import Traces
+from derwin_db.testing.traces import Traces, canonical
 from tests.conftest import PATIENT
 from tests.forking import program
 from tests.isolation.fences import started_anyway
@@ -90,13 +95,110 @@ class TestClean:
             await assert_isolated(ending, database=shared_db)
 
 
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass
+class Holder:
+    held: object
+
+
+def raised(error: Exception, *, cause: Exception | None = None, during: Exception | None = None) -> Exception:
+    """The error as it is caught where it came of one, or while another was handled."""
+    error.__cause__, error.__context__ = cause, during
+    return error
+
+
+def noted(note: str) -> Exception:
+    error = ValueError()
+    error.add_note(note)
+    return error
+
+
+ID, OTHER = UUID("01890000-0000-7000-8000-00000000abcd"), UUID("01890000-0000-7000-8000-00000000ffff")
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
 class TestTraces:
+    found = staticmethod(Traces(Filled(ID, "acme", "mk1", {})).found_in)
+
     def test_are_found_in_bytes(self):
-        filled = Filled(new_id(), "acme", "mk1", {})
-        found = Traces(filled).found_in
-        assert found([b"--" + filled.project_id.bytes, b"of mk1."]) == sorted(["mk1", str(filled.project_id)])
-        assert found([new_id().bytes, b"of mk2"]) == []
-        assert found(b"mk1", allowed={"mk1"}) == []
+        assert self.found([b"--" + ID.bytes, b"of mk1."]) == sorted(["mk1", str(ID)])
+        assert self.found([OTHER.bytes, b"of mk2"]) == []
+        assert self.found(b"mk1", allowed={"mk1"}) == []
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            lambda trace: f"of {trace}.",
+            lambda trace: {"key": [({trace: 1},)]},
+            lambda trace: {"key": [(1, None, 0.5, frozenset([trace]))]},
+            lambda trace: Extra(more=trace),
+            lambda trace: Holder(Holder(trace)),
+            ValueError,
+            lambda trace: raised(ValueError(), cause=ValueError(trace)),
+            lambda trace: raised(ValueError(), during=ValueError([trace])),
+            lambda trace: noted(f"of {trace}"),
+            lambda trace: SimpleNamespace(shown=trace),
+        ],
+        ids=["text", "key", "set", "model", "dataclass", "error", "cause", "context", "note", "object"],
+    )
+    @pytest.mark.parametrize("trace", ["mk1", ID, str(ID), str(ID).upper(), ID.hex], ids=str)
+    def test_are_found_wherever_they_are(self, place, trace):
+        (found,) = self.found(place(trace))
+        assert UUID(found) == ID if found != "mk1" else trace == "mk1"
+        assert self.found(place(trace), allowed={ID, "mk1"}) == self.found(place("mk2")) == self.found(place(OTHER)) == []
+
+    def test_of_what_holds_itself_are_found(self):
+        circle: list[object] = ["mk1"]
+        circle.append(circle)
+        assert self.found(circle) == ["mk1"]
+
+
+class TestSameResult:
+    """Two runs of one call may differ in what they make anew, and in no more."""
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (new_id(), new_id()),
+            (AT, AT + timedelta(days=1)),
+            ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+            ({"x", "y", "z"}, {"z", "y", "x"}),
+            ([(1, "a")], ((1, "a"),)),
+            (Extra(a=new_id()), Extra(a=new_id())),
+            (Holder(new_id()), Holder(new_id())),
+            (ValueError(f"of {new_id()}"), ValueError(f"of {new_id()}")),
+            (ValueError("<object at 0x7f00ab>"), ValueError("<object at 0x7f00cd>")),
+        ],
+    )
+    def test_is_the_same(self, one, other):
+        assert canonical(one, {ID}) == canonical(other, {ID})
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (ID, new_id()),
+            (ID, AT),
+            (AT, new_id()),
+            ({"a": 1}, {"a": 2}),
+            ({"a": 1}, {"b": 1}),
+            ({1, 2}, {1, 3}),
+            ([1, 2], [2, 1]),
+            ("ab", "ba"),
+            (b"ab", b"ba"),
+            (1, "1"),
+            (Extra(a=1), Extra(a=2)),
+            (Holder(1), Holder(2)),
+            (Holder(1), Extra(held=1)),
+            (ValueError("one"), ValueError("two")),
+            (ValueError("one"), LookupError("one")),
+            (ValueError(f"of {ID}"), ValueError(f"of {OTHER}")),
+        ],
+    )
+    def test_is_another(self, one, other):
+        assert canonical(one, {ID}) != canonical(other, {ID})
 
 
 class TestFilling:

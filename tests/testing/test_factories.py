@@ -68,6 +68,11 @@ class TestInputs:
         assert {kind.__name__.removesuffix("Create") for kind in INPUTS} <= kinds
         assert len(INPUTS) >= 11
 
+    @pytest.mark.parametrize("marker", ["x" * 300, "Größe 1,  small", "日本"])
+    @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.__name__)
+    def test_are_valid_whatever_their_texts_carry(self, kind: type[Input], marker: str) -> None:
+        assert kind.model_validate(example(kind, marker=marker).model_dump())
+
     def test_of_a_literal_take_its_first(self) -> None:
         class Choice(BaseModel):
             kind: Literal["first", "second"] | None = None

@@ -232,6 +232,11 @@ class TestWholeOrNothing:
             await import_project(own_db, Changing(exported))
         assert not await exists(own_db, SLUG)
 
+    async def test_a_file_is_read_from_where_it_stands(self, own_db: Database, exported: bytes) -> None:
+        source = io.BytesIO(b"before" + exported)
+        source.seek(len(b"before"))
+        assert (await import_project(own_db, source)).rows["qa_tickets"] == TICKETS
+
     async def test_a_pipe_is_read_once(self, own_db: Database, exported: bytes) -> None:
         class Pipe:
             """What can only be read."""

@@ -107,6 +107,27 @@ class TestBoth:
             await import_project(db, io.BytesIO(data), progress=slow())
             await export_project(db, LIFELINE, io.BytesIO(), progress=slow())
 
+    async def test_tell_how_far_they_are(self, filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (transfer, transfer.lines):
+            monkeypatch.setattr(module, "BATCH", 100)
+        told: list[list[tuple[str, int, int]]] = [[], []]
+        sink = io.BytesIO()
+        report = await export_project(filled, LIFELINE, sink, progress=lambda *seen: told[0].append(seen))
+        await erase(filled)
+        await import_project(filled, io.BytesIO(sink.getvalue()), progress=lambda *seen: told[1].append(seen))
+        assert max(report.rows.values()) > 100
+        assert (
+            told
+            == [
+                [
+                    (name, min(done, total), total)
+                    for name, total in report.rows.items()
+                    for done in range(100, total + 100, 100)
+                ]
+            ]
+            * 2
+        )
+
     async def test_say_so_to_the_server(self, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
         """An export has the time of delete_timeout, for each statement too; an import has no limit as a whole."""
         seen = []
@@ -152,6 +173,9 @@ class TestExport:
         assert report.rows == counts
         assert all(counts[name] for name in TABLES if name != "ingested_docs")
         assert len(lines_of(data)) == sum(counts.values()) + 3
+
+    async def test_has_a_checksum_that_any_program_can_look_at(self, filled: Database) -> None:
+        assert zstandard.get_frame_parameters((await exported(filled))[0]).has_checksum
 
     async def test_is_the_same_twice(self, filled: Database) -> None:
         assert (await exported(filled))[0] == (await exported(filled))[0]

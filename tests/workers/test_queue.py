@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from derwin_db.models import RunStats
 from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.transfer import export_project, import_project
+from derwin_db.workers import queue
 from derwin_db.workers.queue import CHANNEL, ListedQueue, SealedQueue, queue_of
 from tests.deploy.conftest import settings_of
 from tests.isolation.fences import make_plain
@@ -207,6 +209,40 @@ class TestMessage:
             assert heard.empty()
         finally:
             await listener.close()
+
+
+class TestList:
+    """Where each project is tried in turn."""
+
+    @pytest.fixture
+    def listed(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ListedQueue, list[float], list[float]]:
+        """A queue of three projects, the time that it is, and when they were listed."""
+        now, reads = [1000.0], list[float]()
+
+        async def all_projects(_db: Any, *, reason: str) -> list[UUID]:
+            assert reason
+            reads.append(now[-1])
+            return [UUID(int=3), UUID(int=1), UUID(int=2)]
+
+        monkeypatch.setattr(queue, "all_projects", all_projects)
+        monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=lambda: now[-1]))
+        nothing: Any = None
+        return ListedQueue(nothing), now, reads
+
+    async def test_goes_round_from_the_last_one(self, listed: Any) -> None:
+        one, two, three = (UUID(int=number) for number in (1, 2, 3))
+        for last, most, expected in (
+            (NOBODY, 10, [one, two, three]), (one, 10, [two, three, one]), (three, 2, [one, two]), (two, 0, []),
+        ):  # fmt: skip
+            assert await listed[0].waiting(last, most, None) == expected
+        assert await listed[0].stalled(timedelta(minutes=1)) == [one, two, three]
+
+    async def test_is_read_again_when_it_is_old(self, listed: Any) -> None:
+        asked, now, reads = listed
+        for age in (0, queue._LIST_SECONDS - 1, queue._LIST_SECONDS + 1, queue._LIST_SECONDS + 2):
+            now.append(1000.0 + age)
+            await asked.waiting(NOBODY, 1, None)
+        assert reads == [1000.0, 1000.0 + queue._LIST_SECONDS + 1]
 
 
 class TestPlainScope:

@@ -15,7 +15,7 @@ from derwin_db import Database, ProjectSession, repos
 from derwin_db.cli import main
 from derwin_db.cli.sweep import sweep as command
 from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, InvalidInput
-from derwin_db.models import RunStatus
+from derwin_db.models import PruneResult, RunStatus
 from derwin_db.repos.audit_artifacts import AuditArtifacts
 from derwin_db.repos.classification_trust import ClassificationTrusts
 from derwin_db.settings import Settings
@@ -151,7 +151,24 @@ class TestAll:
             with pytest.raises(InvalidInput, match="stalled_after"):
                 await db.sweep("stalled", stalled_after=length)
 
-    @pytest.mark.parametrize("what", ["prune", "", None])
+    async def test_what_each_sweep_did_and_where_it_failed_is_told_together(
+        self, db: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = DatabaseTimeout()
+        requeued, refreshed = Visited(4, 5, [error]), Visited(4, 13, [error] * 4)
+
+        def answers(value: Any) -> Any:
+            async def answer(*_: Any, **__: Any) -> Any:
+                return value
+
+            return answer
+
+        monkeypatch.setattr(sweep, "requeue", answers(requeued))
+        monkeypatch.setattr(sweep, "prune", answers((PruneResult(7, 11), [error] * 2)))
+        monkeypatch.setattr(sweep, "refresh_trust", answers(refreshed))
+        assert await db.sweep() == SweepResult(requeued=5, pruned=7, remaining=11, scores=13, failed=7)
+
+    @pytest.mark.parametrize("what", ["prune", "", None, ["stalled"]])
     async def test_what_is_no_sweep_is_refused(self, db: Database, what: Any) -> None:
         with pytest.raises(InvalidInput, match="stalled, evidence, trust"):
             await db.sweep(what)

@@ -1,9 +1,11 @@
 """What is told of workers: metrics without projects, records that say whose run it was, and no use of the admin door."""
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -66,6 +68,18 @@ async def _number(attempts: list[str], wanted: int) -> bool:
     return len(attempts) >= wanted
 
 
+def noted(db: Database) -> list[RunEvent]:
+    """What observers of this database are told of runs from now on."""
+    told: list[RunEvent] = []
+
+    class Noting(Observer):
+        def worked(self, event: RunEvent) -> None:
+            told.append(event)
+
+    db.observers.append(Noting())
+    return told
+
+
 class TestRecords:
     async def test_name_the_run_and_nothing_of_its_content(
         self, db: Database, projects: Projects, done: Done, caplog: pytest.LogCaptureFixture
@@ -78,25 +92,45 @@ class TestRecords:
         steps = [(r.step, r.run_id, r.project_id) for r in caplog.records if hasattr(r, "step")]
         assert steps == [("claimed", str(run), str(project)), ("completed", str(run), str(project))]
 
-    async def test_say_that_a_run_is_lost_where_the_worker_itself_fails(
-        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        told: list[str] = []
+    async def test_say_how_long_a_run_waited_and_was_being_done(self, db: Database, projects: Projects, done: Done) -> None:
+        """None waited for less than no time, whatever its clock said when it was queued."""
+        told = noted(db)
+        (project,) = await projects(1)
+        runs = await enqueue(db, project, 2)
+        async with db.project(project) as session:
+            later = sa.text("UPDATE public.qa_runs SET created_at = created_at + interval '1 hour' WHERE id = :id")
+            await session.sql.execute(later, {"id": runs[1]})
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        async with db.worker("w", done):
+            await done.until(2)
+        rows = {job.run_id: job.run for job in done.jobs}
+        waited = {event.run_id: event.seconds for event in told if event.step == "claimed"}
+        assert rows[runs[0]].started_at is not None
+        assert waited == {runs[0]: (rows[runs[0]].started_at - rows[runs[0]].created_at).total_seconds(), runs[1]: 0.0}
+        took = [event.seconds or 0 for event in told if event.step == "completed"]
+        assert (len(took), min(took) > 0, max(took) < clock() - begun) == (2, True, True)
 
-        class Noting(Observer):
-            def worked(self, event: RunEvent) -> None:
-                told.append(event.step)
+    async def test_say_that_a_run_is_lost_where_the_worker_itself_fails(
+        self,
+        db: Database,
+        projects: Projects,
+        done: Done,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        told = noted(db)
 
         async def fail(*_: Any, **__: Any) -> Any:
             raise ZeroDivisionError
 
         monkeypatch.setattr(QARuns, "complete", fail)
-        db.observers.append(Noting())
         (project,) = await projects(1)
         await enqueue(db, project)
         async with db.worker("w", done):
             await done.until(1)
-        assert told == ["claimed", "lost"]
+        assert [event.step for event in told] == ["claimed", "lost"]
+        assert "a job ended by an error of the worker itself" in caplog.text
 
     async def test_an_observer_that_fails_disturbs_no_run(self, db: Database, projects: Projects, done: Done) -> None:
         told: list[str] = []

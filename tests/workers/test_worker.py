@@ -23,9 +23,10 @@ from derwin_db.errors import (
     ScopeError,
     StorageFull,
 )
-from derwin_db.fields.scalars import new_id
-from derwin_db.models import RunStats, RunStatus
+from derwin_db.fields.scalars import LONG_TEXT_LENGTH, new_id
+from derwin_db.models import QARun, RunStats, RunStatus
 from derwin_db.repos.qa_runs import QARuns
+from derwin_db.testing import TestDatabase
 from derwin_db.workers import Job
 from derwin_db.workers.claim import Claim
 from derwin_db.workers.queue import SealedQueue, queue_of
@@ -287,20 +288,46 @@ class TestEnds:
             await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).stats == DONE
 
+    @pytest.mark.parametrize(
+        ("error", "stored"),
+        [
+            (LookupError("no browser\0 \ud800"), "LookupError: no browser\\0 \\ud800"),
+            (LookupError(), "LookupError"),
+            (LookupError("x" * 2 * LONG_TEXT_LENGTH), "LookupError: " + "x" * (LONG_TEXT_LENGTH - len("LookupError: "))),
+            (InvalidInput("title: too long."), "InvalidInput: title: too long."),
+            (asyncio.CancelledError(), "CancelledError"),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+    )
     async def test_failed_with_what_was_raised(
-        self, db: Database, projects: Projects, caplog: pytest.LogCaptureFixture
+        self, db: Database, projects: Projects, caplog: pytest.LogCaptureFixture, error: BaseException, stored: str
     ) -> None:
         caplog.set_level(logging.CRITICAL, logger="derwin_db.worker")  # no surrogates in what pytest reports
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
 
         async def work(_job: Job) -> None:
-            raise LookupError("no browser\0 \ud800")
+            raise error
 
         async with db.worker("w", work):
             await until(lambda: _ended(db, project, run))
         row = await run_of(db, project, run)
-        assert (row.status, row.error) == (RunStatus.FAILED, "LookupError: no browser\\0 \\ud800")
+        assert (row.status, row.error) == (RunStatus.FAILED, stored)
+
+    async def test_failed_where_it_fails_while_the_worker_stops(self, db: Database, projects: Projects) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        begun = asyncio.Event()
+
+        async def work(job: Job) -> None:
+            begun.set()
+            await job.stopping.wait()
+            raise LookupError
+
+        async with db.worker("w", work, grace_seconds=1000):
+            async with asyncio.timeout(60):
+                await begun.wait()
+        assert (await run_of(db, project, run)).status is RunStatus.FAILED
 
     async def test_failed_where_it_returns_something_else(self, db: Database, projects: Projects) -> None:
         (project,) = await projects(1)
@@ -362,7 +389,12 @@ class TestEnds:
         assert len(set(attempts)) == 3, "each claim has a name of its own"
 
     async def test_an_end_whose_answer_was_lost_is_found_out(
-        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+        self,
+        db: Database,
+        projects: Projects,
+        done: Done,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
@@ -376,9 +408,11 @@ class TestEnds:
             return row
 
         monkeypatch.setattr(QARuns, "complete", unsure)
-        async with db.worker("w", done):
-            await until(lambda: _ended(db, project, run))
+        with caplog.at_level(logging.DEBUG, "derwin_db.worker"):
+            async with db.worker("w", done):
+                await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert "w: a run is completed" in caplog.text
 
     @pytest.mark.usefixtures("beats_often")
     async def test_its_job_ends_when_the_run_is_cancelled(self, db: Database, projects: Projects, done: Done) -> None:
@@ -391,6 +425,23 @@ class TestEnds:
                 await repos.qa_runs.cancel(session, run)
             await until(lambda: _is_idle(worker))
         assert (await run_of(db, project, run)).status is RunStatus.CANCELLED
+
+    async def test_lost_where_its_project_is_gone(
+        self, db: Database, projects: Projects, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+
+        async def work(job: Job) -> RunStats:
+            async with db.admin(reason="a test") as admin:
+                await repos.projects.delete(admin, job.project_id)
+            return DONE
+
+        with caplog.at_level(logging.DEBUG, "derwin_db.worker"):
+            async with db.worker("w", work, **STEADY) as worker:
+                await until(lambda: _has_said(caplog, "a run is lost"))
+                await until(lambda: _is_idle(worker))
+        assert "error of the worker itself" not in caplog.text
 
     async def test_what_nobody_can_tell_is_left_to_whoever_takes_it_next(
         self,
@@ -424,6 +475,10 @@ def _lose_the_answer() -> None:
     raise OutcomeUnknown
 
 
+async def _has_said(caplog: pytest.LogCaptureFixture, words: str) -> bool:
+    return words in caplog.text
+
+
 async def _is_idle(worker: Any) -> bool:
     return worker.running == 0
 
@@ -435,6 +490,74 @@ async def _ended(db: Database, project: UUID, run: UUID) -> bool:
 class TestClaims:
     def test_that_fail_are_tried_again_soon_and_then_more_and_more_seldom(self) -> None:
         assert [_retry_seconds(attempts, 5.0) for attempts in (0, 1, 2, 6, 7, 10_000)] == [0.05, 0.1, 0.2, 3.2, 5.0, 5.0]
+
+    async def test_that_can_not_be_had_now_are_looked_for_soon_and_then_more_and_more_seldom(
+        self, done: Done, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Where nothing waits it looks as seldom as it was told to; what was had in between starts anew."""
+        worker = Database("postgresql://nobody@localhost/nothing").worker("w", done, poll_seconds=5)
+        away = DatabaseTimeout()
+        answers = [away, away, (1, False), (0, True), (0, True), (1, True), (0, True), (0, False), (0, True)]
+        rests: list[float] = []
+
+        async def take(_queue: Any) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async def rest(seconds: float) -> None:
+            rests.append(seconds)
+            if not answers:
+                worker.stop()
+
+        monkeypatch.setattr(worker, "_take", take)
+        monkeypatch.setattr(worker, "_rest", rest)
+        nothing: Any = None
+        await worker._take_until_stopped(nothing)
+        assert rests == [0.1, 0.2, 5.0, 0.1, 0.2, 0.05, 0.1, 5.0, 0.1]
+        assert caplog.text.count("worker w waits for the database") == 1
+
+    @pytest.mark.usefixtures("beats_often")
+    async def test_live_on_where_some_heartbeats_get_lost(
+        self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        done.may_end.clear()
+        heartbeat, beats = QARuns.heartbeat, []
+
+        async def unsteady(self: Any, session: Any, id: UUID, *, worker: str) -> Any:
+            beats.append(id)
+            if len(beats) <= 4:  # one more than a unit is tried by itself
+                raise DatabaseUnavailable
+            return await heartbeat(self, session, id, worker=worker)
+
+        async def has_beaten() -> bool:
+            return len(beats) > 5
+
+        monkeypatch.setattr(QARuns, "heartbeat", unsteady)
+        async with db.worker("w", done, **STEADY):
+            await done.until(1)
+            await until(has_beaten)
+            done.may_end.set()
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+
+    async def test_whose_time_is_up_are_ended_once_and_not_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What is stored later than that may be of a run that is another worker's."""
+        tried: list[None] = []
+
+        class Away:
+            async def run(self, *_: Any) -> None:
+                tried.append(None)
+                raise DatabaseUnavailable
+
+        away: Any = Away()
+        job = Job(away, QARun(project_id=new_id(), id=new_id()), "w/1")
+        async with asyncio.timeout(60):
+            late = Claim(away, job, 60.0, asyncio.get_running_loop().time() - 60.0)
+            assert await late.give_back() is None
+        assert (len(tried), "it will be run again" in caplog.text) == (1, True)
 
     @pytest.mark.usefixtures("beats_often")
     async def test_are_kept_while_they_are_being_done(self, db: Database, projects: Projects, done: Done) -> None:
@@ -533,14 +656,17 @@ class TestClaims:
 
 
 class TestStops:
-    async def test_at_a_signal_and_lets_its_runs_end(self, db: Database, projects: Projects, done: Done) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    async def test_at_a_signal_and_lets_its_runs_end(
+        self, db: Database, projects: Projects, done: Done, number: signal.Signals
+    ) -> None:
         (project,) = await projects(1)
         (run,) = await enqueue(db, project)
         done.may_end.clear()
         worker = db.worker("w", done)
         serving = asyncio.create_task(worker.run())
         await done.until(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         async with asyncio.timeout(10):
             await done.jobs[0].stopping.wait()
         await enqueue(db, project)
@@ -548,6 +674,25 @@ class TestStops:
         await serving
         assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
         assert await statuses(db, project) == [RunStatus.COMPLETED, RunStatus.QUEUED]
+        loop = asyncio.get_running_loop()
+        assert [loop.remove_signal_handler(one) for one in (signal.SIGTERM, signal.SIGINT)] == [False, False]
+
+    async def test_in_a_thread_that_hears_no_signals(
+        self, own_database: TestDatabase, db: Database, projects: Projects
+    ) -> None:
+        (project,) = await projects(1)
+        await enqueue(db, project)
+
+        async def serve() -> None:
+            async def work(_job: Job) -> None:
+                worker.stop()
+
+            async with Database(**own_database.urls) as other:
+                worker = other.worker("w", work)
+                await worker.run()
+
+        await asyncio.to_thread(asyncio.run, serve())
+        assert await statuses(db, project) == [RunStatus.COMPLETED]
 
     async def test_and_takes_no_run_of_those_that_it_was_just_told_of(
         self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
@@ -739,12 +884,21 @@ class TestStops:
 class TestArguments:
     @pytest.mark.parametrize(
         "given",
-        [{"at_once": 0}, {"at_once": True}, {"at_once": 1.5}, {"at_once_per_project": 0}, {"poll_seconds": 0},
-         {"stalled_seconds": -1}, {"grace_seconds": float("nan")}, {"grace_seconds": "5"}],
+        [{"at_once": 0}, {"at_once": True}, {"at_once": 1.5}, {"at_once": 1001}, {"at_once_per_project": 0},
+         {"poll_seconds": 0}, {"poll_seconds": 0.09}, {"poll_seconds": True}, {"stalled_seconds": -1},
+         {"stalled_seconds": 1_000_001}, {"grace_seconds": -0.1}, {"grace_seconds": float("nan")}, {"grace_seconds": "5"}],
     )  # fmt: skip
     def test_that_can_not_be_are_refused(self, done: Done, given: dict[str, Any]) -> None:
         with pytest.raises(InvalidInput, match=next(iter(given))):
             Database("postgresql://nobody@localhost/nothing").worker("w", done, **given)
+
+    @pytest.mark.parametrize(
+        "given",
+        [{"at_once": 1000}, {"at_once_per_project": 1}, {"poll_seconds": 0.1}, {"stalled_seconds": 1_000_000},
+         {"grace_seconds": 0}],
+    )  # fmt: skip
+    def test_that_just_can_be_are_taken(self, done: Done, given: dict[str, Any]) -> None:
+        assert Database("postgresql://nobody@localhost/nothing").worker("x" * 400, done, **given).name == "x" * 400
 
     @pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 401, None])
     def test_a_name_says_whose_claims_they_are(self, done: Done, name: Any) -> None:

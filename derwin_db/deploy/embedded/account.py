@@ -20,7 +20,7 @@ _ACL = "system.posix_acl_access"
 _ACL_VERSION = struct.pack("<I", 2)
 _ACL_ENTRY = struct.Struct("<HHI")
 """Tag, permissions and id of an entry. Source: Linux, include/uapi/linux/posix_acl_xattr.h."""
-_OWNER, _USER, _GROUP, _NAMED_GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _NO_ID = 0xFFFFFFFF
 _SEARCH = 0o1
 
@@ -112,9 +112,7 @@ def _grant_search(folder: Path, uid: int) -> None:
     """Let one user more pass through a folder (not list it), by its access control list."""
     entries = _access_list(folder)
     entries[_USER, uid] = entries.get((_USER, uid), 0) | _SEARCH
-    shared = [permissions for (tag, _), permissions in entries.items() if tag in (_USER, _GROUP, _NAMED_GROUP)]
-    mask = entries.get((_MASK, _NO_ID), entries[_GROUP, _NO_ID]) | _SEARCH
-    entries[_MASK, _NO_ID] = mask if (_MASK, _NO_ID) in entries else mask | max(shared)
+    entries[_MASK, _NO_ID] = entries.get((_MASK, _NO_ID), entries[_GROUP, _NO_ID]) | _SEARCH
     packed = b"".join(_ACL_ENTRY.pack(tag, permissions, id) for (tag, id), permissions in sorted(entries.items()))
     os.setxattr(folder, _ACL, _ACL_VERSION + packed)
 

@@ -1,0 +1,236 @@
+"""What the embedded server looks at before it starts: its folder, its data, its user. No server runs here."""
+
+import errno
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from derwin_db.deploy import embedded
+from derwin_db.deploy.embedded import account, cluster, folder, postmaster
+from derwin_db.deploy.embedded.account import Account, choose_account
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable, DerwinError, StorageFull
+
+ME = Account("me", os.getuid(), os.getgid(), is_lent=False)
+NOBODY = 65534
+
+
+class TestFolder:
+    @pytest.mark.parametrize(
+        ("error", "kind", "words"),
+        [
+            (OSError(errno.ENOSPC, "No space left"), StorageFull, "no room left for the embedded server in /data"),
+            (OSError(errno.EDQUOT, "Quota exceeded"), StorageFull, "no room left for the embedded server in /data"),
+            (PermissionError(errno.EACCES, "Denied", "/data/lock"), ConfigurationError, r"\(/data/lock: Denied\)"),
+            (OSError(errno.EIO, "Input/output error"), ConfigurationError, r"\(/data: Input/output error\)"),
+            (OSError(), ConfigurationError, r"\(/data: OSError\)"),
+        ],
+    )
+    def test_that_can_not_be_written_is_told_with_the_reason(self, error: OSError, kind: type[DerwinError], words: str) -> None:
+        with pytest.raises(kind, match=words), folder.told(Path("/data")):
+            raise error
+
+    def test_that_another_starter_has_is_waited_for_no_longer_than_two_minutes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
+        with (
+            folder.locked(tmp_path),
+            pytest.raises(DatabaseUnavailable, match="has been starting or stopping the server"),
+            folder.locked(tmp_path),
+        ):
+            pass
+        with folder.locked(tmp_path):
+            """The lock is to be had again."""
+
+    @pytest.mark.parametrize(("length", "is_own"), [(103, True), (104, False)])
+    def test_holds_the_socket_where_its_path_is_short_enough(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, is_own: bool
+    ) -> None:
+        """The shortest of the systems that it runs on takes 103 bytes."""
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        pgdata = Path("/" + "d" * (length - len("//.s.PGSQL.5432")))
+        assert (folder.socket_folder(pgdata, ME) == pgdata) is is_own
+
+
+class TestData:
+    def test_that_is_not_there_has_no_version(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert [cluster.version_of(tmp_path / name) for name in ("nothing", "file")] == [None, None]
+
+    @pytest.mark.parametrize("what", ["text", "folder"])
+    def test_that_can_not_be_read_is_left_alone(self, tmp_path: Path, what: str) -> None:
+        version = tmp_path / "PG_VERSION"
+        version.mkdir() if what == "folder" else version.write_text("new\n")
+        with pytest.raises(ConfigurationError, match=r"can't be read\. Choose another"):
+            cluster.version_of(tmp_path)
+        assert version.exists()
+
+    @pytest.mark.parametrize(
+        ("said", "words"),
+        [
+            ("creating files\ninitdb: error: no such locale \ninitdb: error: and more\n", " (initdb: error: no such locale)."),
+            ("", "."),
+        ],
+    )
+    def test_that_can_not_be_made_is_told_with_the_first_reason(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+    ) -> None:
+        tried: list[list[str]] = []
+
+        def initdb(command: list[str], **_: Any) -> Any:
+            tried.append(command)
+            return subprocess.CompletedProcess(command, 1, b"", said.encode())
+
+        monkeypatch.setattr(subprocess, "run", initdb)
+        with pytest.raises(DatabaseUnavailable) as refused:
+            cluster.make_data(tmp_path, tmp_path / "postgres", ME, 0)
+        assert str(refused.value).endswith(f"can't be made in {tmp_path}{words}")
+        assert ["--no-locale" in command for command in tried] == [False, True]
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestUser:
+    def test_without_a_name_is_told_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+        with pytest.raises(ConfigurationError, match="The user 4000000000 has no name on this machine"):
+            choose_account(None)
+
+    def test_of_this_process_is_lent_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        some = next(one for one in pwd.getpwall() if one.pw_uid)
+        monkeypatch.setattr(os, "geteuid", lambda: some.pw_uid)
+        named = pwd.getpwuid(some.pw_uid)
+        assert choose_account(None) == Account(named.pw_name, named.pw_uid, named.pw_gid, is_lent=False)
+
+    @pytest.mark.parametrize("error", [subprocess.SubprocessError, OSError, KeyError])
+    def test_of_the_system_is_tried_to_be_made_until_it_is_there(
+        self, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        made: list[str] = []
+
+        def create(name: str) -> None:
+            made.append(name)
+            raise error
+
+        def entry(name: str) -> Any:
+            if len(made) < 2:
+                raise KeyError(name)
+            return pwd.struct_passwd((name, "x", 7, 8, "", "/", "/bin/sh"))
+
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(pwd, "getpwnam", entry)
+        assert choose_account(create) == Account(account.SYSTEM_USER, 7, 8, is_lent=True)
+
+    def test_of_the_system_that_can_not_be_made_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(name: str) -> Any:
+            raise KeyError(name)
+
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(pwd, "getpwnam", fail)
+        with pytest.raises(ConfigurationError, match=f"the system user {account.SYSTEM_USER} can't be made"):
+            choose_account(fail)
+
+    def test_owns_what_is_its_own_or_this_processes_and_not_what_a_link_leads_to(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("/proc/1/root")
+        other = Account("other", NOBODY, NOBODY, is_lent=True)
+        assert (ME.owns(tmp_path / "link"), other.owns(tmp_path)) == (True, True)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a way to open")
+    @pytest.mark.parametrize("mode", [0o700, 0o710, 0o750, 0o770, 0o640, 0o604])
+    def test_that_is_let_through_lists_nothing_and_lets_nobody_else_through(self, tmp_path: Path, mode: int) -> None:
+        tmp_path.chmod(mode)
+        for uid in (NOBODY, NOBODY - 1, NOBODY):
+            account._grant_search(tmp_path, uid)
+        owner, group, others = (int(digit) for digit in f"{mode:o}")
+        none = account._NO_ID
+        assert account._access_list(tmp_path) == {
+            (account._OWNER, none): owner,
+            (account._USER, NOBODY): 1,
+            (account._USER, NOBODY - 1): 1,
+            (account._GROUP, none): group,
+            (account._MASK, none): group | 1,
+            (account._OTHER, none): others,
+        }
+
+
+class TestPidFile:
+    LINES = ("4711", "/data", "1700000000", "5432", "/socket", "*", "  5432001  9", "ready   ")
+
+    @pytest.mark.parametrize(
+        ("count", "socket", "is_ready"),
+        [(1, None, False), (4, None, False), (5, "/socket", False), (7, "/socket", False), (8, "/socket", True)],
+    )
+    def test_that_is_being_written_says_what_is_there(
+        self, tmp_path: Path, count: int, socket: str | None, is_ready: bool
+    ) -> None:
+        (tmp_path / "postmaster.pid").write_text("\n".join(self.LINES[:count]) + "\n")
+        assert postmaster.PidFile.read(tmp_path) == postmaster.PidFile(4711, socket and Path(socket), is_ready)
+
+    def test_of_a_server_that_starts_or_has_no_socket_says_so(self, tmp_path: Path) -> None:
+        lines = [*self.LINES[:4], "", *self.LINES[5:7], "starting"]
+        (tmp_path / "postmaster.pid").write_text("\n".join(lines) + "\n")
+        assert postmaster.PidFile.read(tmp_path) == postmaster.PidFile(4711, None, is_ready=False)
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        ("log", "begin", "kind"),
+        [
+            (b"No space left on device", 0, StorageFull),
+            (b"No space left on device", 1, DatabaseUnavailable),
+            (b"another reason", 0, DatabaseUnavailable),
+            (None, 0, DatabaseUnavailable),
+        ],
+    )
+    def test_that_fails_is_told_with_what_it_logged_itself(
+        self, tmp_path: Path, log: bytes | None, begin: int, kind: type[DerwinError]
+    ) -> None:
+        """What an earlier start has logged is no reason of this one."""
+        if log is not None:
+            (tmp_path / "log").write_bytes(log)
+        assert type(postmaster._did_not_start(tmp_path, begin)) is kind
+
+    def test_that_takes_too_long_is_left_to_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(postmaster, "_START_SECONDS", 0.05)
+        with pytest.raises(DatabaseUnavailable, match="is still recovering"):
+            postmaster.wait_until_ready(os.getpid(), tmp_path)
+
+    def test_whose_process_is_gone_has_failed(self, tmp_path: Path) -> None:
+        with subprocess.Popen(["true"]) as gone:
+            gone.wait()
+        with pytest.raises(DatabaseUnavailable, match="did not start"):
+            postmaster.wait_until_ready(gone.pid, tmp_path)
+
+    def test_on_another_system_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch, pytest.raises(ConfigurationError, match="for Linux and macOS alone"):
+            patch.setattr(os, "name", "nt")
+            embedded.client_program("psql")
+
+
+class TestEnd:
+    def test_of_what_goes_on_whatever_it_is_told_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[int] = []
+
+        class Stubborn:
+            pid = os.getpid()
+
+            def send_signal(self, number: int) -> None:
+                told.append(number)
+                if len(told) % 2:
+                    raise psutil.NoSuchProcess(self.pid)
+
+            def is_running(self) -> bool:
+                return True
+
+        for name in ("_STOP_SECONDS", "_END_SECONDS"):
+            monkeypatch.setattr(postmaster, name, 0)
+        stubborn: Any = Stubborn()
+        for in_order, wishes in ((True, [2, 3]), (False, [3])):
+            told.clear()
+            with pytest.raises(DatabaseUnavailable, match="does not stop"):
+                postmaster.end(stubborn, tmp_path, in_order=in_order)
+            assert told == wishes
