@@ -225,6 +225,7 @@ class TestJsonObject:
         assert take(JsonObject, {"a": "x" * (JSON_BYTES - fixed)})
         assert refuses(JsonObject, {"a": "x" * (JSON_BYTES - fixed + 1)})
         assert refuses(JsonObject, {"a": "\u00e4" * (JSON_BYTES // 2)})
+        assert take(JsonObject, {"a": "\u00e4" * (JSON_BYTES // 2 - fixed)})
 
     def test_what_is_far_too_large_is_not_looked_at_to_its_end(self):
         """A kilobyte that is referred to a billion times: looking at all of it would take hours."""
