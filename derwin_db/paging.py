@@ -30,9 +30,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FROM_TEXT: dict[type[Any], Callable[[str], Any]] = {str: str, UUID: UUID, Decimal: Decimal, date: date.fromisoformat}
 
-KEYS = frozenset({datetime, int, bool, float, *_FROM_TEXT})
-"""Types of values that a cursor can hold, and that a list can be ordered by."""
-
 
 class Page(BaseModel, Generic[T]):
     """One page of a list. `next_cursor` is None on the last one.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from derwin_db.errors import InvalidCursor, InvalidInput
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket
-from derwin_db.paging import KEYS, check_limit, decode_cursor, encode_cursor, make_page, query_digest
+from derwin_db.paging import check_limit, decode_cursor, encode_cursor, make_page, query_digest
+from derwin_db.repos.conditions import KEYS
 
 DIGEST = query_digest("project", "table", [("status", "OPEN")])
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(lambda moment: moment.replace(tzinfo=UTC))  # noqa: DTZ001

@@ -1,7 +1,7 @@
 """Exact money: US dollars as `numeric(14, 6)`, refused where the column would round."""
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BeforeValidator
 from derwin_db.fields.scalars import described, refuse, stored
 
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
+
+EXACT = Context(prec=64, traps=[])
+"""How amounts are computed, whatever the process has set for its own numbers."""
 
 
 def _decimal(value: object) -> Decimal:
@@ -21,7 +24,7 @@ def _decimal(value: object) -> Decimal:
         raise refuse("money", "An amount is a finite number")
     if value.adjusted() >= 8 or (value and value.adjusted() < -6):
         raise refuse("money", "An amount has at most 8 digits before the point and 6 after it")
-    exact = value.quantize(Decimal("0.000001"))
+    exact = value.quantize(Decimal("0.000001"), context=EXACT)
     if exact != value:
         raise refuse("money", "An amount has at most 6 digits after the point")
     return exact

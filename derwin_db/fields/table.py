@@ -47,7 +47,7 @@ class PydanticJson(sa.TypeDecorator[Any]):
     cache_ok: bool | None = True
 
     def __init__(self, shape: Any) -> None:
-        super().__init__(none_as_null=True)
+        super().__init__()
         self.shape = shape
         self._adapter: TypeAdapter[Any] | None = None
 

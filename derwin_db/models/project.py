@@ -34,9 +34,11 @@ class ProjectType(StrEnum):
 _SECRET_KEY = re.compile(r"secret|passw|token|api_?key|private_?key|credential", re.IGNORECASE)
 
 
-def _without_secrets(value: dict[str, object]) -> dict[str, object]:
-    if any(_SECRET_KEY.search(key) for key in value):
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict) and any(_SECRET_KEY.search(key) for key in value):
         raise refuse("secret", "Settings hold public values only: keep secrets in a secret store and name them here")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _without_secrets(inner)
     return value
 
 

@@ -114,12 +114,12 @@ class Report:
 
 
 def references_of(table: sa.Table, names: Iterable[str]) -> list[tuple[str, sa.Table]]:
-    """Return the columns among these that refer to a row of the same project, and the tables that they refer to."""
-    found = []
+    """Return the columns among these that refer to a row of the same project by its id, and the tables that they refer to."""
+    found, wanted = [], set(names)
     for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
-        columns = [name for name in key.column_keys if name != "project_id"]
-        if len(columns) == 1 and columns[0] in set(names):
-            found.append((columns[0], key.referred_table))
+        there = {element.parent.name: element.column.name for element in key.elements}
+        if there.pop("project_id", None) == "project_id" and list(there.values()) == ["id"] and there.keys() <= wanted:
+            found.append((next(iter(there)), key.referred_table))
     return found
 
 

@@ -7,8 +7,10 @@ A filter is named after its column: `status`, and for bounds `min_risk_score`, `
 import operator
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, get_args, get_origin
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -16,12 +18,14 @@ from sqlmodel import AutoString, UTCDateTime
 
 from derwin_db.errors import InvalidInput, TooLarge
 from derwin_db.filters import IS_NULL, Not, Null
-from derwin_db.paging import KEYS
 from derwin_db.query.builders import array_param, param, starts_with
 from derwin_db.repos.validation import checked
 
 MAX_VALUES = 1000
 """Most values that one filter takes."""
+
+KEYS = frozenset({datetime, date, int, bool, float, Decimal, str, UUID})
+"""Types of values that a cursor can hold, and so of columns that a list can be ordered by."""
 
 Comparison = Callable[[Any, Any], sa.ColumnElement[bool]]
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import insert
 
 from derwin_db.errors import BudgetExceeded, Conflict, InvalidInput, ProjectNotFound
-from derwin_db.fields.money import MONEY, Money
+from derwin_db.fields.money import EXACT, MONEY, Money
 from derwin_db.fields.scalars import Id, Timestamp, new_id, project_id_of
 from derwin_db.filters import Filter, OptionalFilter
 from derwin_db.models.batch import BatchReport
@@ -241,7 +241,7 @@ class SpendLedgers(WritableRepository[SpendLedger]):
         totals: dict[UUID, Decimal] = defaultdict(Decimal)
         slugs: dict[UUID, str] = {}
         for project_id, slug, amount in await session.fetch(_totals_by_project_statement(tuple(values)), values):
-            totals[project_id] += amount
+            totals[project_id] = EXACT.add(totals[project_id], amount)
             if project_id_of(slug) == project_id:
                 slugs[project_id] = slug
         return {slugs.get(project_id, str(project_id)): amount for project_id, amount in totals.items()}

@@ -2,7 +2,7 @@
 
 import string
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, localcontext
 from pathlib import Path
 from uuid import UUID, uuid5
 
@@ -141,6 +141,12 @@ class TestMoney:
     def test_forms_of_text(self, text, amount):
         assert take(Money, text) == Decimal(amount)
 
+    @pytest.mark.parametrize("context", [Context(prec=3), Context(traps=[Inexact])], ids=["few digits", "traps"])
+    def test_whatever_the_process_has_set_for_its_own_numbers(self, context):
+        with localcontext(context):
+            assert take(Money, "12345678.123456") == Decimal("12345678.123456")
+            assert refuses(Money, "0.1234567")
+
     def test_a_cost_may_be_nothing(self):
         assert take(Cost, "0") == 0
 
@@ -219,6 +225,7 @@ class TestJsonObject:
         assert take(JsonObject, {"a": "x" * (JSON_BYTES - fixed)})
         assert refuses(JsonObject, {"a": "x" * (JSON_BYTES - fixed + 1)})
         assert refuses(JsonObject, {"a": "\u00e4" * (JSON_BYTES // 2)})
+        assert take(JsonObject, {"a": "\u00e4" * (JSON_BYTES // 2 - fixed)})
 
     def test_what_is_far_too_large_is_not_looked_at_to_its_end(self):
         """A kilobyte that is referred to a billion times: looking at all of it would take hours."""

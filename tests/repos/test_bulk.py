@@ -84,6 +84,10 @@ class TestReport:
     async def test_of_nothing_is_empty(self, session: ProjectSession) -> None:
         assert await repos.qa_tickets.create_many(session, [], on_error="report") == BatchReport(0)
 
+    async def test_of_rows_that_are_all_wrong_writes_none(self, session: ProjectSession) -> None:
+        report = await repos.qa_tickets.create_many(session, [{}, a_ticket(run_id=new_id())], on_error="report")
+        assert (report.inserted, report.duplicates, len(report.failures)) == (0, 0, 2)
+
     async def test_all_or_none_stays_the_way_unless_said(self, db: Database, project: Project) -> None:
         with pytest.raises(InvalidReference):
             async with db.project(project.id) as unit:

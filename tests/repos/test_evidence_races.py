@@ -131,6 +131,23 @@ class TestPrune:
         with pytest.raises(NotFound):
             await holding
 
+    async def test_what_others_have_at_its_turn_keeps_its_row_with_its_blob(self, db: Database, project: Project) -> None:
+        """They let go of it before the rows are removed."""
+        async with db.project(project.id) as session:
+            ids = await expired(session, 3)
+        other, deleted = db.project(project.id), []
+        await repos.audit_artifacts.release(await other.__aenter__(), ids[1])
+
+        async def delete_blob(row: Any) -> None:
+            deleted.append(row.id)
+            if row.id == ids[2]:
+                await other._abandon()
+
+        async with db.project(project.id) as session:
+            result = await repos.audit_artifacts.prune_expired(session, delete_blob=delete_blob)
+            assert deleted == [ids[0], ids[2]]
+            assert (result.pruned, result.remaining) == (2, 1)
+
     @pytest.mark.parametrize("delete_blob", [None, lambda _: None], ids=["rows", "blobs"])
     async def test_a_hold_that_is_being_set_is_passed_by(
         self, db: Database, project: Project, later: Later, delete_blob: Any

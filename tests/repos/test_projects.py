@@ -43,6 +43,14 @@ class TestCreate:
             AdapterSettings(kind="jira", settings={"project": "ACME", key: "canary"})
         assert "canary" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "settings", [{"auth": {"token": "canary"}}, {"hosts": [{"name": "a"}, {"password": "canary"}]}], ids=str
+    )
+    def test_so_are_those_that_name_one_further_in(self, settings: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError, match="keep secrets in a secret store"):
+            AdapterSettings(kind="jira", settings=settings)
+        assert AdapterSettings(kind="jira", settings={"hosts": [{"name": "token"}]}).settings == {"hosts": [{"name": "token"}]}
+
     async def test_writes_the_row(self, admin: AdminSession) -> None:
         data = a_project(
             mode=ProjectMode.AUTHOR, compliance_mode=ComplianceMode.SOX, repo_url="https://a.example/r", settings=SETTINGS

@@ -1,6 +1,7 @@
 """raw_signals: bulk ingestion, each finding once a run, and triage of all or none."""
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +95,17 @@ class TestIngest:
 
         assert await repos.raw_signals.ingest(session, run.id, found()) == IngestResult(12_000, 0)
         assert taken == 12_000
+
+    @pytest.mark.parametrize("on_error", ["raise", "report"])
+    @pytest.mark.parametrize(("how", "order"), [(list, "abcd"), (iter, "dcba")])
+    async def test_a_long_list_is_written_in_order_and_a_generator_as_it_comes(
+        self, session: ProjectSession, run: QARun, monkeypatch: pytest.MonkeyPatch, how: Any, order: str, on_error: Any
+    ) -> None:
+        for name, size in (("_ONCE", 3), ("_BATCH", 1)):
+            monkeypatch.setattr(sys.modules["derwin_db.repos.raw_signals"], name, size)
+        await repos.raw_signals.ingest(session, run.id, how(signals(*"dcba")), on_error=on_error)
+        rows = [row async for row in repos.raw_signals.stream(session)]
+        assert "".join(row.fingerprint for row in sorted(rows, key=lambda row: row.id)) == order
 
     @pytest.mark.parametrize("text", ["a", "é", "\U0001f41e" * 128, " ", "{}", '"', "\\", ",", "NULL"])
     async def test_a_fingerprint_comes_back_as_it_went(self, session: ProjectSession, run: QARun, text: str) -> None:

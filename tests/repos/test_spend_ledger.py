@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import asyncpg
@@ -268,6 +268,14 @@ class TestTotalsByProject:
         async with own_db.admin(reason="a test") as admin:
             totals = await repos.spend_ledger.totals_by_project(admin)
         assert totals == {"ours": Decimal("3.5"), "theirs": Decimal(7)}
+
+    async def test_is_exact_whatever_the_process_has_set_for_its_own_numbers(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            await repos.spend_ledger.append(session, a_charge(amount="12345678.123456"))
+        with localcontext(prec=3):
+            async with db.admin(reason="a test") as admin:
+                totals = await repos.spend_ledger.totals_by_project(admin)
+        assert totals[project.slug] == Decimal("12345678.123456")
 
     async def test_takes_no_session_of_a_project(self, session: ProjectSession) -> None:
         with pytest.raises(ScopeError):

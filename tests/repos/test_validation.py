@@ -5,7 +5,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from derwin_db.errors import InvalidInput, TooLarge
-from derwin_db.repos.validation import invalid
+from derwin_db.repos.validation import check_version, invalid
 
 LARGE = {"type": PydanticCustomError("too_large", "Too large"), "loc": ("a",), "input": "canary"}
 OTHER = {"type": "missing", "loc": ("b",), "input": "canary"}
@@ -33,3 +33,14 @@ class TestInvalid:
         with pytest.raises(ValidationError) as caught:
             Shape(number="canary")  # type: ignore[arg-type]
         assert "canary" not in str(invalid(caught.value))
+
+
+class TestVersion:
+    @pytest.mark.parametrize("version", [1, 1000, 2**31 - 1])
+    def test_is_any_that_a_column_holds(self, version: int) -> None:
+        assert check_version(version) == version
+
+    @pytest.mark.parametrize("version", [0, -1, 2**31, True, 1.0, "1"])
+    def test_is_nothing_else(self, version: object) -> None:
+        with pytest.raises(InvalidInput, match=r"^expected_version: an integer of at least 1"):
+            check_version(version)

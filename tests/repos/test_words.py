@@ -1,5 +1,7 @@
 """Search by words, alone and with meaning: past fixes in one ranking, tickets in pages."""
 
+from collections import Counter
+from math import log
 from typing import Any
 from uuid import UUID
 
@@ -163,6 +165,16 @@ class TestTickets:
         rows = [a_ticket(title=title) for title in ("sum one", "sum two", "sum E4711", "other")]
         await repos.qa_tickets.create_many(session, rows)
         assert await titles(session, "sum E4711") == ["sum E4711", "sum two", "sum one"]
+
+    async def test_a_word_weighs_its_inverse_document_frequency(self, session: ProjectSession) -> None:
+        texts = ("delta", "alpha delta gamma", "gamma", "alpha delta gamma", "beta", "alpha epsilon gamma", "delta gamma",
+                 "alpha epsilon gamma zeta", "gamma", "delta epsilon gamma")  # fmt: skip
+        having = Counter(word for text in texts for word in text.split())
+        weights = {word: log(1 + (len(texts) - count + 0.5) / (count + 0.5)) for word, count in having.items()}
+        tickets = [await repos.qa_tickets.create(session, a_ticket(title=text)) for text in texts]
+        best = sorted(tickets, key=lambda row: (sum(weights[word] for word in row.title.split()), row.id), reverse=True)
+        found = await repos.qa_tickets.search(session, " ".join(having))
+        assert [row.title for row in found.items] == [row.title for row in best]
 
     async def test_pages_hold_each_once(self, session: ProjectSession) -> None:
         await repos.qa_tickets.create_many(session, [a_ticket(title=f"total {n % 3}") for n in range(23)])

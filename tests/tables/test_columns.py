@@ -16,7 +16,20 @@ from derwin_db import Database, ProjectSession
 from derwin_db.fields.own import OWN_REGISTRY
 from derwin_db.migrations import fence
 from derwin_db.repos.own import repositories
-from derwin_db.tables import Changing, Fields, Input, LongText, Money, ProjectTable, Repository, Timestamp
+from derwin_db.tables import (
+    Changing,
+    Created,
+    Fields,
+    Input,
+    LongText,
+    Money,
+    ProjectTable,
+    Repository,
+    ShortText,
+    Timestamp,
+    nullable,
+    unique,
+)
 from derwin_db.testing import TestDatabase, TestServer
 from tests.tables.test_log import a_project_of, as_operations
 
@@ -44,9 +57,29 @@ class PartCreate(PartFields, Input):
 
 class Part(Changing, PartFields, ProjectTable, table=True):
     __tablename__: ClassVar[str] = "own_parts"
+    __table_args__: ClassVar[tuple[Any, ...]] = (unique("own_parts", "name"),)
 
 
-OWN_METADATA_KEEPS_IT_OUT = OWN_REGISTRY.metadata.remove(Part.__table__)
+UNITS = sa.Table("own_units", OWN_REGISTRY.metadata, sa.Column("code", sa.Text, primary_key=True))
+"""No table of projects: all of them refer to its rows."""
+
+
+class BoxCreate(Input):
+    unit: str
+    part: str | None = nullable(ShortText)
+
+
+class Box(Created, ProjectTable, table=True):
+    __tablename__: ClassVar[str] = "own_boxes"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        sa.ForeignKeyConstraint(["project_id", "part"], ["public.own_parts.project_id", "public.own_parts.name"]),
+    )
+    unit: str = Field(foreign_key="public.own_units.code")
+    part: str | None = nullable(ShortText)
+
+
+TABLES = (Part.__table__, UNITS, Box.__table__)
+OWN_METADATA_KEEPS_THEM_OUT = [OWN_REGISTRY.metadata.remove(table) for table in TABLES]
 
 ORDERS = ("weight", "shelf", "is_sold", "due", "batch", "name", "text", "price", "seen_at", "sent_at")
 """What a cursor can hold a value of."""
@@ -73,8 +106,11 @@ def a_part(number: int) -> PartCreate:
 
 
 def create_and_fence(op: Any) -> None:
-    Part.__table__.create(op.get_bind())
-    fence(op, "own_parts")
+    for table in TABLES:
+        table.create(op.get_bind())
+    op.execute("INSERT INTO own_units VALUES ('kg')")
+    for name in ("own_parts", "own_boxes"):
+        fence(op, name)
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +177,19 @@ class TestFilters:
             value = getattr(first, name)
             assert await parts.count(session, **{name: value}) == 1, name
             assert await parts.count(session, **{name: [value]}) == 1, name
+
+
+class TestReferences:
+    async def test_that_are_no_ids_of_the_project_are_reported(
+        self, session: ProjectSession, parts: Repository[Part, PartCreate]
+    ) -> None:
+        boxes = Repository(Box, create=BoxCreate)
+        del repositories["own_boxes"]
+        part = await parts.create(session, a_part(1))
+        rows = [BoxCreate(unit=unit, part=name) for unit in ("kg", "no") for name in (None, part.name)]
+        rows.append(BoxCreate(unit="kg", part="no"))
+        report = await boxes.create_many(session, rows, on_error="report")
+        assert report.inserted == 2
+        assert [(failure.row, failure.code) for failure in report.failures] == [
+            (2, "invalid_reference"), (3, "invalid_reference"), (4, "invalid_reference")
+        ]  # fmt: skip

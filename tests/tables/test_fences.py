@@ -22,6 +22,7 @@ from derwin_db.testing import TestDatabase, assert_isolated
 from derwin_db.transfer import export_project, import_project
 from examples.service.tables import WebhookCreate, WebhookEvent, webhooks
 from tests.repos.rows import a_ticket
+from tests.repos.test_projects import a_project
 from tests.tables.conftest import service_chain
 
 
@@ -252,3 +253,16 @@ async def test_a_policy_of_another_name_is_no_fence(own_db: Database, owner: asy
     await owner.execute("CREATE POLICY everybody ON notes USING (true)")
     async with own_db.admin(reason="a test") as admin:
         assert [(one.name, one.is_fenced) for one in await own_tables(admin, is_scoped=False)] == [("notes", False)]
+
+
+async def test_tables_that_refer_to_each_other_go_with_their_project(own_db: Database, owner: asyncpg.Connection) -> None:
+    columns = "project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE, id uuid PRIMARY KEY, of_id uuid"
+    for name in ("orders", "notes", "lines", "a_note"):
+        await owner.execute(f"CREATE TABLE {name} ({columns})")
+    for name, other in (("a_note", "orders"), ("lines", "orders"), ("orders", "lines"), ("lines", "lines")):
+        await owner.execute(f"ALTER TABLE {name} ADD FOREIGN KEY (of_id) REFERENCES {other} (id)")
+    async with own_db.admin(reason="a test") as admin:
+        project = await repos.projects.create(admin, a_project())
+        assert [one.name for one in await own_tables(admin, is_scoped=False)] == ["lines", "orders", "a_note", "notes"]
+        await repos.projects.delete(admin, project.id)
+        assert not await repos.projects.exists(admin, project.id)

@@ -4,9 +4,9 @@ A table is one of the project's if its rows go with it: a foreign key to `projec
 policy; one that is not can be named, and no more: no role of ours reads it.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from graphlib import TopologicalSorter
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,11 +51,23 @@ def _table(name: str, columns: tuple[str, ...]) -> sa.Table:
 
 
 async def own_tables(session: UnitOfWork, *, is_scoped: bool = True) -> list[OwnTable]:
-    """Return the tables of the service whose rows go with their project, parents first. One statement."""
+    """Return the tables of the service whose rows go with their project, parents first. One statement.
+
+    Of those that refer to each other in a circle, one comes before its parent.
+    """
     rows = await session.fetch(_own_statement(is_scoped=is_scoped), {})
-    found = {row[0]: OwnTable(row[0], tuple(row[1]), bool(row[2]), frozenset(row[3]) - {row[0]}) for row in rows}
-    order = TopologicalSorter({name: one.parents & found.keys() for name, one in sorted(found.items())}).static_order()
-    return [found[name] for name in order]
+    found = {row[0]: OwnTable(row[0], tuple(row[1]), bool(row[2]), frozenset(row[3])) for row in rows}
+    seen: set[str] = set()
+    return [one for name in found for one in _with_parents(name, found, seen)]
+
+
+def _with_parents(name: str, found: Mapping[str, OwnTable], seen: set[str]) -> Iterator[OwnTable]:
+    """Yield the table behind those that it refers to, without those that were seen."""
+    if name not in seen:
+        seen.add(name)
+        for parent in sorted(found[name].parents & found.keys()):
+            yield from _with_parents(parent, found, seen)
+        yield found[name]
 
 
 @cache
