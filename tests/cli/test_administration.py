@@ -21,6 +21,7 @@ from derwin_db.deploy.citus import Distribution
 from derwin_db.deploy.embedded import Logins, Status
 from derwin_db.deploy.migrations import MigrationStatus
 from derwin_db.doctor import Check, Mended, Report
+from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -275,6 +276,25 @@ class TestRoles:
         assert "To paste into .env" not in result.stdout
         async with Database(**own_database.urls):
             """Starts: the logins have the passwords that they had, and the fences are whole."""
+
+    @pytest.mark.parametrize("flag", ["--passwords", "--no-passwords"])
+    def test_create_prints_urls_that_can_be_used_as_they_are(
+        self, shown: Json, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: str
+    ) -> None:
+        """Whatever the database's name is, and wherever the owner's password comes from."""
+
+        async def done(_: object) -> list[str]:
+            return []
+
+        (tmp_path / "password").touch()
+        monkeypatch.setattr("derwin_db.cli.roles.as_owner", done)
+        monkeypatch.setenv("DIRECT_URL", f"postgresql://owner@db.example/my%20db?password_file={tmp_path}/password")
+        made = shown("roles", "create", flag)
+        for login, name in (("service", "DATABASE_URL"), ("operator", "ADMIN_URL")):
+            info = ConnectionInfo.parse(made["urls"][name])
+            file = None if flag == "--passwords" else str(tmp_path / "password")
+            assert (info.user, info.database) == (made[login]["login"], "my db")
+            assert (info.password, info.password_file) == (made[login]["password"], file)
 
     async def test_backup_shows_its_password_once(
         self, operate: Operate, migrated: TestDatabase, owner: asyncpg.Connection

@@ -321,8 +321,17 @@ class TestSeveralHosts:
         for url in (
             "postgresql://app:x%40@a:1,[::1]:2/qa?sslmode=require&target_session_attrs=primary",
             "postgresql://app@/qa?host=/one,/two&port=1,2&target_session_attrs=any",
+            "postgresql://app@a:6543/qa",
+            "postgresql://app@a:6543/qa?pgbouncer=false",
+            "postgresql://app@[::1]/qa?pgbouncer=true",
+            "postgresql://app@/qa",
         ):
             assert parse(url_of(parse(url))) == parse(url)
+
+    @given(*[st.text(min_size=1).filter(lambda text: text.isprintable() and "/" not in text)] * 3)
+    def test_are_written_with_whatever_names_they_have(self, user, password, database):
+        info = replace(PLAIN, user=user, password=password, database=database)
+        assert parse(url_of(info)) == info
 
     def test_of_a_replica_may_be_any(self):
         assert ConnectionInfo.parse("postgresql://app@a,b/qa", name="READ_URL").target_session_attrs is None
