@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ import asyncpg
 import pytest
 
 from derwin_db import Database, doctor, repos
+from derwin_db.cli import studio
 from derwin_db.cli.doctor import metrics_of
 from derwin_db.cli.studio import _has_data
 from derwin_db.connection.driver import Connection
@@ -22,6 +25,7 @@ from derwin_db.deploy.embedded import Logins, Status
 from derwin_db.deploy.migrations import MigrationStatus
 from derwin_db.doctor import Check, Mended, Report
 from derwin_db.settings import ConnectionInfo
+from derwin_db.studio.door import LOOPBACK
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -356,6 +360,50 @@ class TestStudio:
             monkeypatch.delenv(name)
         said = operate("studio", "--port", "0").stdout
         assert said == "No project has data yet: writing Lifeline and a demo history.\nStopped.\n"
+
+    @pytest.mark.parametrize(
+        ("host", "named", "is_loopback"),
+        [
+            ("127.0.0.1", "127.0.0.1", True),
+            ("::1", "[::1]", True),
+            ("0.0.0.0", "127.0.0.1", False),
+            ("::", "[::1]", False),
+            ("db.example", "db.example", False),
+        ],
+    )
+    @pytest.mark.parametrize("opens", [False, True])
+    def test_says_where_this_machine_finds_it_and_lets_that_in(
+        self, monkeypatch: pytest.MonkeyPatch, capsys, host: str, named: str, is_loopback: bool, opens: bool
+    ) -> None:
+        url = f"http://{named}:4711/token/"
+        given: dict[str, Any] = {}
+        opened: list[Any] = []
+
+        def create_app(_: object, *, on_start: Any, **options: Any) -> None:
+            given.update(options)
+            on_start()
+
+        def thread(*, args: Any, **_: Any) -> Any:
+            opened.extend(args)
+            return SimpleNamespace(start=lambda: None)
+
+        class Server:
+            def __init__(self, _: object) -> None: ...
+
+            def run(self, **_: object) -> None:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("derwin_db.studio.create_app", create_app)
+        monkeypatch.setattr("derwin_db.studio.new_token", lambda: "token")
+        monkeypatch.setattr("derwin_db.database.Database", lambda: None)
+        monkeypatch.setattr(studio, "threading", SimpleNamespace(Thread=thread))
+        uvicorn = SimpleNamespace(Config=lambda *_, **__: None, Server=Server)
+        listening: Any = SimpleNamespace(getsockname=lambda: (host, 4711))
+        studio._serve(uvicorn, listening, host, is_loopback=is_loopback, opens=opens, takes_sql=False, as_json=False)
+        assert url in capsys.readouterr().out.split()
+        assert opened == [url] * opens
+        assert (given["token"], given["takes_addresses"], host in given["hosts"]) == ("token", not is_loopback, True)
+        assert (socket.gethostname() in given["hosts"]) is (not is_loopback or socket.gethostname() in LOOPBACK)
 
     async def test_looks_past_projects_that_have_nothing(self, own_db: Database) -> None:
         async with own_db.admin(reason="a project with data, and a newer one without") as admin:
