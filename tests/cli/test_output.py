@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -11,9 +12,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from derwin_db.cli import asking, export, main, psql
+from derwin_db.cli import asking, export, main, psql, runs
 from derwin_db.cli.arguments import PATIENCE
-from derwin_db.cli.output import command, confirm, json_option, progress
+from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, progress
 from derwin_db.cli.tables import pairs, table
 from derwin_db.deploy import embedded
 from derwin_db.errors import ConfigurationError
@@ -112,6 +113,25 @@ class TestActor:
         for error in (OSError, KeyError):
             monkeypatch.setattr("getpass.getuser", _raising(error))
             assert asking.actor_of(None) == "operator"
+
+
+class TestLog:
+    def test_is_shown_beside_words_and_not_beside_json(self) -> None:
+        logger = logging.getLogger("shown in a test")
+        seen = []
+        for as_json in (True, False):
+            log_to_stderr(logger.name, as_json=as_json)
+            seen.append((len(logger.handlers), logger.level))
+        logger.handlers.clear()
+        assert seen == [(0, logging.NOTSET), (1, logging.INFO)]
+
+
+class TestRuns:
+    @pytest.mark.parametrize(
+        ("error", "cell"), [(None, None), ("no browser", "no browser"), ("e" * 60, "e" * 60), ("e" * 61, "e" * 59 + "…")]
+    )
+    def test_have_an_error_of_a_line(self, error: str | None, cell: str | None) -> None:
+        assert runs._shortened(error) == cell
 
 
 class TestTables:
