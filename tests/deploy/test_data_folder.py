@@ -40,13 +40,19 @@ class TestFolder:
     def test_that_another_starter_has_is_waited_for_no_longer_than_two_minutes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
+        now = [0.0]
+
+        def sleep(_: float) -> None:
+            now[0] += 50.0
+
+        monkeypatch.setattr(folder, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
         with (
             folder.locked(tmp_path),
             pytest.raises(DatabaseUnavailable, match="has been starting or stopping the server"),
             folder.locked(tmp_path),
         ):
             pass
+        assert now == [150.0]
         with folder.locked(tmp_path):
             """The lock is to be had again."""
 
