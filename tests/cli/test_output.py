@@ -5,6 +5,7 @@ import json
 import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from derwin_db.cli import asking, export, main, psql, runs
+from derwin_db.cli import asking, export, main, psql, runs, seed
 from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, progress
 from derwin_db.cli.tables import pairs, table
@@ -124,6 +125,17 @@ class TestLog:
             seen.append((len(logger.handlers), logger.level))
         logger.handlers.clear()
         assert seen == [(0, logging.NOTSET), (1, logging.INFO)]
+
+
+class TestSeed:
+    @pytest.mark.parametrize(("called", "typed"), [("here/bin/derwin-db", "bin/derwin-db"), ("usr/bin/derwin-db", "derwin-db")])
+    def test_names_the_next_commands_as_one_types_them(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str, typed: str
+    ) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setattr("sys.argv", [str(tmp_path / called)])
+        assert seed._program() == typed
 
 
 class TestRuns:
