@@ -81,7 +81,7 @@ class TestMemory:
         with pytest.raises(TooLarge):
             Lines(packed(b"x" * (8 * LIMITS.line_bytes)), LIMITS).header()
 
-    @pytest.mark.parametrize(("end", "said"), [(b"", "truncated"), (b"\n", "no export")])
+    @pytest.mark.parametrize(("end", "said"), [(b"", "truncated"), (b"\n", "no export, or")])
     def test_a_line_at_the_limit_is_read(self, end: bytes, said: str) -> None:
         with pytest.raises(InvalidInput, match=said):
             Lines(packed(b"x" * LIMITS.line_bytes + end), LIMITS).header()
