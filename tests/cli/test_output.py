@@ -219,13 +219,16 @@ class TestPsql:
     @pytest.mark.parametrize(
         ("given", "password", "expected"),
         [
-            ({"host": ""}, None, {"PGHOST": "localhost", "PGSSLMODE": "prefer"}),
+            ({"host": ""}, None, {"PGHOST": "localhost", "PGSSLMODE": "prefer", "PGSSLROOTCERT": None}),
             ({"host": "h"}, None, {"PGHOST": "h", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"}),
             (
                 {"host": "h", "sslmode": "verify-ca", "sslrootcert": "/ca"},
                 None,
                 {"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": "/ca"},
             ),
+            ({"host": "h", "sslmode": "require"}, None, {"PGSSLMODE": "require", "PGSSLROOTCERT": None}),
+            ({"host": "h", "sslmode": "verify-ca"}, None, {"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": None}),
+            ({"host": "localhost", "sslcert": "/c"}, None, {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"}),
             ({"host": "h", "sslcert": "/both"}, None, {"PGSSLCERT": "/both", "PGSSLKEY": "/both"}),
             ({"host": "h", "sslcert": "/c", "sslkey": "/k"}, None, {"PGSSLCERT": "/c", "PGSSLKEY": "/k"}),
             ({"host": "h", "password": "old"}, "fetched", {"PGPASSWORD": "fetched"}),
@@ -233,12 +236,32 @@ class TestPsql:
         ],
     )
     def test_goes_where_the_url_leads_as_this_package_does(
-        self, given: dict[str, str], password: str | None, expected: dict[str, str]
+        self, given: dict[str, str], password: str | None, expected: dict[str, str | None]
     ) -> None:
+        """libpq takes `system` with verify-full alone."""
         info = ConnectionInfo(**{"port": 5432, "user": "ada", "database": "derwin", **given})  # type: ignore[arg-type]
         environment = psql.environment_of(info, password)
         assert {name: environment.get(name) for name in expected} == expected
-        assert "PGSSLROOTCERT" not in environment or not info.is_local
+
+    @pytest.mark.parametrize(
+        ("place", "taken"),
+        [
+            ("127.0.0.1", "/brought/psql"),
+            ("127.0.0.1/?sslmode=require", "/usr/bin/psql"),
+            ("db.example", "/usr/bin/psql"),
+            ("db.example/?sslmode=verify-ca", "/usr/bin/psql"),
+            ("db.example/?sslmode=disable", "/brought/psql"),
+        ],
+    )
+    def test_is_one_that_knows_tls_where_that_is_wanted(self, monkeypatch: pytest.MonkeyPatch, place: str, taken: str) -> None:
+        """The one that comes with the embedded server does not."""
+        host, _, options = place.partition("/")
+        monkeypatch.setattr(embedded, "client_program", lambda name: Path("/brought") / name)
+        monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+        info = ConnectionInfo.parse(f"postgresql://ada@{host}/derwin{options}")
+        assert psql._program(info) == taken
+        monkeypatch.setattr("shutil.which", lambda _: None)
+        assert psql._program(info) == "/brought/psql"
 
     def test_is_the_system_s_without_the_embedded_server_or_missing(
         self, handed: list[Any], monkeypatch: pytest.MonkeyPatch
