@@ -349,6 +349,20 @@ class TestStudio:
         result = operate("studio", "--tables", "without_a_repository")
         assert (result.exit_code, "it makes no derwin_db.tables.Repository" in result.stderr) == (2, True)
 
+    def test_tables_of_a_module_that_another_one_imports_are_no_missing_ones(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        made = "{0} = object.__new__(own.Repository)\nown.repositories['{0}'] = {0}\n"
+        for name, first in (("notes", ""), ("releases", "import studio_notes\n")):
+            (tmp_path / f"studio_{name}.py").write_text(f"{first}from derwin_db.repos import own\n{made.format(name)}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr("derwin_db.repos.own.repositories", {})
+        try:
+            studio._load_tables(("studio_releases", "studio_notes", "studio_notes"))
+        finally:
+            for name in ("studio_releases", "studio_notes"):
+                sys.modules.pop(name, None)
+
     def test_without_a_url_it_shows_a_demo_the_first_time(
         self, operate: Operate, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
     ) -> None:
