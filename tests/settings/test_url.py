@@ -134,6 +134,8 @@ class TestPasswords:
         assert [(info.password, info.password_file) for info in completed] == [
             (None, str(for_all)), (SECRET, None), (None, str(own)),
         ]  # fmt: skip
+        assert [info.gets_password for info in completed] == [True, False, True]
+        assert completed[1].with_password_of(lambda _: "x").gets_password
 
     def test_none_and_empty(self):
         assert parse("postgresql://app@db.example/qa").password is None
