@@ -91,9 +91,10 @@ class TestLoad:
         monkeypatch.setenv("DERWIN_DATA_DIR", "~nobody-of-this-name/data")
         assert Settings().data_dir == Path("~nobody-of-this-name/data")
 
-    def test_blank_is_unset(self, monkeypatch):
-        monkeypatch.setenv("DATABASE_URL", "")
-        monkeypatch.setenv("DERWIN_POOL_SIZE", "")
+    @pytest.mark.parametrize("blank", ["", " \t"])
+    def test_blank_is_unset(self, monkeypatch, blank):
+        monkeypatch.setenv("DATABASE_URL", blank)
+        monkeypatch.setenv("DERWIN_POOL_SIZE", blank)
         assert Settings.load().database_url is None
         assert Settings.load().pool_size == 10
 
