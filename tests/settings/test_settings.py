@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from derwin_db import Database
 from derwin_db.deploy import embedded
@@ -90,6 +91,11 @@ class TestLoad:
         assert (settings.data_dir, settings.scope_key_file) == (Path("/home/anna/data"), Path("/home/anna/key"))
         monkeypatch.setenv("DERWIN_DATA_DIR", "~nobody-of-this-name/data")
         assert Settings().data_dir == Path("~nobody-of-this-name/data")
+
+    def test_what_is_none_at_all_is_refused_as_by_any_model(self):
+        """Where they are a field of a service's own settings."""
+        with pytest.raises(ValidationError):
+            Settings.model_validate("pool_size=3")
 
     @pytest.mark.parametrize("blank", ["", " \t"])
     def test_blank_is_unset(self, monkeypatch, blank):
