@@ -63,7 +63,19 @@ class TestBatches:
         assert read(file_of(*[("qa_tickets", half)] * 5)) == [("qa_tickets", 2), ("qa_tickets", 2), ("qa_tickets", 1)]
 
 
+class TestHead:
+    @pytest.mark.parametrize("number", ["1", True, 1.0, -1, None])
+    def test_of_what_is_no_number_of_rows_is_refused(self, number: Any) -> None:
+        with pytest.raises(InvalidInput, match="The first line of the file"):
+            read(file_of(("qa_runs", {}), head={**NONE, "qa_runs": number}))
+
+
 class TestEnd:
+    @pytest.mark.parametrize("more", [b"x", b"\0" * 1000, packed(b"").getvalue() + b"x", packed(b"{}\n").getvalue()])
+    def test_of_the_compression_is_that_of_the_file(self, more: bytes) -> None:
+        with pytest.raises(InvalidInput):
+            read(io.BytesIO(file_of(("qa_runs", {})).getvalue() + more))
+
     @pytest.mark.parametrize("end", [{"end": False}, {"end": 1}, {"sha256": "0" * 64}, {"rows": NONE}, {"rows": None}])
     def test_that_does_not_fit_is_refused(self, end: dict[str, Any]) -> None:
         with pytest.raises(InvalidInput, match="its digest does not match"):
