@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import zstandard
@@ -68,6 +68,27 @@ class TestHead:
     def test_of_what_is_no_number_of_rows_is_refused(self, number: Any) -> None:
         with pytest.raises(InvalidInput, match="The first line of the file"):
             read(file_of(("qa_runs", {}), head={**NONE, "qa_runs": number}))
+
+
+class TestRoot:
+    OWN: ClassVar[dict[str, str]] = {"id": str(project_id_of("acme")), "slug": "acme"}
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            None,
+            [],
+            {"table": "qa_runs", "row": OWN},
+            {"table": "projects", "row": {**OWN, "slug": "other"}},
+            {"table": "projects", "row": {**OWN, "id": str(project_id_of("other"))}},
+            {"table": "projects", "row": {}},
+        ],
+    )
+    def test_that_is_not_the_project_of_the_head_is_refused(self, line: Any) -> None:
+        head = zstandard.ZstdDecompressor().stream_reader(file_of()).read().splitlines()[0]
+        lines = [head] if line is None else [head, json.dumps(line).encode()]
+        with pytest.raises(InvalidInput, match="does not begin with its project"):
+            read(packed(b"".join(one + b"\n" for one in lines)))
 
 
 class TestEnd:
