@@ -21,7 +21,7 @@ def psql(arguments: tuple[str, ...]) -> None:
     """Open psql as the owner; all arguments are handed on: derwin-db psql -c "SELECT slug FROM projects"."""
     connection = owner_connection()
     password = run(password_of(connection))
-    program = _program()
+    program = _program(connection)
     if program is None:
         click.secho(
             "psql is not installed: install the PostgreSQL client, or derwin-db[embedded], which brings one.",
@@ -34,6 +34,7 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 def environment_of(connection: ConnectionInfo, password: str | None = None) -> dict[str, str]:
     """Return the connection as libpq's environment variables: unlike arguments, nobody sees them in a process list."""
+    mode = _ssl_mode(connection)
     values = {
         "PGHOST": ",".join(host or "localhost" for host, _ in connection.places),
         "PGPORT": ",".join(str(port) for _, port in connection.places),
@@ -41,18 +42,26 @@ def environment_of(connection: ConnectionInfo, password: str | None = None) -> d
         "PGUSER": connection.user,
         "PGDATABASE": connection.database,
         "PGPASSWORD": password or connection.password,
-        "PGSSLMODE": connection.sslmode or ("prefer" if connection.is_local else "verify-full"),
-        "PGSSLROOTCERT": connection.sslrootcert or (None if connection.is_local else "system"),
+        "PGSSLMODE": mode,
+        "PGSSLROOTCERT": connection.sslrootcert or ("system" if mode == "verify-full" else None),  # refused with any other
         "PGSSLCERT": connection.sslcert,
         "PGSSLKEY": connection.sslkey or connection.sslcert,
     }
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _program() -> str | None:
+def _ssl_mode(connection: ConnectionInfo) -> str:
+    return connection.sslmode or ("prefer" if connection.is_local and connection.sslcert is None else "verify-full")
+
+
+def _program(connection: ConnectionInfo) -> str | None:
+    """Return the psql that the embedded server has, or the system's: without the other, and for TLS, which the other lacks."""
     from derwin_db.deploy import embedded
 
+    system = shutil.which("psql")
     try:
-        return str(embedded.client_program("psql"))
+        brought = str(embedded.client_program("psql"))
     except ConfigurationError:
-        return shutil.which("psql")
+        return system
+    wants_tls = _ssl_mode(connection) in ("require", "verify-ca", "verify-full")
+    return system if wants_tls and system is not None else brought

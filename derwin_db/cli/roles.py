@@ -41,8 +41,9 @@ async def create(service: str, operator: str, passwords: bool, as_json: bool) ->
         )
     )
     owner = await asyncio.to_thread(owner_connection)
+    file = None if passwords else owner.password_file
     urls = {
-        name: url_of(replace(owner, user=login, password=password))
+        name: url_of(replace(owner, user=login, password=password, password_file=file))
         for name, login, password in (("DATABASE_URL", service, made[0]), ("ADMIN_URL", operator, made[1]))
     }
     lines = [f"{service}  may become derwin_app:   DATABASE_URL", f"{operator}  may become derwin_admin: ADMIN_URL"]

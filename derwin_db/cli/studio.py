@@ -78,17 +78,17 @@ def _load_tables(modules: tuple[str, ...]) -> None:
     Errors:
         UsageError for one that can't be imported, or makes none.
     """
-    from derwin_db.repos.own import repositories
+    from derwin_db.repos.own import Repository, repositories
 
     if modules and "" not in sys.path:
         sys.path.insert(0, "")
     for name in modules:
         before = len(repositories)
         try:
-            import_module(name)
+            values = vars(import_module(name)).values()
         except ImportError as error:
             raise click.UsageError(f"--tables {name}: {error}.") from None
-        if len(repositories) == before:
+        if len(repositories) == before and not any(isinstance(value, Repository) for value in values):
             raise click.UsageError(f"--tables {name}: it makes no derwin_db.tables.Repository.")
 
 

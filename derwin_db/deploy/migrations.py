@@ -288,7 +288,7 @@ def _known(settings: MigrationSettings, revision: str) -> None:
 
 def _applied(settings: MigrationSettings, before: MigrationStatus, revision: str) -> set[str]:
     """Return the revisions that will be applied; for Alembic's relative forms, all that may be."""
-    if revision in ("head", "heads") or _RELATIVE.fullmatch(revision):
+    if _RELATIVE.fullmatch(revision):
         return set(before.pending)
     steps = _scripts(settings).iterate_revisions(revision, before.current or "base")
     return {one.revision for one in steps} & set(before.pending)

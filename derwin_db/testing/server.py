@@ -21,6 +21,7 @@ from derwin_db.connection.driver import Connection, connect
 from derwin_db.deploy import citus, logins, migrations
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import ConnectionInfo
+from derwin_db.settings.url import POOLER_PORT
 
 _IMAGE = "pgvector/pgvector:0.8.1-pg18"
 _END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
@@ -82,8 +83,8 @@ class TestServer:
         """The service's and the operator's login, in the maintenance database. They exist once a database was made."""
         service, operator = self._logins
         return (
-            replace(self._owner, user=service, password=self._password),
-            replace(self._owner, user=operator, password=self._password),
+            replace(self._owner, user=service, password=self._password, password_file=None),
+            replace(self._owner, user=operator, password=self._password, password_file=None),
         )
 
     def lead_through(self, route: Callable[[ConnectionInfo], ConnectionInfo]) -> None:
@@ -317,10 +318,11 @@ def url_of(connection: ConnectionInfo) -> str:
     options = "".join(
         f"&{name}={quote(str(getattr(connection, name)), safe='/{}')}" for name in said if getattr(connection, name)
     )
-    options += "&pgbouncer=true" if connection.is_pooled else ""
+    options += "&pgbouncer=true" if connection.is_pooled else "&pgbouncer=false" if connection.port == POOLER_PORT else ""
+    database = quote(connection.database, safe="")
     hosts, ports = (",".join(str(part) for part in parts) for parts in zip(*connection.places, strict=True))
     if connection.host.startswith("/"):
         place = f"host={quote(hosts, safe='/,')}&port={ports}"
-        return f"postgresql://{login}@/{connection.database}?{place}{options}"
+        return f"postgresql://{login}@/{database}?{place}{options}"
     place = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in connection.places)
-    return f"postgresql://{login}@{place}/{connection.database}{options and '?' + options[1:]}"
+    return f"postgresql://{login}@{place}/{database}{options and '?' + options[1:]}"

@@ -144,7 +144,7 @@ class Lines:
         size = 0
         try:
             decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-            with decompressor.stream_reader(source, read_across_frames=False, closefd=False) as reader:
+            with decompressor.stream_reader(source, closefd=False) as reader:
                 while chunk := reader.read(_CHUNK):
                     first, *rest = chunk.split(b"\n")
                     parts.append(first)

@@ -304,7 +304,9 @@ class Worker:
         try:
             with suppress(asyncio.CancelledError):  # the worker stops, and gives back what is not done
                 await asyncio.wait({doing, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            is_lost = keeping.done() and not doing.done()
+                if job.is_completed:  # by itself: there is no claim to lose any more
+                    await asyncio.wait({doing})
+            is_lost = keeping.done() and not doing.done() and not job.is_completed
             if await _to_its_end(_is_over(doing)) and not is_lost:
                 step = await _to_its_end(self._end(job, claim, doing))
         finally:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ import asyncpg
 import pytest
 
 from derwin_db import Database, doctor, repos
+from derwin_db.cli import studio
 from derwin_db.cli.doctor import metrics_of
 from derwin_db.cli.studio import _has_data
 from derwin_db.connection.driver import Connection
@@ -21,6 +24,8 @@ from derwin_db.deploy.citus import Distribution
 from derwin_db.deploy.embedded import Logins, Status
 from derwin_db.deploy.migrations import MigrationStatus
 from derwin_db.doctor import Check, Mended, Report
+from derwin_db.settings import ConnectionInfo
+from derwin_db.studio.door import LOOPBACK
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_spend, project
 from derwin_db.testing.server import url_of
@@ -276,6 +281,25 @@ class TestRoles:
         async with Database(**own_database.urls):
             """Starts: the logins have the passwords that they had, and the fences are whole."""
 
+    @pytest.mark.parametrize("flag", ["--passwords", "--no-passwords"])
+    def test_create_prints_urls_that_can_be_used_as_they_are(
+        self, shown: Json, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: str
+    ) -> None:
+        """Whatever the database's name is, and wherever the owner's password comes from."""
+
+        async def done(_: object) -> list[str]:
+            return []
+
+        (tmp_path / "password").touch()
+        monkeypatch.setattr("derwin_db.cli.roles.as_owner", done)
+        monkeypatch.setenv("DIRECT_URL", f"postgresql://owner@db.example/my%20db?password_file={tmp_path}/password")
+        made = shown("roles", "create", flag)
+        for login, name in (("service", "DATABASE_URL"), ("operator", "ADMIN_URL")):
+            info = ConnectionInfo.parse(made["urls"][name])
+            file = None if flag == "--passwords" else str(tmp_path / "password")
+            assert (info.user, info.database) == (made[login]["login"], "my db")
+            assert (info.password, info.password_file) == (made[login]["password"], file)
+
     async def test_backup_shows_its_password_once(
         self, operate: Operate, migrated: TestDatabase, owner: asyncpg.Connection
     ) -> None:
@@ -325,6 +349,20 @@ class TestStudio:
         result = operate("studio", "--tables", "without_a_repository")
         assert (result.exit_code, "it makes no derwin_db.tables.Repository" in result.stderr) == (2, True)
 
+    def test_tables_of_a_module_that_another_one_imports_are_no_missing_ones(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        made = "{0} = object.__new__(own.Repository)\nown.repositories['{0}'] = {0}\n"
+        for name, first in (("notes", ""), ("releases", "import studio_notes\n")):
+            (tmp_path / f"studio_{name}.py").write_text(f"{first}from derwin_db.repos import own\n{made.format(name)}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr("derwin_db.repos.own.repositories", {})
+        try:
+            studio._load_tables(("studio_releases", "studio_notes", "studio_notes"))
+        finally:
+            for name in ("studio_releases", "studio_notes"):
+                sys.modules.pop(name, None)
+
     def test_without_a_url_it_shows_a_demo_the_first_time(
         self, operate: Operate, own_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -336,6 +374,50 @@ class TestStudio:
             monkeypatch.delenv(name)
         said = operate("studio", "--port", "0").stdout
         assert said == "No project has data yet: writing Lifeline and a demo history.\nStopped.\n"
+
+    @pytest.mark.parametrize(
+        ("host", "named", "is_loopback"),
+        [
+            ("127.0.0.1", "127.0.0.1", True),
+            ("::1", "[::1]", True),
+            ("0.0.0.0", "127.0.0.1", False),
+            ("::", "[::1]", False),
+            ("db.example", "db.example", False),
+        ],
+    )
+    @pytest.mark.parametrize("opens", [False, True])
+    def test_says_where_this_machine_finds_it_and_lets_that_in(
+        self, monkeypatch: pytest.MonkeyPatch, capsys, host: str, named: str, is_loopback: bool, opens: bool
+    ) -> None:
+        url = f"http://{named}:4711/token/"
+        given: dict[str, Any] = {}
+        opened: list[Any] = []
+
+        def create_app(_: object, *, on_start: Any, **options: Any) -> None:
+            given.update(options)
+            on_start()
+
+        def thread(*, args: Any, **_: Any) -> Any:
+            opened.extend(args)
+            return SimpleNamespace(start=lambda: None)
+
+        class Server:
+            def __init__(self, _: object) -> None: ...
+
+            def run(self, **_: object) -> None:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("derwin_db.studio.create_app", create_app)
+        monkeypatch.setattr("derwin_db.studio.new_token", lambda: "token")
+        monkeypatch.setattr("derwin_db.database.Database", lambda: None)
+        monkeypatch.setattr(studio, "threading", SimpleNamespace(Thread=thread))
+        uvicorn = SimpleNamespace(Config=lambda *_, **__: None, Server=Server)
+        listening: Any = SimpleNamespace(getsockname=lambda: (host, 4711))
+        studio._serve(uvicorn, listening, host, is_loopback=is_loopback, opens=opens, takes_sql=False, as_json=False)
+        assert url in capsys.readouterr().out.split()
+        assert opened == [url] * opens
+        assert (given["token"], given["takes_addresses"], host in given["hosts"]) == ("token", not is_loopback, True)
+        assert (socket.gethostname() in given["hosts"]) is (not is_loopback or socket.gethostname() in LOOPBACK)
 
     async def test_looks_past_projects_that_have_nothing(self, own_db: Database) -> None:
         async with own_db.admin(reason="a project with data, and a newer one without") as admin:

@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from derwin_db.cli import asking, export, main, psql
+from derwin_db.cli import asking, export, main, psql, runs, seed
 from derwin_db.cli.arguments import PATIENCE
-from derwin_db.cli.output import command, confirm, json_option, progress
+from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, progress
 from derwin_db.cli.tables import pairs, table
 from derwin_db.deploy import embedded
 from derwin_db.errors import ConfigurationError
@@ -114,6 +116,36 @@ class TestActor:
             assert asking.actor_of(None) == "operator"
 
 
+class TestLog:
+    def test_is_shown_beside_words_and_not_beside_json(self) -> None:
+        logger = logging.getLogger("shown in a test")
+        seen = []
+        for as_json in (True, False):
+            log_to_stderr(logger.name, as_json=as_json)
+            seen.append((len(logger.handlers), logger.level))
+        logger.handlers.clear()
+        assert seen == [(0, logging.NOTSET), (1, logging.INFO)]
+
+
+class TestSeed:
+    @pytest.mark.parametrize(("called", "typed"), [("here/bin/derwin-db", "bin/derwin-db"), ("usr/bin/derwin-db", "derwin-db")])
+    def test_names_the_next_commands_as_one_types_them(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str, typed: str
+    ) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setattr("sys.argv", [str(tmp_path / called)])
+        assert seed._program() == typed
+
+
+class TestRuns:
+    @pytest.mark.parametrize(
+        ("error", "cell"), [(None, None), ("no browser", "no browser"), ("e" * 60, "e" * 60), ("e" * 61, "e" * 59 + "…")]
+    )
+    def test_have_an_error_of_a_line(self, error: str | None, cell: str | None) -> None:
+        assert runs._shortened(error) == cell
+
+
 class TestTables:
     def test_hold_a_cell_for_every_kind_of_value(self) -> None:
         at = datetime(2026, 11, 1, 8, 30, tzinfo=UTC)
@@ -187,13 +219,16 @@ class TestPsql:
     @pytest.mark.parametrize(
         ("given", "password", "expected"),
         [
-            ({"host": ""}, None, {"PGHOST": "localhost", "PGSSLMODE": "prefer"}),
+            ({"host": ""}, None, {"PGHOST": "localhost", "PGSSLMODE": "prefer", "PGSSLROOTCERT": None}),
             ({"host": "h"}, None, {"PGHOST": "h", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"}),
             (
                 {"host": "h", "sslmode": "verify-ca", "sslrootcert": "/ca"},
                 None,
                 {"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": "/ca"},
             ),
+            ({"host": "h", "sslmode": "require"}, None, {"PGSSLMODE": "require", "PGSSLROOTCERT": None}),
+            ({"host": "h", "sslmode": "verify-ca"}, None, {"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": None}),
+            ({"host": "localhost", "sslcert": "/c"}, None, {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"}),
             ({"host": "h", "sslcert": "/both"}, None, {"PGSSLCERT": "/both", "PGSSLKEY": "/both"}),
             ({"host": "h", "sslcert": "/c", "sslkey": "/k"}, None, {"PGSSLCERT": "/c", "PGSSLKEY": "/k"}),
             ({"host": "h", "password": "old"}, "fetched", {"PGPASSWORD": "fetched"}),
@@ -201,12 +236,32 @@ class TestPsql:
         ],
     )
     def test_goes_where_the_url_leads_as_this_package_does(
-        self, given: dict[str, str], password: str | None, expected: dict[str, str]
+        self, given: dict[str, str], password: str | None, expected: dict[str, str | None]
     ) -> None:
+        """libpq takes `system` with verify-full alone."""
         info = ConnectionInfo(**{"port": 5432, "user": "ada", "database": "derwin", **given})  # type: ignore[arg-type]
         environment = psql.environment_of(info, password)
         assert {name: environment.get(name) for name in expected} == expected
-        assert "PGSSLROOTCERT" not in environment or not info.is_local
+
+    @pytest.mark.parametrize(
+        ("place", "taken"),
+        [
+            ("127.0.0.1", "/brought/psql"),
+            ("127.0.0.1/?sslmode=require", "/usr/bin/psql"),
+            ("db.example", "/usr/bin/psql"),
+            ("db.example/?sslmode=verify-ca", "/usr/bin/psql"),
+            ("db.example/?sslmode=disable", "/brought/psql"),
+        ],
+    )
+    def test_is_one_that_knows_tls_where_that_is_wanted(self, monkeypatch: pytest.MonkeyPatch, place: str, taken: str) -> None:
+        """The one that comes with the embedded server does not."""
+        host, _, options = place.partition("/")
+        monkeypatch.setattr(embedded, "client_program", lambda name: Path("/brought") / name)
+        monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+        info = ConnectionInfo.parse(f"postgresql://ada@{host}/derwin{options}")
+        assert psql._program(info) == taken
+        monkeypatch.setattr("shutil.which", lambda _: None)
+        assert psql._program(info) == "/brought/psql"
 
     def test_is_the_system_s_without_the_embedded_server_or_missing(
         self, handed: list[Any], monkeypatch: pytest.MonkeyPatch

@@ -66,7 +66,38 @@ HOSTILE = [
     "a" * 5000, "00000000-0000-0000-0000-000000000000", "NaN", "1e9", "999999999d", "0001-01-01", "2026-11-01T00:00:00+23:59",
 ]  # fmt: skip
 APART = {"init", "psql", "studio"}
-"""What writes files, becomes another program, or serves."""
+"""What writes files, becomes another program, or serves: not called with anything."""
+
+
+DEFAULTS = {
+    "migrate --to": "head",
+    "migrate --wait": 600.0,
+    "projects create --compliance-mode": "STANDARD",
+    "projects create --mode": "OBSERVE",
+    "projects list --limit": 50,
+    "prune --limit-per-unit": 500,
+    "reset --seed": True,
+    "roles backup --login": "derwin_backup",
+    "roles create --operator": "derwin_operator",
+    "roles create --passwords": True,
+    "roles create --service": "derwin_service",
+    "roles rotate --wait": 120.0,
+    "rollback --to": "-1",
+    "runs list --limit": 50,
+    "runs requeue --older-than": "10m",
+    "studio --host": "127.0.0.1",
+    "sweep --limit-per-unit": 500,
+    "sweep --stalled-after": "60s",
+}
+"""What an option counts as that is left out. Scripts rely on it."""
+BOUNDS = {
+    "projects list --limit": (1, 500),
+    "prune --limit-per-unit": (1, 500),
+    "runs list --limit": (1, 500),
+    "seed --scale": (1, 10_000),
+    "studio --port": (0, 65535),
+    "sweep --limit-per-unit": (1, 500),
+}
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -75,11 +106,11 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
         assert found is not None
         if isinstance(found, click.Group):
             yield from leaves(found, (*path, name))
-        elif name not in APART:
+        else:
             yield (*path, name), found
 
 
-LEAVES = [pytest.param(path, found, id="-".join(path)) for path, found in leaves(main)]
+LEAVES = [pytest.param(path, found, id="-".join(path)) for path, found in leaves(main) if path[-1] not in APART]
 
 
 class TestArguments:
@@ -105,6 +136,19 @@ class TestArguments:
                 result = CliRunner().invoke(main, tried)
                 assert result.exception is None or isinstance(result.exception, SystemExit), tried
                 assert "defect" not in result.output, tried
+
+    def test_that_are_left_out_count_as_ever_and_numbers_have_bounds(self) -> None:
+        options = {
+            f"{' '.join(path)} {one.opts[0]}": one
+            for path, found in leaves(main)
+            for one in found.params
+            if isinstance(one, click.Option)
+        }
+        defaults = {name: option.get_default(click.Context(main)) for name, option in options.items()}
+        said = {name: default for name, default in defaults.items() if isinstance(default, str | int | float) and default}
+        assert said == DEFAULTS
+        ranges = {name: option.type for name, option in options.items()}
+        assert {name: (one.min, one.max) for name, one in ranges.items() if isinstance(one, click.IntRange)} == BOUNDS
 
     @pytest.mark.parametrize(("path", "found"), LEAVES)
     def test_every_command_takes_json_and_debug(self, path: tuple[str, ...], found: click.Command) -> None:

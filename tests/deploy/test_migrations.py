@@ -1,6 +1,7 @@
 """Revisions and what runs them: what is wrong with either ends in a sentence that tells what to do."""
 
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +9,18 @@ import asyncpg
 import pytest
 
 from derwin_db import sql
+from derwin_db.connection.schema import Standing
 from derwin_db.deploy import compatibility, migrations, running
-from derwin_db.deploy.migrations import MigrationSettings, MigrationStatus, check_revisions, upgrade, upgrade_service
+from derwin_db.deploy.migrations import (
+    MigrationSettings,
+    MigrationStatus,
+    check_revisions,
+    downgrade,
+    upgrade,
+    upgrade_service,
+)
 from derwin_db.deploy.obstacles import check_vector
-from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionMissing
+from derwin_db.errors import ConfigurationError, DatabaseUnavailable, ExtensionMissing, SchemaOutOfDate
 from derwin_db.fields.table import PydanticJson
 from derwin_db.fields.vector import Vector
 from derwin_db.models.project import ProjectSettings
@@ -83,6 +92,54 @@ class TestNames:
             assert migrations._applied(NOWHERE, begun, name) == set(every[2:])
         assert migrations._applied(NOWHERE, empty, every[1]) == set(every[:2])
         assert migrations._applied(NOWHERE, begun, every[3]) == set(every[2:4])
+
+
+class TestAhead:
+    """A database that another version has brought further than this code knows."""
+
+    @pytest.fixture
+    def ran(self, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+        """What Alembic was told to do."""
+        done: list[object] = []
+
+        async def let_through(_: object) -> None:
+            """Nothing is connected to."""
+
+        monkeypatch.setattr(migrations, "refuse_transaction_pooler", let_through)
+        monkeypatch.setattr(migrations, "_run", lambda *given: done.append(given))
+        return done
+
+    @pytest.mark.parametrize("standing", [Standing.COMPATIBLE, Standing.NEWER, Standing.UNCLEAR])
+    def test_is_taken_no_further_and_not_back(
+        self, ran: list[object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, standing: Standing
+    ) -> None:
+        seen = MigrationStatus("ffff", sql.HEAD_REVISION, [], standing)
+        monkeypatch.setattr(migrations, "status", lambda _: seen)
+        serves = standing is Standing.COMPATIBLE
+        with caplog.at_level(logging.INFO, "derwin_db.migrations"):
+            if serves:
+                assert upgrade(NOWHERE) is seen
+            else:
+                with pytest.raises(SchemaOutOfDate, match=re.escape(seen.schema.sentence)):
+                    upgrade(NOWHERE)
+        assert (f"nothing to do: {seen.schema.sentence}" in caplog.text) is serves
+        with pytest.raises(SchemaOutOfDate) as refused:
+            downgrade(NOWHERE, "-1")
+        more = " Rolling back takes the newer version, too." if serves else ""
+        assert (str(refused.value), ran) == (f"{seen.schema.sentence}{more}", [])
+
+
+class TestWords:
+    @pytest.mark.parametrize(("is_upgrade", "said"), [(True, "applied aaaa: a table"), (False, "took back aaaa: a table")])
+    def test_say_what_was_done(self, caplog: pytest.LogCaptureFixture, is_upgrade: bool, said: str) -> None:
+        revision = SimpleNamespace(revision="aaaa", doc="a table")
+        with caplog.at_level(logging.INFO, "derwin_db.migrations"):
+            running.tell(step=SimpleNamespace(is_upgrade=is_upgrade, up_revision=revision))
+        assert caplog.messages == [said]
+
+    def test_name_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match=f"There is no {tmp_path}/alembic.ini"):
+            upgrade_service(NOWHERE, tmp_path / "alembic.ini")
 
 
 class TestWaiting:

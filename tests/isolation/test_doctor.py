@@ -14,9 +14,11 @@ from derwin_db.connection.schema import schema_of
 from derwin_db.deploy import embedded
 from derwin_db.deploy.embedded import Logins
 from derwin_db.deploy.migrations import MigrationSettings, downgrade, upgrade
-from derwin_db.doctor import Check, Report, examine
+from derwin_db.doctor import Check, Report, examine, fences
 from derwin_db.doctor.fences import check_fences
+from derwin_db.doctor.server import check_server
 from derwin_db.errors import ConfigurationError
+from derwin_db.isolation.preamble import LONGEST_PAD
 from derwin_db.settings import ConnectionInfo, Settings
 from tests.isolation.fences import make_plain
 from tests.isolation.pooler import pooled
@@ -310,6 +312,34 @@ class TestExamined:
 
         assert bad(report) == {"server"}
         assert "connection" in found(report, "server").detail
+
+    @pytest.mark.parametrize(
+        ("name", "facts", "detail"),
+        [
+            ("server-version", {"version": 159999}, "PostgreSQL 15 is too old"),
+            ("server-version", {"version": 160000}, None),
+            ("pgvector", {"vector_version": None}, "the extension vector is not there"),
+        ],
+    )
+    async def test_a_server_that_is_too_old_or_lacks_something_is_a_finding(
+        self, own_database, owner, monkeypatch, name, facts, detail
+    ):
+        seen = replace(await read_facts(owner), **facts)
+
+        async def read(_):
+            return seen
+
+        monkeypatch.setattr("derwin_db.doctor.server.read_facts", read)
+        check = found(await check_server(owner, own_database.service), name)
+        assert (check.ok, None if check.ok else check.detail) == (detail is None, detail)
+
+    @pytest.mark.parametrize(
+        ("sealed", "size", "is_well"),
+        [(True, LONGEST_PAD, True), (True, LONGEST_PAD + 1, False), (False, LONGEST_PAD + 1, True)],
+    )
+    async def test_a_statement_that_is_shown_whole_is_a_finding_where_it_holds_a_token(self, owner, sealed, size, is_well):
+        checks = fences._check_seal(replace(await read_facts(owner), is_sealed=sealed, activity_query_size=size))
+        assert [check.ok for check in checks] == [sealed, is_well]
 
     async def test_a_revision_that_nobody_may_read_is_said_so(self, own_database, owner):
         await owner.execute("REVOKE ALL ON derwin_alembic_version FROM PUBLIC, derwin_app")

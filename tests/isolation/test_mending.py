@@ -10,6 +10,8 @@ import pytest
 from derwin_db.connection.facts import read_facts
 from derwin_db.deploy import logins, mending
 from derwin_db.doctor import MENDERS, examine, mend
+from derwin_db.doctor import mending as mending_of_findings
+from derwin_db.doctor.mending import Mender
 from derwin_db.errors import Conflict, DatabaseUnavailable
 from tests.cli.test_commands import environment_of
 from tests.cli.test_commands import run as run_command
@@ -208,6 +210,14 @@ class TestNotMended:
 
         with pytest.raises(DatabaseUnavailable):
             await mend(report, own_database.service, owner=own_database.owner)
+
+    @pytest.mark.parametrize(("known", "problem"), [(True, "A sentence."), (False, "The server refused it.")])
+    async def test_what_the_server_refuses_otherwise_is_a_sentence(self, monkeypatch, known, problem):
+        async def refused(*_):
+            raise asyncpg.DivisionByZeroError("canary")
+
+        monkeypatch.setattr("derwin_db.doctor.mending.translate", lambda _: Conflict("A sentence.") if known else None)
+        assert await mending_of_findings._mended(None, Mender(refused, "why"), "login") == ((), problem)
 
     @staticmethod
     async def broken(database, owner):

@@ -16,12 +16,14 @@ from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, Conflict, DatabaseUnavailable, InvalidStatement, ScopeError
 from derwin_db.isolation import keys
 from derwin_db.isolation.seal import Seal
-from derwin_db.settings import Settings
+from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import create_ticket
 from derwin_db.testing.filling import Filled
 from tests.isolation.arena import Ground
 from tests.isolation.keys_of_old import opened_by
+
+KEY = Seal(b"inner", b"outer")
 
 
 @pytest.fixture
@@ -205,6 +207,61 @@ class TestDoctor:
         assert await said() == (True, "a rotation is under way: two keys are taken")
         await owner.execute("UPDATE derwin.scope_key SET rotated_at = now() - interval '2 days'")
         assert (await said())[0] is False
+
+
+class TestWhoIsAsked:
+    """For the key, where no setting holds it."""
+
+    LOGINS = [ConnectionInfo.parse(f"postgresql://{name}@db.example/qa") for name in ("service", "operator", "owner")]
+
+    @pytest.mark.parametrize(
+        ("knowing", "asked"),
+        [("owner", ["owner"]), ("operator", ["owner", "operator"]), ("service", ["owner", "operator", "service"])],
+    )
+    async def test_is_the_owner_then_the_operator_then_the_service(
+        self, monkeypatch: pytest.MonkeyPatch, knowing: str, asked: list[str]
+    ) -> None:
+        seen = self.answering(monkeypatch, knowing)
+        service, operator, owner = self.LOGINS
+        ring = await targets.find_keys(targets.Urls(service, operator, owner, None), Settings(_env_file=None))
+        assert (ring.keys, seen) == ((KEY,), asked)
+
+    async def test_is_each_login_once_and_nobody_who_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = self.answering(monkeypatch, "nobody")
+        service = self.LOGINS[0]
+        with pytest.raises(ConfigurationError, match="no login here may read its key"):
+            await targets.find_keys(targets.Urls(service, None, service, None), Settings(_env_file=None))
+        assert seen == ["service"]
+
+    @staticmethod
+    def answering(monkeypatch: pytest.MonkeyPatch, knowing: str) -> list[str]:
+        """Have one login know the key; returns who is asked for it."""
+        seen: list[str] = []
+
+        async def read(connection: ConnectionInfo, _: Settings) -> list[Seal]:
+            seen.append(connection.user)
+            return [KEY] * (connection.user == knowing)
+
+        monkeypatch.setattr(targets, "read_scope_keys", read)
+        return seen
+
+    async def test_has_the_newest_of_two(self) -> None:
+        row = {"inner_pad": b"new", "outer_pad": b"new", "former_inner_pad": b"old", "former_outer_pad": b"old"}
+
+        class Holding:
+            def __init__(self, row: dict[str, bytes | None] | None) -> None:
+                self.row = row
+
+            async def fetchrow(self, _: str) -> dict[str, bytes | None] | None:
+                return self.row
+
+        for held, rotates in ((row, True), ({**row, "former_inner_pad": None}, False)):
+            holding: Any = Holding(held)
+            assert await rotation.read_key(holding) == Seal(b"new", b"new")
+            assert await rotation.is_rotating(holding) is rotates
+        none: Any = Holding(None)
+        with pytest.raises(ConfigurationError, match="holds no key of the project scope"):
+            await rotation.read_key(none)
 
 
 class TestKeys:

@@ -16,12 +16,19 @@ async def test_what_stands_in_it_without_the_space_around(tmp_path: Path) -> Non
     assert await read_secret(file, "password_file") == SECRET
 
 
+async def test_what_is_as_long_as_one_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("x" * 65_536)
+    assert len(await read_secret(file, "password_file")) == 65_536
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b" \n\t", "it is empty"),
         (SECRET.encode() + b"\xff", "it is not text"),
         (SECRET.encode() * 12_000, "it is too long for a secret"),
+        (b"x" * 65_536 + b"\n", "it is too long for a secret"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from derwin_db import Database
+from derwin_db.deploy import embedded
 from derwin_db.deploy.targets import owner_connection
 from derwin_db.errors import ConfigurationError
 from derwin_db.settings import Settings
@@ -90,9 +92,15 @@ class TestLoad:
         monkeypatch.setenv("DERWIN_DATA_DIR", "~nobody-of-this-name/data")
         assert Settings().data_dir == Path("~nobody-of-this-name/data")
 
-    def test_blank_is_unset(self, monkeypatch):
-        monkeypatch.setenv("DATABASE_URL", "")
-        monkeypatch.setenv("DERWIN_POOL_SIZE", "")
+    def test_what_is_none_at_all_is_refused_as_by_any_model(self):
+        """Where they are a field of a service's own settings."""
+        with pytest.raises(ValidationError):
+            Settings.model_validate("pool_size=3")
+
+    @pytest.mark.parametrize("blank", ["", " \t"])
+    def test_blank_is_unset(self, monkeypatch, blank):
+        monkeypatch.setenv("DATABASE_URL", blank)
+        monkeypatch.setenv("DERWIN_POOL_SIZE", blank)
         assert Settings.load().database_url is None
         assert Settings.load().pool_size == 10
 
@@ -161,18 +169,34 @@ class TestWhichUrlsCount:
         monkeypatch.setenv("ADMIN_URL", URL)
         assert Database(URL)._urls.admin is None
 
-    def test_without_the_services_own_they_are_refused(self):
+    @pytest.mark.parametrize("name", ["admin_url", "direct_url", "read_url"])
+    def test_without_the_services_own_they_are_refused(self, name):
         with pytest.raises(ConfigurationError, match="url"):
-            Database(admin_url=URL)
+            Database(**{name: URL})
 
     def test_a_bad_one_is_refused_before_anything_is_opened(self):
         with pytest.raises(ConfigurationError, match="%2F"):
             Database(f"postgresql://app:{SECRET}/x@db.example/qa")
 
-    async def test_another_url_alone_is_refused_at_start(self, monkeypatch):
-        monkeypatch.setenv("DIRECT_URL", URL)
+    @pytest.mark.parametrize("name", ["ADMIN_URL", "DIRECT_URL", "READ_URL"])
+    async def test_another_url_alone_is_refused_at_start(self, monkeypatch, name):
+        monkeypatch.setattr(embedded, "start", None)
+        monkeypatch.setenv(name, URL)
         with pytest.raises(ConfigurationError, match="DATABASE_URL"):
             await Database().start()
+
+    @pytest.mark.parametrize("name", ["ADMIN_URL", "READ_URL"])
+    def test_another_url_alone_leads_to_no_owner(self, monkeypatch, name):
+        monkeypatch.setattr(embedded, "start", None)
+        monkeypatch.setenv(name, URL)
+        with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+            owner_connection()
+
+    def test_the_owners_is_its_own_or_else_the_services(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", URL)
+        assert owner_connection().user == "app"
+        monkeypatch.setenv("DIRECT_URL", URL.replace("app", "owner"))
+        assert owner_connection().user == "owner"
 
     async def test_a_scope_key_that_is_none_is_refused(self):
         from derwin_db.isolation.seal import Seal

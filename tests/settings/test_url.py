@@ -134,6 +134,8 @@ class TestPasswords:
         assert [(info.password, info.password_file) for info in completed] == [
             (None, str(for_all)), (SECRET, None), (None, str(own)),
         ]  # fmt: skip
+        assert [info.gets_password for info in completed] == [True, False, True]
+        assert completed[1].with_password_of(lambda _: "x").gets_password
 
     def test_none_and_empty(self):
         assert parse("postgresql://app@db.example/qa").password is None
@@ -321,8 +323,17 @@ class TestSeveralHosts:
         for url in (
             "postgresql://app:x%40@a:1,[::1]:2/qa?sslmode=require&target_session_attrs=primary",
             "postgresql://app@/qa?host=/one,/two&port=1,2&target_session_attrs=any",
+            "postgresql://app@a:6543/qa",
+            "postgresql://app@a:6543/qa?pgbouncer=false",
+            "postgresql://app@[::1]/qa?pgbouncer=true",
+            "postgresql://app@/qa",
         ):
             assert parse(url_of(parse(url))) == parse(url)
+
+    @given(*[st.text(min_size=1).filter(lambda text: text.isprintable() and "/" not in text)] * 3)
+    def test_are_written_with_whatever_names_they_have(self, user, password, database):
+        info = replace(PLAIN, user=user, password=password, database=database)
+        assert parse(url_of(info)) == info
 
     def test_of_a_replica_may_be_any(self):
         assert ConnectionInfo.parse("postgresql://app@a,b/qa", name="READ_URL").target_session_attrs is None

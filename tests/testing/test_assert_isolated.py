@@ -19,7 +19,7 @@ from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import NotFound, ScopeError
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QATicket, QATicketCreate, RAGCorpusCreate, SpendLedgerCreate, TicketStatus
-from derwin_db.testing import Filled, TestDatabase, TestServer, assert_isolated, create_filled, filling
+from derwin_db.testing import Filled, TestDatabase, TestServer, assert_isolated, create_filled, filling, isolation
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import read_filled
 from derwin_db.testing.server import url_of
@@ -154,6 +154,20 @@ class TestTraces:
         circle: list[object] = ["mk1"]
         circle.append(circle)
         assert self.found(circle) == ["mk1"]
+
+
+class TestWords:
+    @pytest.mark.parametrize(("number", "more"), [(5, ""), (6, " ...")])
+    def test_name_five_traces_and_say_that_there_are_more(self, number: int, more: str) -> None:
+        ids = sorted((new_id() for _ in range(number)), key=str)
+        traces = Traces(Filled(ID, "acme", "mk1", {"qa_runs": [SimpleNamespace(id=id) for id in ids]}))
+        said = isolation._traces("of B: ", isolation._Outcome(ids), traces)
+        assert said == [f"of B: {', '.join(map(str, ids[:5]))}{more}"]
+        assert isolation._traces("of B: ", isolation._Outcome([OTHER]), traces) == []
+
+    def test_say_how_long_a_result_is_that_is_cut(self) -> None:
+        assert isolation._short("x" * 100) == repr("x" * 100)
+        assert isolation._short("x" * 10_000).endswith("x ... (10002 characters)")
 
 
 class TestSameResult:

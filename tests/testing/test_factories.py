@@ -79,6 +79,13 @@ class TestInputs:
 
         assert example(Choice).kind == "first"
 
+    def test_of_a_kind_that_nobody_can_make_name_the_field(self) -> None:
+        class Odd(BaseModel):
+            part: complex
+
+        with pytest.raises(TypeError, match=r"part: .* does not know how to make a <class 'complex'>"):
+            example(Odd)
+
     def test_of_projects_have_slugs(self) -> None:
         assert [factories.project().slug for _ in range(2)] == ["project-1", "project-2"]
         assert is_slug(factories.project(slug="acme").slug)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from derwin_db.testing import TestServer
+from derwin_db.testing import TestServer, plugin
 
 STRICT = """
     [pytest]
@@ -172,6 +174,43 @@ class TestFixtures:
         conftest = 'pytest_plugins = ["derwin_db.testing.plugin"]  # as a project does that blocks plugins it does not name'
         assert passed(consume(pytest=STRICT, conftest=conftest, test_sessions=MARKED)) == 10
         assert asyncio.run(left()) == before
+
+
+class TestLoops:
+    """How long the loop of a test lives, which its sessions live in."""
+
+    def request(self, *, plugin: bool = True, anyio: bool = False, **marked: str | None) -> Any:
+        """What a fixture is told of the test that asks for it: what runs it, and how it is marked."""
+        marker = SimpleNamespace(kwargs={name: value for name, value in marked.items() if value}) if marked else None
+        return SimpleNamespace(
+            fixturenames=["anyio_backend"] if anyio else [],
+            config=SimpleNamespace(
+                pluginmanager=SimpleNamespace(has_plugin=lambda name: plugin and name == "asyncio"),
+                getini=lambda name: f"the default of {name}",
+            ),
+            node=SimpleNamespace(get_closest_marker=lambda name: marker if name == "asyncio" else None),
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "scope"),
+        [
+            ({}, "the default of asyncio_default_test_loop_scope"),
+            ({"loop_scope": None}, "the default of asyncio_default_test_loop_scope"),
+            ({"loop_scope": "class"}, "class"),
+            ({"scope": "module"}, "module"),
+            ({"loop_scope": "class", "scope": "module"}, "class"),
+            ({"loop_scope": "class", "anyio": True}, "function"),
+            ({"loop_scope": "class", "plugin": False}, "function"),
+        ],
+    )
+    def test_are_those_of_the_plugin_that_runs_the_test(self, given: dict[str, Any], scope: str) -> None:
+        assert plugin._loop_scope(self.request(**given)) == scope
+
+    def test_are_there_under_one_of_the_two_plugins(self) -> None:
+        for given in ({}, {"anyio": True, "plugin": False}, {"anyio": True}):
+            plugin._see_that_it_runs("a session", self.request(**given))
+        with pytest.raises(pytest.fail.Exception, match="a session is async: install pytest-asyncio"):
+            plugin._see_that_it_runs("a session", self.request(plugin=False))
 
 
 class TestCost:

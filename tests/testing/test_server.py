@@ -1,12 +1,17 @@
 """The server that tests run on: what its databases are reached by, and that it leaves nothing behind."""
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
+import pytest
 
 from derwin_db.settings import ConnectionInfo
 from derwin_db.testing import TestServer
+from derwin_db.testing import server as module
+from derwin_db.testing.server import TestCluster, url_of
 
 
 def through_a_pooler(login: ConnectionInfo) -> ConnectionInfo:
@@ -31,6 +36,47 @@ def test_databases_are_reached_another_way_by_all_but_the_owner(server: TestServ
     finally:
         led.close()
     assert asyncio.run(left(led)) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "docker", "chosen"),
+    [
+        ({"DERWIN_TEST_CITUS_URL": "cluster", "DERWIN_TEST_DATABASE_URL": "given"}, True, (TestCluster, "cluster", True)),
+        ({"DERWIN_TEST_DATABASE_URL": "given"}, True, (TestServer, "given", True)),
+        ({"DERWIN_TEST_DATABASE_URL": ""}, True, (TestServer, "docker", False)),
+        ({}, False, (TestServer, "embedded", False)),
+    ],
+)
+def test_the_one_that_is_given_comes_first_and_is_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], docker: bool, chosen: tuple[type, str, bool]
+) -> None:
+    """One that was started for the tests goes as a whole."""
+    for name in ("DERWIN_TEST_CITUS_URL", "DERWIN_TEST_DATABASE_URL"):
+        host = environment.get(name)
+        monkeypatch.setenv(name, f"postgresql://admin@{host}/postgres" if host else "")
+    monkeypatch.setattr(module, "docker_answers", lambda: docker)
+    for name in ("docker", "embedded"):
+        login = ConnectionInfo.parse(f"postgresql://admin@{name}/postgres")
+        monkeypatch.setattr(module, f"_{name}", lambda login=login: nullcontext(login))
+    closed: list[TestServer] = []
+
+    def close(self: TestServer) -> None:
+        closed.append(self)
+
+    for kind in (TestServer, TestCluster):
+        monkeypatch.setattr(kind, "close", close)
+    with module.choose_server() as server:
+        assert closed == []
+    assert (type(server), server.owner.host, closed == [server]) == chosen
+
+
+def test_its_logins_have_a_password_and_no_file_of_one(tmp_path: Path) -> None:
+    (tmp_path / "password").touch()
+    owner = ConnectionInfo.parse(f"postgresql://admin@db.example/postgres?password_file={tmp_path}/password")
+    server = TestServer(owner)
+    for login in server.logins:
+        assert ConnectionInfo.parse(url_of(login)) == login
+        assert login.password
 
 
 async def asks(connection: asyncpg.Connection) -> int | None:

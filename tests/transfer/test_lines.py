@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import zstandard
@@ -63,7 +63,40 @@ class TestBatches:
         assert read(file_of(*[("qa_tickets", half)] * 5)) == [("qa_tickets", 2), ("qa_tickets", 2), ("qa_tickets", 1)]
 
 
+class TestHead:
+    @pytest.mark.parametrize("number", ["1", True, 1.0, -1, None])
+    def test_of_what_is_no_number_of_rows_is_refused(self, number: Any) -> None:
+        with pytest.raises(InvalidInput, match="The first line of the file"):
+            read(file_of(("qa_runs", {}), head={**NONE, "qa_runs": number}))
+
+
+class TestRoot:
+    OWN: ClassVar[dict[str, str]] = {"id": str(project_id_of("acme")), "slug": "acme"}
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            None,
+            [],
+            {"table": "qa_runs", "row": OWN},
+            {"table": "projects", "row": {**OWN, "slug": "other"}},
+            {"table": "projects", "row": {**OWN, "id": str(project_id_of("other"))}},
+            {"table": "projects", "row": {}},
+        ],
+    )
+    def test_that_is_not_the_project_of_the_head_is_refused(self, line: Any) -> None:
+        head = zstandard.ZstdDecompressor().stream_reader(file_of()).read().splitlines()[0]
+        lines = [head] if line is None else [head, json.dumps(line).encode()]
+        with pytest.raises(InvalidInput, match="does not begin with its project"):
+            read(packed(b"".join(one + b"\n" for one in lines)))
+
+
 class TestEnd:
+    @pytest.mark.parametrize("more", [b"x", b"\0" * 1000, packed(b"").getvalue() + b"x", packed(b"{}\n").getvalue()])
+    def test_of_the_compression_is_that_of_the_file(self, more: bytes) -> None:
+        with pytest.raises(InvalidInput):
+            read(io.BytesIO(file_of(("qa_runs", {})).getvalue() + more))
+
     @pytest.mark.parametrize("end", [{"end": False}, {"end": 1}, {"sha256": "0" * 64}, {"rows": NONE}, {"rows": None}])
     def test_that_does_not_fit_is_refused(self, end: dict[str, Any]) -> None:
         with pytest.raises(InvalidInput, match="its digest does not match"):
@@ -81,7 +114,7 @@ class TestMemory:
         with pytest.raises(TooLarge):
             Lines(packed(b"x" * (8 * LIMITS.line_bytes)), LIMITS).header()
 
-    @pytest.mark.parametrize(("end", "said"), [(b"", "truncated"), (b"\n", "no export")])
+    @pytest.mark.parametrize(("end", "said"), [(b"", "truncated"), (b"\n", "no export, or")])
     def test_a_line_at_the_limit_is_read(self, end: bytes, said: str) -> None:
         with pytest.raises(InvalidInput, match=said):
             Lines(packed(b"x" * LIMITS.line_bytes + end), LIMITS).header()

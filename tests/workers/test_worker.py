@@ -288,6 +288,37 @@ class TestEnds:
             await until(lambda: _ended(db, project, run))
         assert (await run_of(db, project, run)).stats == DONE
 
+    @pytest.mark.usefixtures("beats_often")
+    async def test_completed_is_no_claim_that_is_lost_whatever_it_does_afterwards(
+        self, db: Database, projects: Projects, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The heartbeat that finds no run to keep any more comes before the function ends."""
+        (project,) = await projects(1)
+        (run,) = await enqueue(db, project)
+        keep, kept, went_on = Claim.keep, asyncio.Event(), []
+
+        async def noting(self: Claim) -> None:
+            await keep(self)
+            kept.set()
+
+        async def work(job: Job) -> None:
+            async with job.project() as session:
+                await job.complete(session, DONE)
+            await kept.wait()
+            for _ in range(100):  # time for the worker to notice
+                await asyncio.sleep(0)
+            went_on.append(job.run_id)
+
+        monkeypatch.setattr(Claim, "keep", noting)
+        with caplog.at_level(logging.DEBUG, "derwin_db.worker"):
+            async with db.worker("w", work, **STEADY) as worker:
+                await until(lambda: _has_said(caplog, "w: a run is claimed"))
+                await until(lambda: _is_idle(worker))
+        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
+        assert went_on == [run]
+        assert "w: a run is completed" in caplog.text
+        assert "lost" not in caplog.text
+
     @pytest.mark.parametrize(
         ("error", "stored"),
         [
