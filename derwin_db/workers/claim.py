@@ -106,6 +106,10 @@ class Claim:
             await asyncio.sleep(random.uniform(0, pause))  # noqa: S311  # full jitter
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    async def has_completed(self) -> bool:
+        """Tell whether the function has completed the run itself and goes on: then there is no claim to lose any more."""
+        return self._job.is_completed or (self.is_alive and await self._ended_before() is RunStatus.COMPLETED)
+
     async def _ended_before(self) -> RunStatus | None:
         """Return what this claim ended the run as: an end whose answer was lost may have been stored."""
         try:

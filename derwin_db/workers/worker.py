@@ -301,12 +301,13 @@ class Worker:
         doing: asyncio.Task[RunStats | None] = asyncio.create_task(_result_of(self._work, job))
         keeping = asyncio.create_task(claim.keep())
         step: RunStep = "lost"
+        is_lost = False
         try:
             with suppress(asyncio.CancelledError):  # the worker stops, and gives back what is not done
                 await asyncio.wait({doing, keeping}, return_when=asyncio.FIRST_COMPLETED)
-                if job.is_completed:  # by itself: there is no claim to lose any more
+                is_lost = not doing.done() and not await claim.has_completed()
+                if not is_lost:
                     await asyncio.wait({doing})
-            is_lost = keeping.done() and not doing.done() and not job.is_completed
             if await _to_its_end(_is_over(doing)) and not is_lost:
                 step = await _to_its_end(self._end(job, claim, doing))
         finally:
@@ -389,17 +390,16 @@ def _retry_seconds(attempts: int, longest: float) -> float:
 
 @contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT stop the worker, where this thread may say so."""
-    loop, heard = asyncio.get_running_loop(), []
+    """Have SIGTERM and SIGINT stop the worker, where this thread may say so, and then do again what they did before."""
+    loop, before = asyncio.get_running_loop(), {}
     for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError, ValueError, RuntimeError):  # another thread, or a system without signals
-            loop.add_signal_handler(number, stop)
-            heard.append(number)
+        with suppress(ValueError):  # another thread than the main one
+            before[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
     try:
         yield
     finally:
-        for number in heard:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _checked_name(name: object) -> str:
