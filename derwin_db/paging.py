@@ -63,9 +63,16 @@ def query_digest(*parts: object) -> bytes:
 
 
 def encode_cursor(digest: bytes, key: Any, row_id: UUID) -> str:
-    """Return the cursor that goes on behind this row: `key` is its value in the column of the order."""
+    """Return the cursor that goes on behind this row: `key` is its value in the column of the order.
+
+    Errors:
+        InvalidInput for a text that no cursor has room for, of more than 3,000 bytes or so.
+    """
     place = _pack(key) + row_id.bytes
-    return base64.urlsafe_b64encode(place + _sign(digest, place)).decode().rstrip("=")
+    cursor = base64.urlsafe_b64encode(place + _sign(digest, place)).decode().rstrip("=")
+    if len(cursor) > _LONGEST_CURSOR:
+        raise InvalidInput("order: a text of this column is too long to go on behind it. List by another column.")
+    return cursor
 
 
 def decode_cursor(cursor: object, digest: bytes, kind: type[Any] = datetime) -> tuple[Any, UUID]:

@@ -82,6 +82,13 @@ class TestCursor:
         with pytest.raises(InvalidCursor):
             decode_cursor(cursor, DIGEST, kind)
 
+    def test_is_never_longer_than_those_that_are_taken_back(self):
+        longest = 4096 * 3 // 4 - 16 - 12
+        cursor = encode_cursor(DIGEST, "\u00e9" * (longest // 2), UUID(int=7))
+        assert decode_cursor(cursor, DIGEST, str) == ("\u00e9" * (longest // 2), UUID(int=7))
+        with pytest.raises(InvalidInput, match=r"^order: a text of this column is too long"):
+            encode_cursor(DIGEST, "a" * (longest + 1), UUID(int=7))
+
     def test_its_text_fits_into_a_url(self):
         cursor = encode_cursor(DIGEST, datetime(2026, 1, 1, tzinfo=UTC), new_id())
         assert all(letter.isalnum() or letter in "-_" for letter in cursor)
