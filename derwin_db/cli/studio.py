@@ -86,8 +86,8 @@ def _load_tables(modules: tuple[str, ...]) -> None:
         before = len(repositories)
         try:
             values = vars(import_module(name)).values()
-        except ImportError as error:
-            raise click.UsageError(f"--tables {name}: {error}.") from None
+        except Exception as error:  # whatever a module of the service does when it is imported
+            raise click.UsageError(f"--tables {name}: {type(error).__name__}: {error}.") from None
         if len(repositories) == before and not any(isinstance(value, Repository) for value in values):
             raise click.UsageError(f"--tables {name}: it makes no derwin_db.tables.Repository.")
 

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import click
 import pytest
 
 from derwin_db import Database, doctor, repos
@@ -374,6 +375,18 @@ class TestStudio:
             monkeypatch.delenv(name)
         said = operate("studio", "--port", "0").stdout
         assert said == "No project has data yet: writing Lifeline and a demo history.\nStopped.\n"
+
+    @pytest.mark.parametrize(
+        ("code", "why"),
+        [("def", "SyntaxError: "), ("1 / 0", "ZeroDivisionError: "), ("import nil", "ModuleNotFoundError: ")],
+    )
+    def test_a_module_that_breaks_is_the_service_s_own(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, why: str
+    ) -> None:
+        (tmp_path / "studio_broken.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(click.UsageError, match=rf"^--tables studio_broken: {why}"):
+            studio._load_tables(("studio_broken",))
 
     @pytest.mark.parametrize(
         ("host", "named", "is_loopback"),
