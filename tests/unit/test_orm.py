@@ -1,6 +1,7 @@
 """Changes through `session.sql`: they move versions and stamps like a repository's, lose no JSON, and take no naive time."""
 
 import gc
+from collections import deque
 from datetime import UTC, datetime
 
 import asyncpg
@@ -61,10 +62,18 @@ class TestVersions:
                 row.title = "late"
         assert (await stored(db, ticket)).title == "meanwhile"
 
-    @pytest.mark.parametrize("target", [QATicket, QATicket.__table__], ids=["class", "table"])
-    async def test_an_update_that_is_written_by_hand(self, db: Database, ticket: QATicket, target: object) -> None:
+    @pytest.mark.parametrize(
+        "update",
+        [
+            sa.update(QATicket).values(title="after"),
+            sa.update(QATicket.__table__).values(title="after"),
+            sa.update(QATicket).ordered_values((QATicket.description, "after"), (QATicket.title, "after")),
+        ],
+        ids=["class", "table", "ordered"],
+    )
+    async def test_an_update_that_is_written_by_hand(self, db: Database, ticket: QATicket, update: sa.Update) -> None:
         async with db.project(ticket.project_id) as session:
-            await session.sql.execute(sa.update(target).values(title="after"))
+            await session.sql.execute(update)
         now = await stored(db, ticket)
         assert (now.title, now.version, now.updated_at > ticket.updated_at) == ("after", 2, True)
 
@@ -193,6 +202,33 @@ class TestTimes:
                 async with db.project(ticket.project_id) as session:
                     await way(session)
         assert (await stored(db, ticket)).resolved_at is None
+
+    async def test_without_an_offset_are_refused_in_whatever_way_the_driver_is_called(
+        self, db: Database, project: Project
+    ) -> None:
+        one, many = "SELECT $1::timestamptz", "SELECT $1::timestamptz[]"
+
+        async def iterated(raw) -> None:
+            async for _ in raw.cursor(one, NAIVE):
+                pass
+
+        async def explained(raw) -> None:
+            await (await raw.prepare(one)).explain(NAIVE)
+
+        async def prepared(raw) -> None:
+            await (await raw.prepare(one)).executemany(args=[[NAIVE]])
+
+        ways = [
+            *(lambda raw: raw.executemany(one, args=[[NAIVE]]), lambda raw: raw.fetchmany(one, args=iter([[NAIVE]]))),
+            *(lambda raw: raw.fetch(many, {NAIVE}), lambda raw: raw.fetchval(many, deque([NAIVE]), column=0)),
+            *(lambda raw: raw.cursor(one, NAIVE), lambda raw: raw.copy_from_query(one, NAIVE, output="nowhere")),
+            *(iterated, explained, prepared),
+        ]
+        async with db.project(project.id) as session:
+            raw = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+            for way in ways:
+                with pytest.raises(InvalidInput, match=r"^Argument 1 is a date, or a time without an offset"):
+                    await way(raw)
 
     async def test_where_the_server_wants_none_they_pass(self, db: Database, ticket: QATicket) -> None:
         async with db.project(ticket.project_id) as session:
