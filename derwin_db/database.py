@@ -488,7 +488,8 @@ class Database:
                 )
             if self._app is not app:
                 raise DatabaseUnavailable(_CLOSED)
-            self._owner = self._owner or open_pool(self._owner_login, self.settings, server, self._keys, self.observers)
+            if self._owner is None:  # nor opened by others meanwhile
+                self._owner = open_pool(self._owner_login, self.settings, server, self._keys, self.observers)
         return self._owner
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

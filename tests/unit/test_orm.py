@@ -1,5 +1,6 @@
 """Changes through `session.sql`: they move versions and stamps like a repository's, lose no JSON, and take no naive time."""
 
+import contextlib
 import gc
 from collections import deque
 from datetime import UTC, datetime
@@ -144,6 +145,101 @@ class TestJson:
             async with db.project(ticket.project_id) as session:
                 await change(session)
                 gc.collect()
+
+    async def test_changed_in_place_after_it_was_read_again_is_stored(self, db: Database, ticket: QATicket) -> None:
+        async def refreshed(sql, row) -> None:
+            await sql.refresh(row)
+
+        async def column_refreshed(sql, row) -> None:
+            await sql.refresh(row, ["steps_to_reproduce"])
+
+        async def queried(sql, _) -> None:
+            await sql.execute(select(QATicket).execution_options(populate_existing=True))
+
+        async def changed_and_refreshed_in_other_columns(sql, row) -> None:
+            row.steps_to_reproduce.append("before")
+            await sql.refresh(row, ["title"])
+
+        async def changed_and_undone(sql, row) -> None:
+            with contextlib.suppress(KeyError):
+                async with sql.begin_nested():
+                    row.title = "after"
+                    await sql.flush()
+                    raise KeyError
+            await sql.refresh(row)
+
+        async def deleted_and_undone(sql, row) -> None:
+            with contextlib.suppress(KeyError):
+                async with sql.begin_nested():
+                    await sql.delete(row)
+                    await sql.flush()
+                    raise KeyError
+
+        ways = [
+            refreshed,
+            column_refreshed,
+            queried,
+            changed_and_refreshed_in_other_columns,
+            changed_and_undone,
+            deleted_and_undone,
+        ]
+        for way in ways:
+            async with db.project(ticket.project_id) as session:
+                row = await session.sql.get(QATicket, key_of(ticket))
+                await way(session.sql, row)
+                row.steps_to_reproduce.append(way.__name__)
+        assert (await stored(db, ticket)).steps_to_reproduce == [
+            *("one", "refreshed", "column_refreshed", "queried", "before", "changed_and_refreshed_in_other_columns"),
+            *("changed_and_undone", "deleted_and_undone"),
+        ]
+
+    @pytest.mark.parametrize("is_kept", [True, False], ids=["row is kept", "row is let go"])
+    @pytest.mark.parametrize("kind", ["savepoint", "begin_nested"])
+    async def test_changed_in_place_in_a_savepoint_that_is_undone_is_as_it_was(
+        self, db: Database, ticket: QATicket, kind: str, is_kept: bool
+    ) -> None:
+        kept: list[QATicket] = []
+
+        async def change(session) -> None:
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.steps_to_reproduce.append("two")
+            kept.extend([row] * is_kept)
+
+        async with db.project(ticket.project_id) as session:
+            with contextlib.suppress(KeyError):
+                async with session.savepoint() if kind == "savepoint" else session.sql.begin_nested():
+                    await change(session)
+                    gc.collect()
+                    raise KeyError
+            kept.clear()
+            gc.collect()
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.title = "after"
+        now = await stored(db, ticket)
+        assert (now.title, now.steps_to_reproduce) == ("after", ["one"])
+
+    async def test_of_a_row_that_the_session_holds_no_longer_is_nobody_s_affair(self, db: Database, ticket: QATicket) -> None:
+        async def expunged(sql, row) -> None:
+            sql.expunge(row)
+            row.steps_to_reproduce.append("two")
+
+        async def refreshed(sql, row) -> None:
+            row.steps_to_reproduce.append("two")
+            await sql.refresh(row)
+
+        async def deleted(sql, row) -> None:
+            await sql.delete(row)
+            await sql.flush()
+            row.steps_to_reproduce.append("two")
+
+        for way in (expunged, refreshed, deleted):
+            async with db.project(ticket.project_id) as session:
+                await way(session.sql, await session.sql.get(QATicket, key_of(ticket)))
+                gc.collect()
+                await session.sql.flush()
+                if way is not deleted:
+                    assert (await repos.qa_tickets.get(session, ticket.id)).steps_to_reproduce == ["one"]
+            assert session.outcome == "committed"
 
     async def test_that_can_not_be_written_is_refused(self, db: Database, ticket: QATicket) -> None:
         with pytest.raises(InvalidInput):
