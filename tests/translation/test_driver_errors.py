@@ -33,7 +33,7 @@ from derwin_db.errors import (
     StorageFull,
     TooLarge,
 )
-from derwin_db.translation.driver_errors import translate, translate_any
+from derwin_db.translation.driver_errors import breaks_connections, is_connection_lost, translate, translate_any
 
 SECRET = "canary"
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DerwinError)]
@@ -157,6 +157,22 @@ class TestStates:
             is ProjectNotFound
         )
 
+    @pytest.mark.parametrize(
+        ("state", "name", "kind", "said"),
+        [
+            ("23503", "shop.qa_tickets.fk_qa_tickets_project_id", InvalidReference, "A referenced row does not exist"),
+            ("23503", "public.orders.fk_orders_project_id", InvalidReference, "A referenced row does not exist"),
+            ("23503", "public.qa_tickets.fk_qa_tickets_run_id", InvalidReference, "A referenced row does not exist"),
+            ("23505", "shop.projects.pk_projects", Conflict, "A row with the same key exists already"),
+            ("23505", "public.projects.pk_projects", Conflict, "A project with this slug exists already"),
+        ],
+    )
+    def test_a_constraint_means_what_it_does_in_its_own_schema_and_table(self, state, name, kind, said):
+        fields = zip(("schema_name", "table_name", "constraint_name"), name.split("."), strict=True)
+        error = translate(server_error(state, **dict(fields)))
+        assert type(error) is kind
+        assert error.message.startswith(said)
+
     def test_why_the_server_closed_the_connection(self):
         lost = asyncpg.ConnectionDoesNotExistError(SECRET)
         lost.__cause__ = server_error("57P01")
@@ -249,6 +265,49 @@ class TestBuiltins:
         assert translate_any(error) is error
 
 
+def wrapped(cause: BaseException) -> sqlalchemy.exc.DBAPIError:
+    """What SQLAlchemy makes of an error of the driver."""
+    adapted = Exception(SECRET)
+    adapted.__cause__ = cause
+    return sqlalchemy.exc.DBAPIError(SECRET, {"a": SECRET}, adapted)
+
+
+OUTDATED = [asyncpg.OutdatedSchemaCacheError(SECRET), asyncpg.InvalidCachedStatementError(SECRET)]
+
+
+class TestConnections:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            *(server_error(state) for state in ("08000", "08006", "57P01", "57P05")),
+            *(ConnectionResetError(), EOFError(), asyncpg.InterfaceError("connection is closed")),
+            *(*OUTDATED, wrapped(server_error("57P01"))),
+        ],
+        ids=repr,
+    )
+    def test_that_are_lost(self, error: BaseException) -> None:
+        assert is_connection_lost(error)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            *(server_error(state) for state in ("40001", "57014", "53300", "XX000")),
+            *(TimeoutError(), asyncio.CancelledError(), ValueError(), DatabaseUnavailable(), wrapped(server_error("23505"))),
+        ],
+        ids=repr,
+    )
+    def test_that_are_not(self, error: BaseException) -> None:
+        assert not is_connection_lost(error)
+
+    @pytest.mark.parametrize("error", [TimeoutError(), *OUTDATED], ids=repr)
+    def test_of_which_others_like_it_are_no_better(self, error: BaseException) -> None:
+        assert breaks_connections(error)
+
+    @pytest.mark.parametrize("error", [server_error("57P01"), server_error("57014"), ConnectionResetError()], ids=repr)
+    def test_of_which_others_may_be(self, error: BaseException) -> None:
+        assert not breaks_connections(error)
+
+
 class TestSqlAlchemy:
     @pytest.mark.parametrize(
         ("error", "kind"),
@@ -270,8 +329,6 @@ class TestSqlAlchemy:
 
     @pytest.mark.parametrize("state", ["23505", "40001", "57014"])
     def test_what_it_wraps(self, state):
-        adapted = Exception(SECRET)
-        adapted.__cause__ = server_error(state)
-        wrapped = sqlalchemy.exc.DBAPIError(SECRET, {"a": SECRET}, adapted)
-        assert translate(wrapped).sqlstate == state
-        assert_silent(translate(wrapped))
+        translated = translate(wrapped(server_error(state)))
+        assert translated.sqlstate == state
+        assert_silent(translated)
