@@ -33,7 +33,13 @@ from derwin_db.errors import (
     StorageFull,
     TooLarge,
 )
-from derwin_db.translation.driver_errors import breaks_connections, is_connection_lost, translate, translate_any
+from derwin_db.translation.driver_errors import (
+    breaks_connections,
+    is_connection_lost,
+    raise_translated,
+    translate,
+    translate_any,
+)
 
 SECRET = "canary"
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DerwinError)]
@@ -143,6 +149,17 @@ class TestStates:
         error = translate(server_error("23514", constraint_name="ck_qa_tickets_confidence"))
         assert error.constraint == "ck_qa_tickets_confidence"
         assert "ck_qa_tickets_confidence" in error.message
+        assert_silent(error)
+
+    def test_a_name_is_as_long_as_the_server_lets_one_be(self):
+        for length, is_told in ((63, True), (64, False)):
+            error = translate(server_error("23514", constraint_name="c" * length))
+            assert (error.constraint is not None, "ccc" in error.message) == (is_told, is_told)
+
+    def test_a_name_of_which_a_part_is_no_word_of_the_statement_is_not_told(self):
+        fields = {"C": "42P01", "M": f'relation "shop.{SECRET}" does not exist', "S": "ERROR"}
+        error = translate(_base.PostgresError.new(fields, query=f"SELECT nextval('shop.{SECRET}') FROM shop.orders"))
+        assert type(error) is InvalidStatement
         assert_silent(error)
 
     def test_a_constraint_of_a_distributed_server(self):
@@ -258,6 +275,19 @@ class TestBuiltins:
     def test_out_of_a_call_of_the_driver_it_has_one(self, error, kind):
         assert type(translate_any(error)) is kind
         assert_silent(translate_any(error))
+
+    def test_the_original_is_not_even_its_context(self):
+        """Whoever reports errors may walk along contexts, shown or not."""
+
+        def fail() -> None:
+            try:
+                raise server_error("23505")
+            except asyncpg.PostgresError as error:
+                raise_translated(error)
+
+        with pytest.raises(Conflict) as caught:
+            fail()
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
     def test_this_packages_own_stays_what_it_is(self):
         error = Conflict("mine")
