@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,16 @@ class TestRefusedKey:
         await ring.look_again()
         assert await seal.changed_after(seal.current)
         assert seal.current == OLD
+        assert await seal.changed_after(seal.current)
+        assert seal.current == NEW
+
+    @pytest.mark.parametrize(
+        "looks", [([NEWEST, NEW],), ([NEWEST], [Seal(NEWEST.inner, NEWEST.outer), NEW])], ids=["at once", "by a later look"]
+    )
+    async def test_that_is_still_the_newest_is_followed_by_the_former_one_that_is_named_with_it(self, looks: Any) -> None:
+        ring = KeyRing([OLD], Source(*looks).read)
+        seal = ServerSeal(ring)
+        await ring.look_again()
         assert await seal.changed_after(seal.current)
         assert seal.current == NEW
 

@@ -320,3 +320,21 @@ class TestObservers:
         async with db.project(project.id) as session:
             assert await repos.qa_tickets.count(session) == 0
         assert "an observer failed" in {record.message for record in caplog.records if record.levelname == "ERROR"}
+
+    async def test_that_have_nothing_to_look_at_units_with_are_told_the_rest(self, start, project: Project) -> None:
+        seen: list[Any] = []
+
+        class OfPools(Observer):
+            def entered(self, project_id: object) -> Any:
+                seen.append(project_id)
+
+            def timed(self, _: object, what: str, __: float) -> None:
+                seen.append(what)
+
+        db: Database = await start()
+        db.observers.append(OfPools())
+        async with db.project(project.id, snapshot=True) as session:
+            assert await repos.qa_tickets.count(session) == 0
+        assert session.outcome == "committed"
+        assert seen[0] == project.id
+        assert {"wait", "use"} <= set(seen)
