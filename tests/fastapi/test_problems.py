@@ -85,6 +85,22 @@ class TestDerwinErrors:
         assert [record.name for record in caplog.records] == ["derwin_db.fastapi"]
         assert SECRET in caplog.text
 
+    @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+    async def test_are_logged_by_whose_fault_they_are(
+        self, app: FastAPI, client: httpx.AsyncClient, kind: type[DerwinError], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The service's own with where they come from, a server's without, and a client's not at all."""
+
+        @app.get("/")
+        async def look() -> None:
+            raise kind
+
+        with caplog.at_level(logging.DEBUG, "derwin_db.fastapi"):
+            await client.get("/")
+        is_defect = issubclass(kind, errors.ScopeError | errors.InvalidStatement | errors.ConfigurationError)
+        seen = [(record.levelname, record.exc_info is not None) for record in caplog.records]
+        assert seen == ([] if EXPECTED[kind] < 500 else [("ERROR", True)] if is_defect else [("WARNING", False)])
+
     async def test_of_a_row_of_another_project_are_those_of_no_row(
         self,
         app: FastAPI,
@@ -230,11 +246,15 @@ class TestRefusedRequests:
             "message": "The value is not valid.",
         }
 
-    async def test_list_a_hundred_errors_at_most(self, posts: FastAPI, client: httpx.AsyncClient) -> None:
-        answer = await client.post("/tickets", json={**TICKET, "steps_to_reproduce": [1] * 5000})
+    @pytest.mark.parametrize(("number", "said"), [(100, ""), (101, " The first 100 of 101 are listed."), (5000, " of 5000 ")])
+    async def test_list_a_hundred_errors_at_most(
+        self, posts: FastAPI, client: httpx.AsyncClient, number: int, said: str
+    ) -> None:
+        answer = await client.post("/tickets", json={**TICKET, "steps_to_reproduce": [1] * number})
         body = check(answer)
         assert len(body["errors"]) == 100
-        assert "5000" in body["detail"]
+        assert said in body["detail"]
+        assert ("are listed" in body["detail"]) is (said != "")
 
     async def test_by_a_path_parameter(self, app: FastAPI, client: httpx.AsyncClient) -> None:
         from uuid import UUID
