@@ -135,7 +135,7 @@ def amend(state: ORMExecuteState) -> None:
     moved: dict[str, Any] = {"updated_at": sa.func.now()}
     if table.name in VERSIONED:
         moved["version"] = table.c.version + 1
-    amended = statement._generate()  # noqa: SLF001  # the caller's own stays as it is
+    amended = statement.execution_options()  # a copy: the caller's own stays as it is
     amended._maintain_values_ordering = False  # noqa: SLF001  # which the server does not look at, and values() refuses
     state.statement = amended.values({name: value for name, value in moved.items() if name not in given})
 
