@@ -107,8 +107,8 @@ class Database:
         self._app: DataSource | None = None
         self._replica: Replica | None = None
         self._keys: KeyRing | None = None
-        self._admin: DataSource | None = None
-        self._admin_refusal: DerwinError | None = None
+        self._admin: DataSource | DerwinError | None = None
+        """The pool of the operator's login, or why there is none."""
         self._operator: ConnectionInfo | None = None
         self._owner: DataSource | None = None
         self._owner_login: ConnectionInfo | None = None
@@ -179,12 +179,13 @@ class Database:
     def pools(self) -> list[Pool]:
         """Return the pools that were made: the service's, the replica's, the operator's, the owner's."""
         read = None if self._replica is None else self._replica.opened
-        return [source.pool for source in filter(None, (self._app, read, self._admin, self._owner))]
+        made = (self._app, read, self._admin, self._owner)
+        return [source.pool for source in made if isinstance(source, DataSource)]
 
     def _forget_pools(self) -> None:
         for pool in self.pools():
             pool.abandon()
-        self._app = self._replica = self._keys = self._admin = self._admin_refusal = self._owner = None
+        self._app = self._replica = self._keys = self._admin = self._owner = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -204,7 +205,7 @@ class Database:
         self._operator = urls.admin or urls.direct or urls.service
         self._owner_login = urls.direct or urls.service
         self._service_login = urls.service
-        await self._start_admin(server if self._operator is urls.service else None)
+        self._admin = await self._open_admin(server if self._operator is urls.service else None)
         self._app = open_pool(urls.service, self.settings, server, keys, self.observers, role=APP_ROLE)
         logger.info("derwin-db is ready: %s", server.summary(urls.service))
         for warning in server.warnings():
@@ -226,23 +227,20 @@ class Database:
                 raise
         return await probe_server(urls.service, self.settings, APP_ROLE)
 
-    async def _start_admin(self, seen: ServerFacts | None) -> None:
-        """The admin door has a login and a pool of its own; a service without one has no door."""
+    async def _open_admin(self, seen: ServerFacts | None) -> DataSource | DerwinError:
+        """Open the admin door, which has a login and a pool of its own. Returns why it is shut where that is so."""
         assert self._operator is not None
-        self._admin_refusal = None
         try:
             admin = seen or await probe_server(self._operator, self.settings, ADMIN_ROLE)
         except (DatabaseUnavailable, DatabaseTimeout) as error:
-            self._admin_refusal = error
+            return error
         except DerwinError as error:
-            self._admin_refusal = ConfigurationError(f"The admin door can't be opened: {error.message}")
-        else:
-            if admin.may_become_admin:
-                self._admin = open_pool(self._operator, self.settings, admin, None, self.observers, ending_keys=self._keys)
-            else:
-                self._admin_refusal = ConfigurationError(
-                    "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
-                )
+            return ConfigurationError(f"The admin door can't be opened: {error.message}")
+        if not admin.may_become_admin:
+            return ConfigurationError(
+                "The admin door needs a login that may become derwin_admin: set ADMIN_URL (or DIRECT_URL) to one."
+            )
+        return open_pool(self._operator, self.settings, admin, None, self.observers, ending_keys=self._keys)
 
     # --- units of work ------------------------------------------------------------------------------------------------
 
@@ -433,9 +431,9 @@ class Database:
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
         chosen = await self._replica.choose() if read_only and self._replica is not None else None
-        if (chosen or self._app) is None:
+        if self._app is None:
             raise DatabaseUnavailable(_CLOSED)
-        return chosen or self._app  # type: ignore[return-value]  # not None: see above
+        return chosen or self._app
 
     def _stand_in(self, failed: Pool, error: BaseException) -> DataSource | None:
         """Return the service's pool where it may do what failed on the replica."""
@@ -452,10 +450,15 @@ class Database:
         """
         if self._app is None or self._loop is not asyncio.get_running_loop():
             await self.start()
-        if isinstance(self._admin_refusal, DatabaseUnavailable | DatabaseTimeout):
-            await self._start_admin(None)  # it did not answer when the service started
+        app = self._app
+        if isinstance(self._admin, DatabaseUnavailable | DatabaseTimeout):  # it did not answer when the service started
+            opened = await self._open_admin(None)
+            if self._app is app and not isinstance(self._admin, DataSource):  # neither closed nor opened by others meanwhile
+                self._admin = opened
         if self._admin is None:
-            raise self._admin_refusal or DatabaseUnavailable(_CLOSED)
+            raise DatabaseUnavailable(_CLOSED)
+        if isinstance(self._admin, DerwinError):
+            raise self._admin.with_traceback(None)  # else it would hold on to all to whom it was raised before
         return self._admin
 
     def _session_limits(self) -> Limits:
@@ -475,7 +478,7 @@ class Database:
         Errors:
             ConfigurationError for a login that may not become both roles.
         """
-        await self.app_pool(read_only=False)
+        app = await self.app_pool(read_only=False)
         if self._owner is None:
             assert self._owner_login is not None
             server = await probe_server(self._owner_login, self.settings, APP_ROLE)
@@ -483,7 +486,10 @@ class Database:
                 raise ConfigurationError(
                     "An import makes a project and its rows in one transaction, which takes the owner's login: set DIRECT_URL."
                 )
-            self._owner = open_pool(self._owner_login, self.settings, server, self._keys, self.observers)
+            if self._app is not app:
+                raise DatabaseUnavailable(_CLOSED)
+            if self._owner is None:  # nor opened by others meanwhile
+                self._owner = open_pool(self._owner_login, self.settings, server, self._keys, self.observers)
         return self._owner
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

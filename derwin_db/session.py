@@ -37,11 +37,14 @@ _STANDBY = "This server takes no writes now: it is a standby. After a fail-over,
 class UnitOfWork(Transaction):
     """What both kinds of session share. Made by `Database`, used once, by one task at a time."""
 
+    _is_observed = True
+    """Not where there is no project, and no use of the admin door, for which observers would take it."""
+
     async def __aenter__(self) -> Self:
         if self._state is not State.NEW:
             raise ScopeError("A unit of work is used once: open another one.")
         self._state = State.OPEN
-        if self._backend.observers:
+        if self._backend.observers and self._is_observed:
             self._watch = Watch(self._backend.observers, self._project)
         return self
 
@@ -382,6 +385,7 @@ class ProbeSession(UnitOfWork):
     """One transaction without a project, which only reads: under the policies it sees no row of any. For health checks."""
 
     _expects_scope = False
+    _is_observed = False
 
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         await preamble.for_nobody(connection)
@@ -395,13 +399,8 @@ class QueueSession(UnitOfWork):
     """
 
     _expects_scope = False
+    _is_observed = False
     __token = ""
-
-    async def __aenter__(self) -> Self:
-        """Enter unobserved: a unit without a project counts as a use of the admin door, which this is not."""
-        await super().__aenter__()
-        self._watch = None
-        return self
 
     async def _open(self, connection: PooledConnection, preamble: Preamble) -> None:
         if preamble.seal is None:

@@ -5,10 +5,15 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, WebSocket
-from fastapi.exception_handlers import http_exception_handler, websocket_request_validation_exception_handler
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocketState
 
 from derwin_db.errors import ConfigurationError, DerwinError, InvalidStatement, ScopeError
 from derwin_db.fastapi.body_limit import install_body_limit
@@ -38,13 +43,11 @@ def install_error_handlers(app: FastAPI) -> None:
     (and the server logs it, as ever). Handlers that the app has put in place itself stay.
     """
     handlers: dict[Any, Any] = app.exception_handlers  # Starlette's type leaves out those of web sockets
-    handlers[DerwinError] = _derwin_error
-    handlers[RequestValidationError] = _request_validation_error
+    handlers.setdefault(DerwinError, _derwin_error)
     handlers.setdefault(Exception, _unknown_error)
-    if handlers.get(HTTPException) is http_exception_handler:
-        handlers[HTTPException] = _http_exception
-    if handlers.get(WebSocketRequestValidationError) is websocket_request_validation_exception_handler:
-        handlers[WebSocketRequestValidationError] = _web_socket_validation_error
+    for kind, (fastapis, ours) in _IN_ITS_PLACE.items():
+        if handlers.get(kind) is fastapis:
+            handlers[kind] = ours
     install_body_limit(app)
     describe_problems(app)
 
@@ -57,7 +60,8 @@ async def _derwin_error(connection: Request | WebSocket, error: Any) -> Response
         logger.warning("%s: %s", error.code, error.message)
     if isinstance(connection, WebSocket):
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        await connection.close(_INTERNAL_ERROR if is_ours else _POLICY_VIOLATION, reason=error.code)
+        if WebSocketState.DISCONNECTED not in (connection.application_state, connection.client_state):
+            await connection.close(_INTERNAL_ERROR if is_ours else _POLICY_VIOLATION, reason=error.code)
         return None
     return problem_of(error)
 
@@ -79,3 +83,11 @@ async def _http_exception(_: Request, error: Any) -> Response:
 
 async def _unknown_error(_: Request, __: Exception) -> Response:
     return problem(500, "internal_error", INTERNAL, is_plain=True)
+
+
+_IN_ITS_PLACE: dict[type[Exception], tuple[Any, Any]] = {
+    HTTPException: (http_exception_handler, _http_exception),
+    RequestValidationError: (request_validation_exception_handler, _request_validation_error),
+    WebSocketRequestValidationError: (websocket_request_validation_exception_handler, _web_socket_validation_error),
+}
+"""By error, FastAPI's own handler and the one that takes its place."""

@@ -97,10 +97,10 @@ class ServerSeal:
 
         A replica that is behind takes the former key for a while, also where the primary takes it no more.
         """
-        if self.current is not refused:
+        if self.current != refused:
             return True
         await self._ring.look_again()
-        if self.current is not refused and self.current != refused:
+        if self.current != refused:
             return True
         others = [key for key in (*self._known, self._former) if key != refused]
         if not others:

@@ -126,7 +126,9 @@ class Watch:
             _tell(self._enter, observer)
 
     def _enter(self, observer: Observer) -> None:
-        self._units.append(observer.entered(self._project_id))
+        unit: UnitObserver | None = observer.entered(self._project_id)
+        if unit is not None:  # as of one who looks at pools alone
+            self._units.append(unit)
 
     def at(self, server: Endpoint) -> None:
         """Know from then on which server it is."""

@@ -96,8 +96,6 @@ def breaks_connections(error: BaseException) -> bool:
 
 def is_connection_lost(error: BaseException) -> bool:
     """Tell whether the connection went away under a statement, or can't run it any more: another one may."""
-    if isinstance(error, TimeoutError) or not isinstance(error, Exception):
-        return False
     state = sqlstate_of(_driver_error(error))
     if state is not None:
         return state.startswith(_LOST) or type(error).__name__ in _OUTDATED

@@ -187,14 +187,18 @@ class Borrowed:
         method = getattr(lender.connection, name)
         if name == "execute":
             return _executing(lender, method)
+        if name in _MANY:
+            return _running_many(lender, method)
         if name in _RUNS:
-            return _running(lender, method, takes_rows=name in _MANY)
+            return _running(lender, method)
         if name in _COPIES:
-            return _copying(lender, method)
+            return _copying(lender, method, takes_values=name == "copy_from_query")
         if name == "prepare":
             return _preparing(lender, method)
         if name == "cursor":
-            return lambda sql, *arguments, **options: _LentCursor(method(sql, *arguments, **options), sql, lender)
+            return lambda query, *arguments, **options: _LentCursor(
+                method(query, *arguments, **options), query, lender, arguments
+            )
         return _while_lent(lender, method)
 
     def is_closed(self) -> bool:
@@ -224,32 +228,43 @@ def _while_lent(lender: Lender, method: Any) -> Any:
     return call
 
 
-def _running(lender: Lender, method: Any, *, takes_rows: bool) -> Any:
-    async def run(sql: str, *arguments: Any, **options: Any) -> Any:
+def _running(lender: Lender, method: Any) -> Any:
+    async def run(query: str, *arguments: Any, **options: Any) -> Any:
         lender.check()
-        if takes_rows and arguments:
-            arguments = (list(arguments[0]), *arguments[1:])
-        await lender.check_times(sql, arguments[0] if takes_rows and arguments else [arguments])
-        return await lender.run_one(sql, lambda: method(sql, *arguments, **options), caller_name(sql))
+        await lender.check_times(query, [arguments])
+        return await lender.run_one(query, lambda: method(query, *arguments, **options), caller_name(query))
+
+    return run
+
+
+def _running_many(lender: Lender, method: Any) -> Any:
+    async def run(query: str, args: Iterable[Sequence[Any]], **options: Any) -> Any:
+        lender.check()
+        rows = list(args)
+        await lender.check_times(query, rows)
+        return await lender.run_one(query, lambda: method(query, rows, **options), caller_name(query))
 
     return run
 
 
 def _executing(lender: Lender, method: Any) -> Any:
-    async def execute(sql: str, *arguments: Any, **options: Any) -> Any:
+    with_arguments = _running(lender, method)
+
+    async def execute(query: str, *arguments: Any, **options: Any) -> Any:
         if arguments:
-            lender.check()
-            await lender.check_times(sql, [arguments])
-            return await lender.run_one(sql, lambda: method(sql, *arguments, **options), caller_name(sql))
+            return await with_arguments(query, *arguments, **options)
         if lender.is_pooled:
-            return await lender.run_one(sql, lambda: lender.run_in_turn(sql), caller_name(sql))
-        return await lender.run_script(sql, lambda: method(sql, **options), caller_name(sql))
+            return await lender.run_one(query, lambda: lender.run_in_turn(query), caller_name(query))
+        return await lender.run_script(query, lambda: method(query, **options), caller_name(query))
 
     return execute
 
 
-def _copying(lender: Lender, method: Any) -> Any:
+def _copying(lender: Lender, method: Any, *, takes_values: bool) -> Any:
     async def copy(*arguments: Any, **options: Any) -> Any:
+        if takes_values and arguments:
+            lender.check()
+            await lender.check_times(arguments[0], [arguments[1:]])
         written = " ".join(map(str, (*arguments, *options.values())))  # the driver writes them into the text of one message
         return await lender.run_script(written, lambda: method(*arguments, **options), caller_name("COPY"))
 
@@ -257,10 +272,10 @@ def _copying(lender: Lender, method: Any) -> Any:
 
 
 def _preparing(lender: Lender, method: Any) -> Any:
-    async def prepare(sql: str, **options: Any) -> Any:
-        prepared = await lender.run_one(sql, lambda: method(sql, **options), caller_name("PREPARE"))
+    async def prepare(query: str, **options: Any) -> Any:
+        prepared = await lender.run_one(query, lambda: method(query, **options), caller_name("PREPARE"))
         zoned = zoned_parameters(prepared)
-        return _LentStatement(ZonedStatement(prepared, zoned) if zoned else prepared, sql, lender)
+        return _LentStatement(ZonedStatement(prepared, zoned) if zoned else prepared, query, lender)
 
     return prepare
 
@@ -287,6 +302,10 @@ class _LentStatement:
 class _LentCursor(_LentStatement):
     """A cursor that is opened when it is awaited. Iterated over, it is the driver's own."""
 
+    def __init__(self, inner: Any, sql: str, lender: Lender, arguments: Sequence[Any] = ()) -> None:
+        super().__init__(inner, sql, lender)
+        self._arguments = arguments
+
     def __await__(self) -> Generator[Any, Any, _LentStatement]:
         return self._opened().__await__()
 
@@ -294,12 +313,17 @@ class _LentCursor(_LentStatement):
         async def open_cursor() -> Any:
             return await self._inner
 
+        await self._check()
         opened = await self._lender.run_one(self._sql, open_cursor, caller_name(self._sql))
         return _LentStatement(opened, self._sql, self._lender)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        self._lender.check()
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        await self._check()
         if ends_transaction(self._sql):
             raise ScopeError(ENDS_ITSELF)
-        rows: AsyncIterator[Any] = aiter(self._inner)
-        return rows
+        async for row in self._inner:
+            yield row
+
+    async def _check(self) -> None:
+        self._lender.check()
+        await self._lender.check_times(self._sql, [self._arguments])

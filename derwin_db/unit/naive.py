@@ -1,6 +1,6 @@
 """Times without an offset, refused before the driver takes them for this machine's own zone and shifts them. Dates, too."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -9,7 +9,7 @@ from derwin_db.errors import InvalidInput
 _WITH_ZONE = frozenset(
     name for kind in ("timestamptz", "tstzrange", "tstzmultirange") for name in (kind, f"{kind}[]", f"_{kind}")
 )
-_ONE = frozenset({"fetch", "fetchrow", "fetchval", "cursor"})
+_ONE = frozenset({"fetch", "fetchrow", "fetchval", "cursor", "explain"})
 _MANY = frozenset({"fetchmany", "executemany"})
 
 
@@ -23,7 +23,7 @@ class ZonedStatement:
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._prepared, name)
         if name in _MANY:
-            return lambda rows, **options: attribute([self._checked(row) for row in rows], **options)
+            return lambda args, **options: attribute([self._checked(row) for row in args], **options)
         if name not in _ONE:
             return attribute
         return lambda *arguments, **options: attribute(*self._checked(arguments), **options)
@@ -55,7 +55,7 @@ def check_zones(arguments: Sequence[Any], zoned: frozenset[int]) -> None:
 
 def is_naive(value: Any) -> bool:
     """Tell whether the value is, or holds, a time without an offset, or a date."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray | memoryview | Mapping):
         return any(is_naive(item) for item in value)
     if hasattr(value, "lower_inc"):  # a range of the driver's, or of SQLAlchemy's
         return is_naive(value.lower) or is_naive(value.upper)

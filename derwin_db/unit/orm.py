@@ -5,12 +5,13 @@ that was let go meanwhile it can't be stored any more, so the flush is refused.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import PydanticSerializationError
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.orm.attributes import flag_modified
 
 from derwin_db.errors import InvalidStatement
@@ -24,12 +25,21 @@ class JsonWatch:
         self._rows: dict[int, _Row] = {}
         self._lost: list[str] = []
 
-    def take(self, row: Any) -> None:
-        """Remember the JSON values of a row, as they are now."""
-        names = _json_columns(sa.inspect(type(row)))
-        present = {name: row.__dict__[name] for name in names if row.__dict__.get(name) is not None}
-        if present:
-            self._rows[id(row)] = _Row(row, present, self._let_go)
+    def take(self, row: Any, names: Iterable[str] | None = None) -> None:
+        """Remember the JSON values of a row as they are now, all of them or those of these columns."""
+        types = _json_types(sa.inspect(type(row)))
+        if not types:
+            return
+        watched = self._rows.get(id(row)) or _Row(row, types, self._let_go)
+        watched.take(row, names)
+        if watched.values:
+            self._rows[id(row)] = watched
+        else:
+            self.forget(row)
+
+    def forget(self, row: Any) -> None:
+        """Let the values of a row be that the session holds no longer."""
+        self._rows.pop(id(row), None)
 
     def changed(self) -> None:
         """Tell SQLAlchemy what was changed in place.
@@ -43,13 +53,24 @@ class JsonWatch:
                 f"{name} was changed in place, and its row was let go before it could be stored. Keep the row until the unit "
                 "ends, or assign a new value."
             )
-        for watched in list(self._rows.values()):
-            row = watched.reference()
-            if row is None or sa.inspect(row).session is None:
-                continue
-            for name in watched.changed_names():
-                if row.__dict__.get(name) is watched.values[name]:
-                    flag_modified(row, name)
+        for row, name in self._changes():
+            flag_modified(row, name)
+
+    def undo(self, session: Session) -> None:
+        """Have what was changed in place read again: a savepoint was rolled back, and at its begin all changes were flushed."""
+        self._lost.clear()
+        for row, name in self._changes():
+            session.expire(row, [name])
+
+    def _changes(self) -> list[tuple[Any, str]]:
+        """Return what was changed in place and not assigned since, by row and column."""
+        held = [(watched.reference(), watched) for watched in list(self._rows.values())]
+        return [
+            (row, name)
+            for row, watched in held
+            for name in watched.changed_names()
+            if row is not None and row.__dict__.get(name) is watched.values[name]
+        ]
 
     def _let_go(self, key: int) -> None:
         watched = self._rows.pop(key)
@@ -59,17 +80,23 @@ class JsonWatch:
 class _Row:
     """One row's JSON values, and the text that each had."""
 
-    def __init__(self, row: Any, values: dict[str, Any], let_go: Callable[[int], None]) -> None:
-        mapper: Mapper[Any] = sa.inspect(type(row))
-        self.table: str = mapper.local_table.name  # type: ignore[attr-defined]  # a table, of ours
-        self.values = values
-        self._types: dict[str, PydanticJson] = {name: mapper.columns[name].type for name in values}  # type: ignore[misc]
-        self._texts = {name: self._text(name) for name in values}
+    def __init__(self, row: Any, types: Mapping[str, PydanticJson], let_go: Callable[[int], None]) -> None:
+        self.table: str = sa.inspect(type(row)).local_table.name
+        self.values: dict[str, Any] = {}
+        self._types = types
+        self._texts: dict[str, bytes] = {}
         key = id(row)
         self.reference = weakref.ref(row, lambda _: let_go(key))
 
+    def take(self, row: Any, names: Iterable[str] | None) -> None:
+        for name in self._types if names is None else self._types.keys() & set(names):
+            self.values.pop(name, None)
+            if row.__dict__.get(name) is not None:
+                self.values[name] = row.__dict__[name]
+                self._texts[name] = self._text(name)
+
     def changed_names(self) -> list[str]:
-        return [name for name, text in self._texts.items() if self._text(name) != text]
+        return [name for name in self.values if self._text(name) != self._texts[name]]
 
     def _text(self, name: str) -> bytes:
         try:
@@ -78,8 +105,10 @@ class _Row:
             return b""  # what can't be written is refused by its column, at the flush
 
 
-def _json_columns(mapper: Mapper[Any]) -> list[str]:
-    return [column.key for column in mapper.columns if isinstance(column.type, PydanticJson) and column.key is not None]
+@cache
+def _json_types(mapper: Any) -> Mapping[str, PydanticJson]:
+    """Return the types of the JSON columns of a table class, by name."""
+    return {column.key: column.type for column in mapper.columns if isinstance(column.type, PydanticJson)}
 
 
 def stamp(session: Session) -> None:
@@ -106,7 +135,9 @@ def amend(state: ORMExecuteState) -> None:
     moved: dict[str, Any] = {"updated_at": sa.func.now()}
     if table.name in VERSIONED:
         moved["version"] = table.c.version + 1
-    state.statement = statement.values({name: value for name, value in moved.items() if name not in given})
+    amended = statement.execution_options()  # a copy: the caller's own stays as it is
+    amended._maintain_values_ordering = False  # noqa: SLF001  # which the server does not look at, and values() refuses
+    state.statement = amended.values({name: value for name, value in moved.items() if name not in given})
 
 
 def _is_table_of_ours(table: object) -> bool:

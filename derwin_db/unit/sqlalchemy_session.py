@@ -3,17 +3,18 @@
 It can do all that SQLAlchemy can, but end the transaction or close the connection: these belong to the unit of work.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.url import make_url
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, object_session
 from sqlalchemy.pool import NullPool
 
 from derwin_db.errors import ScopeError
+from derwin_db.fields.table import Table
 from derwin_db.query.statement import Dialect
 from derwin_db.unit.lent import ENDS_ITSELF, Borrowed
 from derwin_db.unit.orm import JsonWatch, amend, is_ours, stamp
@@ -57,6 +58,7 @@ class UnitSession(Session):
     def undone(self) -> None:
         """Forget what was read: a savepoint was rolled back. After a failed flush, forget the objects too."""
         if self.is_active:
+            self.json.undo(self)
             self.expire_all()
         else:
             self.end()
@@ -79,15 +81,40 @@ def _amend(state: ORMExecuteState) -> None:
 @event.listens_for(UnitSession, "loaded_as_persistent")
 @event.listens_for(UnitSession, "detached_to_persistent")
 @event.listens_for(UnitSession, "pending_to_persistent")
+@event.listens_for(UnitSession, "deleted_to_persistent")
 def _take(session: UnitSession, row: Any) -> None:
     session.json.take(row) if is_ours(row) else None
+
+
+@event.listens_for(UnitSession, "persistent_to_detached")
+@event.listens_for(UnitSession, "persistent_to_deleted")
+@event.listens_for(UnitSession, "persistent_to_transient")
+def _forget(session: UnitSession, row: Any) -> None:
+    session.json.forget(row)
+
+
+@event.listens_for(UnitSession, "after_soft_rollback")
+def _undo(session: UnitSession, _: SessionTransaction) -> None:
+    session.json.undo(session)
+
+
+@event.listens_for(Table, "refresh", propagate=True)
+def _take_refreshed(row: Any, _context: object, names: Iterable[str] | None) -> None:
+    _take_expired(row, names)
+
+
+@event.listens_for(Table, "expire", propagate=True)
+def _take_expired(row: Any | None, names: Iterable[str] | None) -> None:
+    session = None if row is None else object_session(row)  # None: nobody but the session held it
+    if isinstance(session, UnitSession) and is_ours(row):
+        session.json.take(row, names)
 
 
 @event.listens_for(UnitSession, "after_flush_postexec")
 def _take_flushed(session: UnitSession, context: Any) -> None:
     for state in context.states:
         row = state.obj()
-        if row is not None and is_ours(row):
+        if row is not None and is_ours(row) and state.persistent:
             session.json.take(row)
 
 

@@ -501,9 +501,13 @@ class Transaction(ABC):
         )
         if is_over:
             return
-        if self._sql is not None:
-            await self._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
-        await self._driver("execute", f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+        try:
+            if self._sql is not None:
+                await self._sql.run_sync(lambda session: session.undone())  # type: ignore[attr-defined]  # UnitSession
+            await self._driver("execute", f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+        except BaseException:
+            self._move(State.FAILED)  # as where another task is busy: what was not undone is not to be stored
+            raise
 
 
 class Savepoint:

@@ -11,12 +11,13 @@ from derwin_db import Database, repos
 from derwin_db.connection import pool as pooling
 from derwin_db.connection import replica
 from derwin_db.connection.driver import end
-from derwin_db.connection.pool import Pool
+from derwin_db.connection.pool import Pool, open_pool
 from derwin_db.errors import DatabaseUnavailable, DerwinError
 from derwin_db.models import Project
 from derwin_db.observe.events import Endpoint
-from derwin_db.settings import Settings
+from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.testing import TestDatabase
+from tests.connection.test_facts import FACTS
 from tests.repos.rows import a_charge
 
 ONE = Settings(_env_file=None, pool_size=1, cleanup_timeout=0.2)
@@ -37,6 +38,26 @@ async def pool(single: Database) -> Pool:
 async def test_says_where_it_leads(migrated: TestDatabase, pool: Pool) -> None:
     info = migrated.service
     assert pool.server == Endpoint(info.host, info.port, info.database, info.user)
+
+
+@pytest.mark.parametrize(
+    ("of_url", "size", "seconds"),
+    [({}, 2, 0.02), ({"pool_size": 1, "pool_timeout": 0.01}, 1, 0.01)],
+    ids=["of the settings", "of the URL"],
+)
+async def test_is_as_large_and_as_patient_as_its_url_says_or_else_the_settings(
+    monkeypatch: pytest.MonkeyPatch, of_url: dict[str, Any], size: int, seconds: float
+) -> None:
+    async def for_ever(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pooling, "connect_pooled", for_ever)
+    settings = Settings(_env_file=None, pool_size=2, pool_timeout=0.02)
+    pool = open_pool(ConnectionInfo("nowhere.example", 5432, "qa", "me", **of_url), settings, FACTS, None).pool
+    with pytest.raises(DatabaseUnavailable, match=f"was made within {seconds:g} s"):
+        await pool.acquire()
+    assert pool.load()["max"] == size
+    await pool.close()
 
 
 async def until_waiting(pool: Pool) -> None:

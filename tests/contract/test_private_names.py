@@ -35,6 +35,7 @@ PRIVATE = {
     (ValuesBase, "_values"),
     (ValuesBase, "_multi_values"),
     (ValuesBase, "_select_names"),
+    (sa.Update, "_maintain_values_ordering"),
     (sa.Insert, "_post_values_clause"),
     (sa.sql.selectable, "_OffsetLimitParam"),
     # SQLAlchemy: rows get their state

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import FastAPI, Response
+from pydantic import BaseModel, create_model
 from sqlmodel import SQLModel
 
 from derwin_db import Page, models, sql
-from derwin_db.fastapi import Paging, install_error_handlers
+from derwin_db.fastapi import Paging, Problem, install_error_handlers
 from derwin_db.fields.table import Table
 from derwin_db.models import QATicket, QATicketCreate
 from derwin_db.query.builders import table_of
@@ -95,3 +96,51 @@ class TestProblems:
             """Described, and never called."""
 
         assert app.openapi() is app.openapi()
+
+    def test_are_described_where_a_route_names_the_problem_itself(self, app: FastAPI) -> None:
+        @app.get("/named", responses={404: {"model": Problem}})
+        async def named(number: int) -> None:
+            """Described, and never called."""
+
+        @app.get("/other")
+        async def other(number: int) -> None:
+            """Described, and never called."""
+
+        schema = app.openapi()
+        assert sorted(schema["components"]["schemas"]) == ["Problem", "Refusal"]
+        assert problem_of(schema, "/other") == problem_of(schema, "/named") == "Problem"
+
+    @pytest.mark.parametrize("name", ["Problem", "Refusal", "ValidationError", "HTTPValidationError"])
+    def test_leave_a_model_of_the_service_its_name(self, app: FastAPI, name: str) -> None:
+        model: type[BaseModel] = create_model(name, theirs=(str, ...))
+
+        @app.get("/theirs", response_model=model)
+        async def theirs() -> None:
+            """Described, and never called."""
+
+        schema = app.openapi()
+        schemas = schema["components"]["schemas"]
+        assert set(schemas[name]["properties"]) == {"theirs"}
+        problem = schemas[problem_of(schema, "/theirs")]
+        refusal = schemas[problem["properties"]["errors"]["anyOf"][0]["items"]["$ref"].rpartition("/")[2]]
+        assert "code" in problem["properties"]
+        assert "rule" in refusal["properties"]
+
+    def test_keep_what_something_else_refers_to(self, app: FastAPI) -> None:
+        """What a webhook answers is described by FastAPI alone."""
+
+        @app.webhooks.post("pushed")
+        def pushed(number: int) -> None:
+            """Described, and never called."""
+
+        schema = app.openapi()
+        answer = schema["webhooks"]["pushed"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]["$ref"]
+        assert answer.rpartition("/")[2] in schema["components"]["schemas"]
+        assert "ValidationError" in schema["components"]["schemas"]
+
+
+def problem_of(schema: dict[str, Any], path: str) -> str:
+    """Return the name of the schema that an operation answers errors with."""
+    content = schema["paths"][path]["get"]["responses"]["default"]["content"]
+    reference: str = content["application/problem+json"]["schema"]["$ref"]
+    return reference.rpartition("/")[2]

@@ -5,11 +5,11 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 
 from derwin_db import errors, repos
@@ -84,6 +84,22 @@ class TestDerwinErrors:
             check(await client.get("/"))
         assert [record.name for record in caplog.records] == ["derwin_db.fastapi"]
         assert SECRET in caplog.text
+
+    @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+    async def test_are_logged_by_whose_fault_they_are(
+        self, app: FastAPI, client: httpx.AsyncClient, kind: type[DerwinError], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The service's own with where they come from, a server's without, and a client's not at all."""
+
+        @app.get("/")
+        async def look() -> None:
+            raise kind
+
+        with caplog.at_level(logging.DEBUG, "derwin_db.fastapi"):
+            await client.get("/")
+        is_defect = issubclass(kind, errors.ScopeError | errors.InvalidStatement | errors.ConfigurationError)
+        seen = [(record.levelname, record.exc_info is not None) for record in caplog.records]
+        assert seen == ([] if EXPECTED[kind] < 500 else [("ERROR", True)] if is_defect else [("WARNING", False)])
 
     async def test_of_a_row_of_another_project_are_those_of_no_row(
         self,
@@ -230,11 +246,15 @@ class TestRefusedRequests:
             "message": "The value is not valid.",
         }
 
-    async def test_list_a_hundred_errors_at_most(self, posts: FastAPI, client: httpx.AsyncClient) -> None:
-        answer = await client.post("/tickets", json={**TICKET, "steps_to_reproduce": [1] * 5000})
+    @pytest.mark.parametrize(("number", "said"), [(100, ""), (101, " The first 100 of 101 are listed."), (5000, " of 5000 ")])
+    async def test_list_a_hundred_errors_at_most(
+        self, posts: FastAPI, client: httpx.AsyncClient, number: int, said: str
+    ) -> None:
+        answer = await client.post("/tickets", json={**TICKET, "steps_to_reproduce": [1] * number})
         body = check(answer)
         assert len(body["errors"]) == 100
-        assert "5000" in body["detail"]
+        assert said in body["detail"]
+        assert ("are listed" in body["detail"]) is (said != "")
 
     async def test_by_a_path_parameter(self, app: FastAPI, client: httpx.AsyncClient) -> None:
         from uuid import UUID
@@ -310,26 +330,28 @@ class TestOtherErrors:
         answer = await client.get("/")
         assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", "x")
 
-    async def test_that_the_app_answers_itself_stay_its_own(self) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "path"),
+        [(HTTPException, "/http"), (DerwinError, "/ours"), (RequestValidationError, "/refused"), (Exception, "/other")],
+        ids=lambda value: value.__name__ if isinstance(value, type) else "",
+    )
+    async def test_that_the_app_answers_itself_stay_its_own(self, kind: type[Exception], path: str) -> None:
         app = FastAPI()
 
-        @app.exception_handler(HTTPException)
+        @app.exception_handler(kind)
         async def own(*_: Any) -> Response:
             return Response("own", 418)
-
-        @app.exception_handler(Exception)
-        async def own_500(*_: Any) -> Response:
-            return Response("own", 500)
 
         install_error_handlers(app)
 
         @app.get("/{what}")
-        async def look(what: str) -> None:
-            raise HTTPException(400) if what == "http" else ValueError
+        async def look(what: Literal["http", "ours", "other"]) -> None:
+            raise {"http": HTTPException(400), "ours": errors.NotFound(), "other": ValueError()}[what]
 
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            assert [(await client.get(path)).text for path in ("/http", "/other")] == ["own", "own"]
+            answers = {each: (await client.get(each)).text for each in ("/http", "/ours", "/refused", "/other")}
+        assert {each for each, text in answers.items() if text == "own"} == {path}
 
 
 class TestWebSockets:
@@ -338,8 +360,6 @@ class TestWebSockets:
         [("/number/s3cret", 1008, "invalid_input"), ("/missing", 1008, "not_found"), ("/defect", 1011, "scope_error")],
     )
     async def test_are_closed_with_a_code_and_no_value(self, app: FastAPI, path: str, code: int, reason: str) -> None:
-        from fastapi import WebSocket
-
         @app.websocket("/number/{number}")
         async def number(socket: WebSocket, number: int) -> None:
             pass
@@ -362,13 +382,41 @@ class TestWebSockets:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {
-            "type": "websocket",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [],
-            "root_path": "",
-        }
-        await app(scope, receive, send)
+        await app(socket_scope(path), receive, send)
         assert (sent[-1]["type"], sent[-1]["code"], sent[-1]["reason"]) == ("websocket.close", code, reason)
+
+    @pytest.mark.parametrize("who", ["the service", "the client"])
+    async def test_that_are_closed_already_are_not_closed_again(self, app: FastAPI, who: str) -> None:
+        """As where a unit of work can't be stored at the end of its block."""
+
+        @app.websocket("/")
+        async def late(socket: WebSocket) -> None:
+            await socket.accept()
+            if who == "the service":
+                await socket.close()
+            else:
+                await socket.receive()
+            raise errors.DatabaseUnavailable
+
+        received = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}])
+        sent: list[str] = []
+
+        async def receive() -> Any:
+            return next(received)
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await app(socket_scope("/"), receive, send)
+        assert sent == ["websocket.accept", *(["websocket.close"] if who == "the service" else [])]
+
+
+def socket_scope(path: str) -> dict[str, Any]:
+    return {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+    }

@@ -56,6 +56,23 @@ class TestOneSessionForSeveralTasks:
         assert db.connections_in_use() == 0
         assert await spend(db, project, "after")
 
+    @pytest.mark.parametrize("error", [None, LookupError(), asyncio.CancelledError()], ids=lambda error: type(error).__name__)
+    async def test_a_savepoint_that_ends_while_a_task_is_busy_can_not_be_undone_and_nothing_is_stored(
+        self, db: Database, project, error: BaseException | None
+    ):
+        with pytest.raises(ScopeError, match="An earlier statement of this unit of work failed"):
+            async with db.project(project) as session:
+                with pytest.raises((ConcurrentUse, asyncio.CancelledError)):
+                    async with session.savepoint():
+                        await make_ticket(session)
+                        late = asyncio.create_task(raised(make_ticket(session)))
+                        await asyncio.sleep(0)
+                        if error is not None:
+                            raise error
+                await late
+        async with db.project(project) as session:
+            assert await repos.qa_tickets.count(session) == 0
+
     async def test_a_task_that_outlives_the_block_is_told_so(self, db: Database, project):
         async with db.project(project) as session:
             await make_ticket(session)

@@ -1,6 +1,7 @@
 """What a service is told at its start of a database, a login or a moment that it can't serve with."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,15 @@ from derwin_db import Database, repos
 from derwin_db import database as module
 from derwin_db.connection import facts
 from derwin_db.connection.ending import Ender
+from derwin_db.connection.pool import DataSource
+from derwin_db.connection.replica import Replica
 from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, ExtensionMissing, SchemaOutOfDate
 from derwin_db.isolation.catalog import logins, standing
 from derwin_db.isolation.keys import KeyRing
-from derwin_db.isolation.preamble import ScopeForm
+from derwin_db.isolation.preamble import ADMIN_ROLE, ScopeForm
 from derwin_db.isolation.seal import Seal
 from derwin_db.models import Project
-from derwin_db.settings import Settings
+from derwin_db.settings import ConnectionInfo, Settings
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.server import url_of
 from derwin_db.translation.debug import _Switch
@@ -67,11 +70,91 @@ class TestLoginOfTheAdminDoor:
             async with db.probe() as session:
                 await session._connected()
 
+    async def test_that_is_refused_is_told_to_each_as_to_the_first(self, own_database: TestDatabase) -> None:
+        """Were it one error that is raised again and again, it would keep all that those who met it held."""
+        async with Database(**{**own_database.urls, "admin_url": own_database.urls["url"]}) as db:
+            depths = []
+            for _ in range(3):
+                with pytest.raises(ConfigurationError, match="may not become derwin_admin") as refused:
+                    await db.admin_pool()
+                depths.append(len(refused.traceback))
+        assert len(set(depths)) == 1
+
     async def test_whose_connection_ends_while_it_is_asked_for_its_role_is_no_refusal(self, own_database: TestDatabase) -> None:
         opened = await facts.connect_once(own_database.service, Settings(_env_file=None))
         opened.terminate()
         with pytest.raises(asyncpg.InterfaceError):
             await facts._may_become(opened, "derwin_app")
+
+
+class Looks:
+    """Looks at servers that begin and then wait until they may go on."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_go_on = asyncio.Event()
+
+    async def look(self, *arguments: Any) -> Any:
+        self.begun += 1
+        await self.may_go_on.wait()
+        return await facts.probe_server(*arguments)
+
+    async def until_begun(self, number: int) -> None:
+        async with asyncio.timeout(10):
+            while self.begun < number:
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("open_pool", [Database.admin_pool, Database._owner_pool], ids=["admin", "owner"])
+class TestPoolThatIsOpenedLate:
+    """The operator's, whose server did not answer at the start, and the owner's, which the first import opens."""
+
+    @pytest.fixture
+    async def db(self, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+        async def operators_is_away(info: ConnectionInfo, settings: Settings, role: str) -> Any:
+            if role == ADMIN_ROLE:
+                raise DatabaseUnavailable("away")
+            return await facts.probe_server(info, settings, role)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "probe_server", operators_is_away)
+            db = Database(**migrated.urls)
+            await db.start()
+        yield db
+        await db.close()
+
+    @pytest.fixture
+    def looks(self, db: Database, monkeypatch: pytest.MonkeyPatch) -> Looks:
+        looks = Looks()
+        monkeypatch.setattr(module, "probe_server", looks.look)
+        return looks
+
+    async def test_is_one_for_all_who_ask_at_once(self, db: Database, looks: Looks, open_pool: Any) -> None:
+        asking = [asyncio.create_task(open_pool(db)) for _ in range(2)]
+        await looks.until_begun(2)
+        looks.may_go_on.set()
+        one, other = await asyncio.gather(*asking)
+        assert one is other
+        assert [pool for pool in db.pools() if pool is one.pool] == [one.pool]
+
+    async def test_is_there_for_the_next_where_the_first_gave_up(self, db: Database, looks: Looks, open_pool: Any) -> None:
+        first = asyncio.create_task(open_pool(db))
+        await looks.until_begun(1)
+        first.cancel()
+        await asyncio.wait([first])
+        looks.may_go_on.set()
+        assert (await open_pool(db)).pool in db.pools()
+
+    async def test_is_not_left_to_a_database_that_was_closed_meanwhile(
+        self, db: Database, looks: Looks, open_pool: Any
+    ) -> None:
+        asking = asyncio.create_task(open_pool(db))
+        await looks.until_begun(1)
+        await db.close()
+        looks.may_go_on.set()
+        with pytest.raises(DatabaseUnavailable, match="The Database was closed"):
+            await asking
+        assert db.pools() == []
 
 
 class TestStart:
@@ -121,6 +204,21 @@ class TestStart:
         with pytest.raises(DatabaseUnavailable, match="The Database was closed"):
             async with db.project("acme") as session:
                 await repos.qa_tickets.count(session)
+
+    async def test_that_is_closed_while_its_replica_is_looked_at_says_so(
+        self, migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        db = Database(**{**migrated.urls, "read_url": migrated.urls["url"]})
+        await db.start()
+        of_replica = await db.app_pool(read_only=True)
+
+        async def closed_meanwhile(_: Replica) -> DataSource:
+            await db.close()
+            return of_replica
+
+        monkeypatch.setattr(Replica, "choose", closed_meanwhile)
+        with pytest.raises(DatabaseUnavailable, match="The Database was closed"):
+            await db.app_pool(read_only=True)
 
     async def test_comes_with_the_first_units_where_nobody_has_started_it(
         self, migrated: TestDatabase, project: Project

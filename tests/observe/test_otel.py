@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from textwrap import dedent
 from typing import Any
 
@@ -18,6 +19,7 @@ from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project, QATicket
 from derwin_db.observe.events import Observer
 from derwin_db.otel import instrument
+from derwin_db.session import UnitOfWork
 from derwin_db.testing import TestDatabase
 from derwin_db.testing.factories import past_fix, ticket
 from tests.observe.conftest import Telemetry
@@ -103,6 +105,15 @@ class TestSpans:
         assert list(spans) == ["BEGIN", "projects.count", "COMMIT", "derwin_db.admin"]
         assert not any("derwin.project.id" in span.attributes for span in spans.values())
         assert SECRET not in telemetry.everything()
+
+    @pytest.mark.parametrize("open_unit", [Database.probe, Database.queue])
+    async def test_of_what_has_no_project_and_is_no_use_of_the_admin_door_there_are_none(
+        self, telemetry: Telemetry, open_unit: Callable[[Database], UnitOfWork]
+    ) -> None:
+        async with open_unit(telemetry.db) as unit:
+            await unit._connected()
+        assert telemetry.spans() == {}
+        assert telemetry.points("derwin.unit.duration") == {}
 
     async def test_are_children_of_the_callers(self, telemetry: Telemetry, project: Project) -> None:
         tracer = telemetry.tracers.get_tracer("a service")
@@ -309,3 +320,21 @@ class TestObservers:
         async with db.project(project.id) as session:
             assert await repos.qa_tickets.count(session) == 0
         assert "an observer failed" in {record.message for record in caplog.records if record.levelname == "ERROR"}
+
+    async def test_that_have_nothing_to_look_at_units_with_are_told_the_rest(self, start, project: Project) -> None:
+        seen: list[Any] = []
+
+        class OfPools(Observer):
+            def entered(self, project_id: object) -> Any:
+                seen.append(project_id)
+
+            def timed(self, _: object, what: str, __: float) -> None:
+                seen.append(what)
+
+        db: Database = await start()
+        db.observers.append(OfPools())
+        async with db.project(project.id, snapshot=True) as session:
+            assert await repos.qa_tickets.count(session) == 0
+        assert session.outcome == "committed"
+        assert seen[0] == project.id
+        assert {"wait", "use"} <= set(seen)

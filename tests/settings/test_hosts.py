@@ -54,6 +54,59 @@ class TestNextHost:
             return tried, error
 
 
+class TestWhich:
+    """What is wanted of the hosts, and which of them was right last time."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hosts, "_right", {})
+
+    @staticmethod
+    async def tried(target: TargetServer, answers: dict[str, Exception]) -> tuple[list[tuple[str, str | None]], Any]:
+        """Return who was tried for what, and what came of it. Hosts without an answer here are what is wanted."""
+        tried: list[tuple[str, str | None]] = []
+
+        async def make(one: ConnectionInfo) -> str:
+            tried.append((one.host[0], one.target_session_attrs))
+            if one.host[0] in answers:
+                raise answers[one.host[0]]
+            return one.host[0]
+
+        try:
+            return tried, await hosts.connect_to_one(ConnectionInfo.parse(f"{THREE}{target}"), make)
+        except (OSError, hosts.NoHostFits) as error:
+            return tried, error
+
+    async def test_was_right_last_time_is_tried_first_for_the_same(self) -> None:
+        away, unfit = ConnectionRefusedError(), asyncpg.TargetServerAttributeNotMatched()
+        assert await self.tried("primary", {"a": away, "b": unfit}) == ([(one, "primary") for one in "abc"], "c")
+        assert await self.tried("primary", {}) == ([("c", "primary")], "c")
+        assert await self.tried("standby", {}) == ([("a", "standby")], "a")
+        assert await self.tried("primary", {"c": away}) == ([("c", "primary"), ("a", "primary")], "a")
+
+    async def test_takes_any_where_there_is_no_standby(self) -> None:
+        tried: list[tuple[str, str | None]] = []
+
+        async def make(one: ConnectionInfo) -> str:
+            tried.append((one.host[0], one.target_session_attrs))
+            if one.target_session_attrs == "standby":
+                raise asyncpg.TargetServerAttributeNotMatched
+            return one.host[0]
+
+        assert await hosts.connect_to_one(ConnectionInfo.parse(f"{THREE}prefer-standby"), make) == "a"
+        assert tried == [("a", "standby"), ("b", "standby"), ("c", "standby"), ("a", "any")]
+
+    @pytest.mark.parametrize("is_one_away", [False, True])
+    async def test_none_is_where_those_that_answer_are_something_else(self, is_one_away: bool) -> None:
+        answers: dict[str, Exception] = {host: asyncpg.TargetServerAttributeNotMatched() for host in "abc"}
+        answers |= {"c": ConnectionRefusedError()} if is_one_away else {}
+        assert isinstance((await self.tried("primary", answers))[1], hosts.NoHostFits)
+
+    async def test_none_is_where_all_are_away_and_the_last_says_why(self) -> None:
+        last = ConnectionResetError()
+        assert (await self.tried("primary", {"a": OSError(), "b": OSError(), "c": last}))[1] is last
+
+
 class TestTime:
     """However many are tried, and whatever is done first, a connect takes no longer than it may."""
 

@@ -33,7 +33,13 @@ from derwin_db.errors import (
     StorageFull,
     TooLarge,
 )
-from derwin_db.translation.driver_errors import translate, translate_any
+from derwin_db.translation.driver_errors import (
+    breaks_connections,
+    is_connection_lost,
+    raise_translated,
+    translate,
+    translate_any,
+)
 
 SECRET = "canary"
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, DerwinError)]
@@ -145,6 +151,17 @@ class TestStates:
         assert "ck_qa_tickets_confidence" in error.message
         assert_silent(error)
 
+    def test_a_name_is_as_long_as_the_server_lets_one_be(self):
+        for length, is_told in ((63, True), (64, False)):
+            error = translate(server_error("23514", constraint_name="c" * length))
+            assert (error.constraint is not None, "ccc" in error.message) == (is_told, is_told)
+
+    def test_a_name_of_which_a_part_is_no_word_of_the_statement_is_not_told(self):
+        fields = {"C": "42P01", "M": f'relation "shop.{SECRET}" does not exist', "S": "ERROR"}
+        error = translate(_base.PostgresError.new(fields, query=f"SELECT nextval('shop.{SECRET}') FROM shop.orders"))
+        assert type(error) is InvalidStatement
+        assert_silent(error)
+
     def test_a_constraint_of_a_distributed_server(self):
         error = server_error("23505")
         error.__dict__["message"] = f'duplicate key value violates unique constraint "uq_projects_slug_102034" {SECRET}'
@@ -156,6 +173,22 @@ class TestStates:
             type(translate(server_error("23503", constraint_name="fk_qa_tickets_project_id", table_name="qa_tickets")))
             is ProjectNotFound
         )
+
+    @pytest.mark.parametrize(
+        ("state", "name", "kind", "said"),
+        [
+            ("23503", "shop.qa_tickets.fk_qa_tickets_project_id", InvalidReference, "A referenced row does not exist"),
+            ("23503", "public.orders.fk_orders_project_id", InvalidReference, "A referenced row does not exist"),
+            ("23503", "public.qa_tickets.fk_qa_tickets_run_id", InvalidReference, "A referenced row does not exist"),
+            ("23505", "shop.projects.pk_projects", Conflict, "A row with the same key exists already"),
+            ("23505", "public.projects.pk_projects", Conflict, "A project with this slug exists already"),
+        ],
+    )
+    def test_a_constraint_means_what_it_does_in_its_own_schema_and_table(self, state, name, kind, said):
+        fields = zip(("schema_name", "table_name", "constraint_name"), name.split("."), strict=True)
+        error = translate(server_error(state, **dict(fields)))
+        assert type(error) is kind
+        assert error.message.startswith(said)
 
     def test_why_the_server_closed_the_connection(self):
         lost = asyncpg.ConnectionDoesNotExistError(SECRET)
@@ -243,10 +276,66 @@ class TestBuiltins:
         assert type(translate_any(error)) is kind
         assert_silent(translate_any(error))
 
+    def test_the_original_is_not_even_its_context(self):
+        """Whoever reports errors may walk along contexts, shown or not."""
+
+        def fail() -> None:
+            try:
+                raise server_error("23505")
+            except asyncpg.PostgresError as error:
+                raise_translated(error)
+
+        with pytest.raises(Conflict) as caught:
+            fail()
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
     def test_this_packages_own_stays_what_it_is(self):
         error = Conflict("mine")
         assert translate(error) is error
         assert translate_any(error) is error
+
+
+def wrapped(cause: BaseException) -> sqlalchemy.exc.DBAPIError:
+    """What SQLAlchemy makes of an error of the driver."""
+    adapted = Exception(SECRET)
+    adapted.__cause__ = cause
+    return sqlalchemy.exc.DBAPIError(SECRET, {"a": SECRET}, adapted)
+
+
+OUTDATED = [asyncpg.OutdatedSchemaCacheError(SECRET), asyncpg.InvalidCachedStatementError(SECRET)]
+
+
+class TestConnections:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            *(server_error(state) for state in ("08000", "08006", "57P01", "57P05")),
+            *(ConnectionResetError(), EOFError(), asyncpg.InterfaceError("connection is closed")),
+            *(*OUTDATED, wrapped(server_error("57P01"))),
+        ],
+        ids=repr,
+    )
+    def test_that_are_lost(self, error: BaseException) -> None:
+        assert is_connection_lost(error)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            *(server_error(state) for state in ("40001", "57014", "53300", "XX000")),
+            *(TimeoutError(), asyncio.CancelledError(), ValueError(), DatabaseUnavailable(), wrapped(server_error("23505"))),
+        ],
+        ids=repr,
+    )
+    def test_that_are_not(self, error: BaseException) -> None:
+        assert not is_connection_lost(error)
+
+    @pytest.mark.parametrize("error", [TimeoutError(), *OUTDATED], ids=repr)
+    def test_of_which_others_like_it_are_no_better(self, error: BaseException) -> None:
+        assert breaks_connections(error)
+
+    @pytest.mark.parametrize("error", [server_error("57P01"), server_error("57014"), ConnectionResetError()], ids=repr)
+    def test_of_which_others_may_be(self, error: BaseException) -> None:
+        assert not breaks_connections(error)
 
 
 class TestSqlAlchemy:
@@ -270,8 +359,6 @@ class TestSqlAlchemy:
 
     @pytest.mark.parametrize("state", ["23505", "40001", "57014"])
     def test_what_it_wraps(self, state):
-        adapted = Exception(SECRET)
-        adapted.__cause__ = server_error(state)
-        wrapped = sqlalchemy.exc.DBAPIError(SECRET, {"a": SECRET}, adapted)
-        assert translate(wrapped).sqlstate == state
-        assert_silent(translate(wrapped))
+        translated = translate(wrapped(server_error(state)))
+        assert translated.sqlstate == state
+        assert_silent(translated)

@@ -121,6 +121,15 @@ class TestOneStatement:
                 done = call()
                 await done
 
+    async def test_takes_its_arguments_by_their_names_as_the_driver_does(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            raw = await driver_of(session)
+            assert await raw.execute(query="SELECT 1") == "SELECT 1"
+            assert await raw.fetchval(query="SELECT 1") == 1
+            assert [row[0] for row in await raw.fetchmany(query="SELECT $1::int", args=[[1], [2]])] == [1, 2]
+            assert await (await raw.prepare(query="SELECT 1")).fetchval() == 1
+            assert [row[0] async for row in raw.cursor(query="SELECT generate_series(1, 3)", prefetch=2)] == [1, 2, 3]
+
     async def test_that_goes_back_to_a_savepoint_is_not(self, db: Database, project: Project) -> None:
         async with db.project(project.id) as session:
             raw = await driver_of(session)

@@ -1,6 +1,8 @@
 """Changes through `session.sql`: they move versions and stamps like a repository's, lose no JSON, and take no naive time."""
 
+import contextlib
 import gc
+from collections import deque
 from datetime import UTC, datetime
 
 import asyncpg
@@ -61,10 +63,18 @@ class TestVersions:
                 row.title = "late"
         assert (await stored(db, ticket)).title == "meanwhile"
 
-    @pytest.mark.parametrize("target", [QATicket, QATicket.__table__], ids=["class", "table"])
-    async def test_an_update_that_is_written_by_hand(self, db: Database, ticket: QATicket, target: object) -> None:
+    @pytest.mark.parametrize(
+        "update",
+        [
+            sa.update(QATicket).values(title="after"),
+            sa.update(QATicket.__table__).values(title="after"),
+            sa.update(QATicket).ordered_values((QATicket.description, "after"), (QATicket.title, "after")),
+        ],
+        ids=["class", "table", "ordered"],
+    )
+    async def test_an_update_that_is_written_by_hand(self, db: Database, ticket: QATicket, update: sa.Update) -> None:
         async with db.project(ticket.project_id) as session:
-            await session.sql.execute(sa.update(target).values(title="after"))
+            await session.sql.execute(update)
         now = await stored(db, ticket)
         assert (now.title, now.version, now.updated_at > ticket.updated_at) == ("after", 2, True)
 
@@ -136,6 +146,101 @@ class TestJson:
                 await change(session)
                 gc.collect()
 
+    async def test_changed_in_place_after_it_was_read_again_is_stored(self, db: Database, ticket: QATicket) -> None:
+        async def refreshed(sql, row) -> None:
+            await sql.refresh(row)
+
+        async def column_refreshed(sql, row) -> None:
+            await sql.refresh(row, ["steps_to_reproduce"])
+
+        async def queried(sql, _) -> None:
+            await sql.execute(select(QATicket).execution_options(populate_existing=True))
+
+        async def changed_and_refreshed_in_other_columns(sql, row) -> None:
+            row.steps_to_reproduce.append("before")
+            await sql.refresh(row, ["title"])
+
+        async def changed_and_undone(sql, row) -> None:
+            with contextlib.suppress(KeyError):
+                async with sql.begin_nested():
+                    row.title = "after"
+                    await sql.flush()
+                    raise KeyError
+            await sql.refresh(row)
+
+        async def deleted_and_undone(sql, row) -> None:
+            with contextlib.suppress(KeyError):
+                async with sql.begin_nested():
+                    await sql.delete(row)
+                    await sql.flush()
+                    raise KeyError
+
+        ways = [
+            refreshed,
+            column_refreshed,
+            queried,
+            changed_and_refreshed_in_other_columns,
+            changed_and_undone,
+            deleted_and_undone,
+        ]
+        for way in ways:
+            async with db.project(ticket.project_id) as session:
+                row = await session.sql.get(QATicket, key_of(ticket))
+                await way(session.sql, row)
+                row.steps_to_reproduce.append(way.__name__)
+        assert (await stored(db, ticket)).steps_to_reproduce == [
+            *("one", "refreshed", "column_refreshed", "queried", "before", "changed_and_refreshed_in_other_columns"),
+            *("changed_and_undone", "deleted_and_undone"),
+        ]
+
+    @pytest.mark.parametrize("is_kept", [True, False], ids=["row is kept", "row is let go"])
+    @pytest.mark.parametrize("kind", ["savepoint", "begin_nested"])
+    async def test_changed_in_place_in_a_savepoint_that_is_undone_is_as_it_was(
+        self, db: Database, ticket: QATicket, kind: str, is_kept: bool
+    ) -> None:
+        kept: list[QATicket] = []
+
+        async def change(session) -> None:
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.steps_to_reproduce.append("two")
+            kept.extend([row] * is_kept)
+
+        async with db.project(ticket.project_id) as session:
+            with contextlib.suppress(KeyError):
+                async with session.savepoint() if kind == "savepoint" else session.sql.begin_nested():
+                    await change(session)
+                    gc.collect()
+                    raise KeyError
+            kept.clear()
+            gc.collect()
+            row = await session.sql.get(QATicket, key_of(ticket))
+            row.title = "after"
+        now = await stored(db, ticket)
+        assert (now.title, now.steps_to_reproduce) == ("after", ["one"])
+
+    async def test_of_a_row_that_the_session_holds_no_longer_is_nobody_s_affair(self, db: Database, ticket: QATicket) -> None:
+        async def expunged(sql, row) -> None:
+            sql.expunge(row)
+            row.steps_to_reproduce.append("two")
+
+        async def refreshed(sql, row) -> None:
+            row.steps_to_reproduce.append("two")
+            await sql.refresh(row)
+
+        async def deleted(sql, row) -> None:
+            await sql.delete(row)
+            await sql.flush()
+            row.steps_to_reproduce.append("two")
+
+        for way in (expunged, refreshed, deleted):
+            async with db.project(ticket.project_id) as session:
+                await way(session.sql, await session.sql.get(QATicket, key_of(ticket)))
+                gc.collect()
+                await session.sql.flush()
+                if way is not deleted:
+                    assert (await repos.qa_tickets.get(session, ticket.id)).steps_to_reproduce == ["one"]
+            assert session.outcome == "committed"
+
     async def test_that_can_not_be_written_is_refused(self, db: Database, ticket: QATicket) -> None:
         with pytest.raises(InvalidInput):
             async with db.project(ticket.project_id) as session:
@@ -193,6 +298,33 @@ class TestTimes:
                 async with db.project(ticket.project_id) as session:
                     await way(session)
         assert (await stored(db, ticket)).resolved_at is None
+
+    async def test_without_an_offset_are_refused_in_whatever_way_the_driver_is_called(
+        self, db: Database, project: Project
+    ) -> None:
+        one, many = "SELECT $1::timestamptz", "SELECT $1::timestamptz[]"
+
+        async def iterated(raw) -> None:
+            async for _ in raw.cursor(one, NAIVE):
+                pass
+
+        async def explained(raw) -> None:
+            await (await raw.prepare(one)).explain(NAIVE)
+
+        async def prepared(raw) -> None:
+            await (await raw.prepare(one)).executemany(args=[[NAIVE]])
+
+        ways = [
+            *(lambda raw: raw.executemany(one, args=[[NAIVE]]), lambda raw: raw.fetchmany(one, args=iter([[NAIVE]]))),
+            *(lambda raw: raw.fetch(many, {NAIVE}), lambda raw: raw.fetchval(many, deque([NAIVE]), column=0)),
+            *(lambda raw: raw.cursor(one, NAIVE), lambda raw: raw.copy_from_query(one, NAIVE, output="nowhere")),
+            *(iterated, explained, prepared),
+        ]
+        async with db.project(project.id) as session:
+            raw = (await (await session.sql.connection()).get_raw_connection()).driver_connection
+            for way in ways:
+                with pytest.raises(InvalidInput, match=r"^Argument 1 is a date, or a time without an offset"):
+                    await way(raw)
 
     async def test_where_the_server_wants_none_they_pass(self, db: Database, ticket: QATicket) -> None:
         async with db.project(ticket.project_id) as session:

@@ -2,18 +2,27 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, ScopeError
+from derwin_db.fields.scalars import NIL
 from derwin_db.models import Project, ProjectType
 from derwin_db.query.builders import scoped, table_of
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.unit.alone import Reader
 from derwin_db.unit.backend import Route
 from tests.repos.rows import a_charge
+
+ID = UUID("0198a7f0-0000-7000-8000-0000000000ab")
+
+
+class OfTheDriver(UUID):
+    """As asyncpg has one."""
+
 
 SLUG = table_of(Project).c.slug
 
@@ -66,6 +75,27 @@ class TestProject:
     async def test_is_named_by_text_or_an_id(self, db: Database, project: Any) -> None:
         with pytest.raises(ScopeError, match="by its slug or its id"):
             db.project(project)
+
+    @pytest.mark.parametrize("project", [ID, OfTheDriver(str(ID)), str(ID), str(ID).upper()], ids=repr)
+    async def test_has_an_id_of_python_s_own_class_however_it_was_named(self, db: Database, project: Any) -> None:
+        named = db.project(project).project_id
+        assert (named, type(named)) == (ID, UUID)
+
+    @pytest.mark.parametrize("project", [NIL, str(NIL), f"{{{ID}}}", f"urn:uuid:{ID}", f" {ID}", "Acme", ""], ids=repr)
+    async def test_has_no_other_name(self, db: Database, project: Any) -> None:
+        with pytest.raises(ScopeError, match="by its slug or its id"):
+            db.project(project)
+
+
+class TestReason:
+    @pytest.mark.parametrize("reason", ["x", "x" * 500, " of two words "], ids=len)
+    async def test_is_kept_as_it_was_given(self, db: Database, reason: str) -> None:
+        assert db.admin(reason=reason).reason == reason
+
+    @pytest.mark.parametrize("reason", ["", " ", "x" * 501, "x\ny", 5, None], ids=repr)
+    async def test_is_one_line_of_text(self, db: Database, reason: Any) -> None:
+        with pytest.raises(ScopeError, match="one line of 1 to 500 characters"):
+            db.admin(reason=reason)
 
 
 class TestAnotherServer:
