@@ -301,7 +301,7 @@ class TestCancellation:
 
     async def test_of_one_who_waits_for_the_pooler_takes_nothing_from_the_others(self, clients: Clients):
         project = await new_project(clients[0])
-        await clients[1].start()  # which would wait for the pooler as well, with no connection in use
+        await backend(clients[1], project)  # its start and its first connection would wait for the pooler, too
 
         async def waiting() -> None:
             async with clients[1].project(project) as session:
