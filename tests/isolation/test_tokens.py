@@ -85,6 +85,13 @@ class TestToken:
                 for age in (0, 3, 6, 3600, -5)}  # fmt: skip
         assert ages == {0: None, 3: None, 6: "DW011", 3600: "DW011", -5: "DW011"}
 
+    async def test_is_good_for_a_clock_that_is_a_second_ahead(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
+        async with raw.transaction():
+            now = await raw.fetchval("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+            ahead = {by: await state_of(raw, made(seal, kind, filled.project_id, now + by, raw), GOOD[kind])
+                     for by in (SECOND, SECOND + 1)}  # fmt: skip
+        assert ahead == {SECOND: None, SECOND + 1: "DW011"}
+
     async def test_is_good_for_its_backend_or_for_any(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         bound = kind in (Kind.OPENS, Kind.SCOPES)
         pid = raw.get_server_pid() + 1 if bound else None

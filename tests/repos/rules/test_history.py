@@ -1,0 +1,41 @@
+"""The past of a project is written while the admin door says so, for a day at the most; elsewhere the database stamps."""
+
+import asyncpg
+import sqlalchemy as sa
+
+from derwin_db import Database
+from derwin_db.models import Project
+from derwin_db.repos.rules.history import close_history, open_history
+from derwin_db.testing import TestDatabase
+
+EVIDENCE = """
+INSERT INTO audit_artifacts
+    (project_id, kind, storage_uri, mime_type, byte_size, content_hash, compliance_mode, retention_until, created_at)
+SELECT id, 'LOG', 's3://b/k', 'text/plain', 1, repeat('a', 64), 'GDPR', '2000-01-31Z', '2000-01-01Z' FROM projects
+RETURNING created_at = now()
+"""
+
+
+async def is_stamped(db: Database, project: Project) -> bool:
+    """Write evidence of the past by hand, and say whether the database made it evidence of now."""
+    async with db.project(project.id) as session:
+        return bool((await session.sql.execute(sa.text(EVIDENCE))).scalar_one())
+
+
+async def test_is_that_of_one_project_until_it_is_closed(db: Database, project: Project, other_project: Project) -> None:
+    async with db.admin(reason="a test") as admin:
+        await open_history(admin, project.id)
+    assert [await is_stamped(db, one) for one in (project, other_project)] == [False, True]
+    async with db.admin(reason="a test") as admin:
+        await close_history(admin, project.id)
+    assert await is_stamped(db, project)
+
+
+async def test_ends_after_a_day_by_itself(db: Database, project: Project, migrated: TestDatabase) -> None:
+    async with db.admin(reason="a test") as admin:
+        await open_history(admin, project.id)
+    owner = await asyncpg.connect(**migrated.owner.connect_arguments())
+    later = "UPDATE derwin.restoring SET until = until - interval '1 day' WHERE id = $1 RETURNING until <= now()"
+    assert await owner.fetchval(later, project.id)
+    await owner.close()
+    assert await is_stamped(db, project)
