@@ -46,6 +46,14 @@ class TestGuardThatIsOut:
                 assert await first_failure(arena, [script]) == script.title
 
 
+SPY = """
+CREATE TABLE spy (i int);
+CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.{}; RETURN NEW; END';
+CREATE TRIGGER spy BEFORE INSERT ON spy FOR EACH ROW EXECUTE FUNCTION spy()
+"""
+"""A trigger of the owner's that deletes, one level deep."""
+
+
 class TestLedgerOfAGoneProject:
     @pytest.fixture
     async def gone(self, own_db):
@@ -59,11 +67,7 @@ class TestLedgerOfAGoneProject:
         return project.id
 
     async def test_no_trigger_of_the_owner_removes_it(self, gone, owner):
-        await owner.execute(
-            "CREATE TABLE spy (i int); CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN DELETE FROM public.spend_ledger; RETURN NEW; END';"
-            "CREATE TRIGGER spy BEFORE INSERT ON spy FOR EACH ROW EXECUTE FUNCTION spy()"
-        )
+        await owner.execute(SPY.format("spend_ledger"))
 
         with pytest.raises(Exception, match="never changed or removed"):
             await owner.execute("INSERT INTO spy VALUES (1)")
@@ -74,7 +78,8 @@ class TestLedgerOfAGoneProject:
         other = "jsonb_build_object('id', gen_random_uuid(), 'idempotency_key', 'late')"
         with pytest.raises(asyncpg.CheckViolationError, match="names its own project"):
             await owner.execute(
-                f"INSERT INTO spend_ledger SELECT (jsonb_populate_record(e, {other})).* FROM spend_ledger e WHERE project_id = $1",
+                f"INSERT INTO spend_ledger SELECT (jsonb_populate_record(e, {other})).* FROM spend_ledger e "
+                "WHERE project_id = $1",
                 gone,
             )
 
@@ -87,3 +92,15 @@ class TestOwner:
     async def test_is_told_that_rows_stay(self, own_database, owner, table, statement):
         with pytest.raises(asyncpg.PostgresError, match="never changed or removed"):
             await owner.execute(statement.format(table))
+
+    async def test_truncates_no_evidence(self, owner):
+        with pytest.raises(asyncpg.PostgresError, match="evidence is never truncated"):
+            await owner.execute("TRUNCATE audit_artifacts")
+
+    @pytest.mark.parametrize("table", [*APPEND_ONLY_TABLES, "audit_artifacts WHERE NOT legal_hold"])
+    async def test_has_no_trigger_that_removes_them_while_their_project_is_there(self, filled_database, table):
+        owner = await asyncpg.connect(**filled_database.owner.connect_arguments())
+        await owner.execute(SPY.format(table))
+        with pytest.raises(asyncpg.PostgresError, match=r"never changed or removed|kept until its retention ends"):
+            await owner.execute("INSERT INTO spy VALUES (1)")
+        await owner.close()

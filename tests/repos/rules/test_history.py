@@ -1,12 +1,18 @@
 """The past of a project is written while the admin door says so, for a day at the most; elsewhere the database stamps."""
 
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
 import asyncpg
+import pytest
 import sqlalchemy as sa
 
-from derwin_db import Database
-from derwin_db.models import Project
+from derwin_db import Database, repos
+from derwin_db.errors import InvalidInput
+from derwin_db.models import Project, ProjectMode, ProjectModeLog
 from derwin_db.repos.rules.history import close_history, open_history
 from derwin_db.testing import TestDatabase
+from derwin_db.testing.history import writing_history
 
 EVIDENCE = """
 INSERT INTO audit_artifacts
@@ -39,3 +45,27 @@ async def test_ends_after_a_day_by_itself(db: Database, project: Project, migrat
     assert await owner.fetchval(later, project.id)
     await owner.close()
     assert await is_stamped(db, project)
+
+
+class TestLog:
+    """An entry of a time to come keeps its place: the next one comes behind it."""
+
+    @pytest.mark.parametrize(("hours", "is_taken"), [(23, True), (25, False)])
+    async def test_takes_times_up_to_a_day_ahead(self, db: Database, project: Project, hours: int, is_taken: bool) -> None:
+        entry = ProjectModeLog(
+            project_id=project.id,
+            created_at=datetime.now(UTC) + timedelta(hours=hours),
+            to_mode=ProjectMode.OBSERVE,
+            actor="a",
+            reason="r",
+        )
+        with nullcontext() if is_taken else pytest.raises(InvalidInput):
+            async with db.project(project.id) as session, writing_history(session):
+                session.sql.add(entry)
+                await session.sql.flush()
+        async with db.project(project.id) as session:
+            await repos.projects.set_mode(session, ProjectMode.TRIAGE, actor="a", reason="r")
+            times = [one.created_at for one in (await repos.project_mode_logs.list(session, order="created_at")).items]
+            assert len(times) == (3 if is_taken else 2)
+            assert times == sorted({*times})
+            assert (await repos.project_mode_logs.list(session)).items[0].to_mode is ProjectMode.TRIAGE
