@@ -1,5 +1,6 @@
 """Tokens and scopes of the seal: each is good for one thing, in one place, for seconds."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -107,6 +108,29 @@ class TestToken:
         assert await state_of(raw, later, GOOD[kind]) == "DW004"
         if kind is not other:
             assert await state_of(raw, another, GOOD[kind]) == "DW004"
+
+
+class TestEnding:
+    """A number of a process is given anew: the function looks when the one that has it now began, and whose it is."""
+
+    @pytest.mark.parametrize("since", ["backend_start", "xact_start"])
+    async def test_takes_the_process_that_is_meant_and_no_other(
+        self, seal: Seal, own_database: TestDatabase, owner: asyncpg.Connection, raw: Any, since: str
+    ) -> None:
+        async def is_ended(pid: int, at: datetime) -> bool:
+            return await raw.fetchval("SELECT public.derwin_end_process($1, $2, $3)", pid, at, seal.end_of_process(pid, at))
+
+        own = await asyncpg.connect(**own_database.service.connect_arguments())
+        began = {}
+        for connection in (own, owner):
+            await connection.execute("BEGIN")
+            began[connection] = await connection.fetchval(f"SELECT {since} FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+        assert not await is_ended(owner.get_server_pid(), began[owner])
+        assert not await is_ended(own.get_server_pid(), began[own] + timedelta(microseconds=1))
+        assert await own.fetchval("SELECT 1") == await owner.fetchval("SELECT 1") == 1
+        assert await is_ended(own.get_server_pid(), began[own])
+        own.terminate()
+        await owner.execute("ROLLBACK")
 
 
 class TestTransaction:
