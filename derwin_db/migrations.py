@@ -100,6 +100,11 @@ def fence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None 
         ACCESS EXCLUSIVE on the table, for an instant: it is new.
     """
     name, is_log = _named(table, append_only)
+    if is_log and name.startswith(_LEDGER):
+        raise ConfigurationError(
+            f"fence: the name of a log does not begin with {_LEDGER}: the database would take it for our ledger, whose rows "
+            "stay when their project goes, so that the project could not go."
+        )
     context = op.get_context()
     if context.as_sql:
         raise ConfigurationError("fence looks at the server, and writes no script: run the revision online.")
@@ -138,11 +143,6 @@ def _named(table: type[ProjectTable] | str, append_only: bool | None) -> tuple[s
     if not isinstance(name, str) or _NAME.fullmatch(name) is None or name in _OURS:
         raise ConfigurationError("fence: the name of a table of the service: 1 to 30 of a-z, 0-9 and underscore.")
     is_log = bool(getattr(table, "append_only", False) if append_only is None else append_only)
-    if is_log and name.startswith(_LEDGER):
-        raise ConfigurationError(
-            f"fence: the name of a log does not begin with {_LEDGER}: the database would take it for our ledger, whose rows "
-            "stay when their project goes, so that the project could not go."
-        )
     return name, is_log
 
 
