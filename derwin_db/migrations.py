@@ -61,6 +61,8 @@ __all__ = [
 
 _OURS = frozenset({"projects", *sql.PROJECT_TABLES, sql.VERSION_TABLE})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,29}", re.ASCII)
+_LEDGER = "spend_ledger"
+"""What the triggers of logs tell the ledger by, and its shards: `derwin_refuse_change`."""
 _CHANGES = "SELECT, INSERT, UPDATE, DELETE"
 _ADDITIONS = "SELECT, INSERT"
 _TRIGGERS = ("derwin_append_only_row", "derwin_append_only_statement", "derwin_append_only_truncate")
@@ -98,6 +100,11 @@ def fence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None 
         ACCESS EXCLUSIVE on the table, for an instant: it is new.
     """
     name, is_log = _named(table, append_only)
+    if is_log and name.startswith(_LEDGER):
+        raise ConfigurationError(
+            f"fence: the name of a log does not begin with {_LEDGER}: the database would take it for our ledger, whose rows "
+            "stay when their project goes, so that the project could not go."
+        )
     context = op.get_context()
     if context.as_sql:
         raise ConfigurationError("fence looks at the server, and writes no script: run the revision online.")
@@ -135,7 +142,8 @@ def _named(table: type[ProjectTable] | str, append_only: bool | None) -> tuple[s
     name = table if isinstance(table, str) else getattr(table, "__tablename__", "")
     if not isinstance(name, str) or _NAME.fullmatch(name) is None or name in _OURS:
         raise ConfigurationError("fence: the name of a table of the service: 1 to 30 of a-z, 0-9 and underscore.")
-    return name, bool(getattr(table, "append_only", False) if append_only is None else append_only)
+    is_log = bool(getattr(table, "append_only", False) if append_only is None else append_only)
+    return name, is_log
 
 
 def _check(name: str, seen: Any) -> None:

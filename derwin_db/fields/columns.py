@@ -42,13 +42,23 @@ def choice(kind: type[StrEnum], **default: StrEnum | None) -> Any:
 
     Required: `Annotated[Severity, choice(Severity)]`; else `= choice(Severity, default=...)`.
     """
-    labels = ", ".join(f"'{member.value}'" for member in kind)
+    labels = ", ".join(f"'{_in_a_check(value)}'" for value in _values(kind))
     kwargs: dict[str, Any] = {"info": {"check": f"{{0}} IN ({labels})"}}
     if (value := default.get("default")) is not None:
         kwargs["server_default"] = value.value
-    sa_type: Any = sa.Enum(kind, native_enum=False, length=32, create_constraint=False)
+    sa_type: Any = sa.Enum(kind, native_enum=False, length=32, create_constraint=False, values_callable=_values)
     options: dict[str, Any] = dict(default)
     return Field(**options, sa_type=sa_type, sa_column_kwargs=kwargs)
+
+
+def _values(kind: type[StrEnum]) -> list[str]:
+    """Return what is stored of each member: SQLAlchemy takes their names unless it is told."""
+    return [member.value for member in kind]
+
+
+def _in_a_check(label: str) -> str:
+    """Return the label inside of a literal of SQL, inside of a text that is formatted."""
+    return label.replace("'", "''").replace("{", "{{").replace("}", "}}")
 
 
 def timestamp() -> Any:

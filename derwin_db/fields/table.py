@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import ValidationError, core_schema, from_json
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import declared_attr, registry
@@ -32,6 +33,8 @@ SCHEMA = "public"
 """Schema of all tables. Statements name it: a temporary table may not step in front of a real one."""
 
 MAX_NAME_LENGTH = 50
+
+_PREPARER = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 VERSIONED = ("projects", "project_profiles", "qa_tickets")
 """Tables whose rows have a version that every change raises. (Of a policy the version is what it is called by.)"""
@@ -245,11 +248,16 @@ def index(table: str, *columns: str, where: str | None = None, unique: bool = Fa
     """
     ops = {column.split()[0]: "text_pattern_ops" for column in columns if column.endswith(" text_pattern_ops")}
     plain = [column.removesuffix(" text_pattern_ops") for column in columns]
-    parts = [sa.text(column) if " " in column else column for column in plain]
+    parts = [sa.text(_ordered(column)) if " " in column else column for column in plain]
     options: dict[str, Any] = {"postgresql_where": sa.text(where)} if where else {}
     if ops:
         options["postgresql_ops"] = ops
     return sa.Index(name_of("uq" if unique else "ix", table, columns), "project_id", *parts, unique=unique, **options)
+
+
+def _ordered(column: str) -> str:
+    name, order = column.split(" ", 1)
+    return f"{_quoted(name)} {order}"
 
 
 def paged(table: str, *columns: str) -> sa.Index:
@@ -300,7 +308,12 @@ def finish_columns(table: sa.Table) -> None:
         check = column.info.get("check") or _check_of(column.type)
         if check is not None:
             name = name_of("ck", table.name, [column.name])
-            table.append_constraint(sa.CheckConstraint(check.format(column.name), name=name))
+            table.append_constraint(sa.CheckConstraint(check.format(_quoted(column.name)), name=name))
+
+
+def _quoted(column: str) -> str:
+    """Return the name as SQL has it: `user` without quotes is the role that asks, and `dueAt` is another column."""
+    return _PREPARER.quote(column)
 
 
 def _check_of(kind: Any) -> str | None:

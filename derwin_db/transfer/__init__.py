@@ -39,6 +39,7 @@ from derwin_db.transfer.statements import (
     import_statement,
     same_statement,
     table_named,
+    to_come_statement,
 )
 
 
@@ -238,6 +239,8 @@ async def _write_rows(
         await _write_duplicates(session, duplicates)
     if (await session.fetch(count_statement(table_named("spend_ledger")), {}))[0] != lines.counts["spend_ledger"]:
         raise Conflict("The ledger on the books holds entries of this project that the file does not have.")
+    if (await session.fetch(to_come_statement(), {}))[0]:  # no cap's window would ever leave them behind
+        raise InvalidInput("The file's ledger has entries of a time to come. Nothing was imported.")
     report.rows = lines.counts
 
 

@@ -1,5 +1,6 @@
 """Statements of export and import: rows travel as the database writes them and reads them."""
 
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -77,6 +78,14 @@ def same_statement(name: str) -> Statement[int]:
     columns = [column.name for column in table.columns if column.name != "project_id"]
     same = sa.and_(*(table.c[name].is_not_distinct_from(given.c[name]) for name in columns))
     return scalars("import", sa.select(sa.func.count()).select_from(table.join(given, same)).where(scope_of(table)))
+
+
+@cache
+def to_come_statement() -> Statement[int]:
+    """Count the project's entries of the ledger that are of a time to come, by the day that clocks and logs are given."""
+    table = table_named("spend_ledger")
+    is_to_come = table.c.created_at > sa.func.now() + sa.literal(timedelta(days=1), sa.Interval())
+    return scalars("import", sa.select(sa.func.count()).select_from(table).where(scope_of(table), is_to_come))
 
 
 @cache

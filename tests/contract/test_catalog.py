@@ -1,7 +1,12 @@
 """What the database itself says of every table: keys, policies, grants, triggers, owners."""
 
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import SQLModel
 
 from derwin_db import sql
@@ -19,6 +24,56 @@ async def owner(migrated: TestDatabase) -> asyncpg.Connection:
     connection = await asyncpg.connect(**migrated.owner.connect_arguments())
     yield connection
     await connection.close()
+
+
+COPY = "as_the_models_say"
+
+DERIVED = {"bits": postgresql.BIT(1536), "words": postgresql.TSVECTOR()}
+
+DEFINITIONS = {
+    "columns": """
+        SELECT attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)
+        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND NOT attname = ANY ($2)
+    """,
+    "constraints": """
+        SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE conrelid = $1::regclass AND contype IN ('c', 'f', 'p', 'u') AND NOT conname = ANY ($2)
+    """,
+    "indexes": """
+        SELECT c.relname, pg_get_indexdef(c.oid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+        WHERE indrelid = $1::regclass AND NOT c.relname = ANY ($2)
+    """,
+}
+
+
+class TestModels:
+    @pytest.fixture
+    async def made(self, owner: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+        """The connection, in a transaction that has the tables of the models in a schema of their own."""
+        metadata = sa.MetaData()
+        for name in ALL:
+            table = SQLModel.metadata.tables[f"public.{name}"].to_metadata(metadata, schema=COPY)
+            for column in sql.DERIVED_COLUMNS.get(name, ()):
+                table.append_column(sa.Column(column, DERIVED[column]))
+        transaction = owner.transaction()
+        await transaction.start()
+        await owner.execute(f"CREATE SCHEMA {COPY}")
+        for table in metadata.sorted_tables:
+            for statement in (CreateTable(table), *(CreateIndex(index) for index in table.indexes)):
+                await owner.execute(str(statement.compile(dialect=postgresql.dialect())))
+        yield owner
+        await transaction.rollback()
+
+    @pytest.mark.parametrize("kind", DEFINITIONS)
+    async def test_are_what_the_revisions_made(self, made: asyncpg.Connection, kind: str) -> None:
+        for table in ALL:
+            there, said = [
+                {tuple(str(value).replace(f"{schema}.", "") for value in row) for row in rows}
+                for schema in ("public", COPY)
+                for rows in [await made.fetch(DEFINITIONS[kind], f"{schema}.{table}", sql.DERIVED_COLUMNS.get(table, ()))]
+            ]
+            assert there == said, table
 
 
 class TestStorage:

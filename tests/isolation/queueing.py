@@ -83,17 +83,20 @@ async def tokens_of_other_kinds(arena: Arena) -> None:
     async with arena.shared.narrow.project(arena.a.project_id) as session:
         raw = await raw_connection(session)
         pid, now = raw.get_server_pid(), await server_time(raw)
+        begun = await raw.fetchval("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
 
         def made(kind: Kind, at: int, backend: int = pid) -> str:
             return seal.token(kind, arena.b.project_id, at, None if kind in anywhere else backend)
 
         for kind in Kind:
             asks = kind in (Kind.ASKS, Kind.ASKS_ANYWHERE)
-            foreign = [made(kind, now - 10_000_000), made(kind, now + 60_000_000)] if asks else [made(kind, now)]
+            foreign = [made(kind, now - 10_000_000), made(kind, begun + 1_000_001)] if asks else [made(kind, now)]
             foreign += [made(kind, now, pid + 1)] if kind is Kind.ASKS else []
             for token in foreign:
                 await refused(raw, "SELECT * FROM public.derwin_waiting($1, $2, 10, NULL)", token, NOBODY)
             if asks:
+                for good in (made(kind, now), made(kind, begun + 1_000_000)):
+                    await raw.fetch("SELECT * FROM public.derwin_waiting($1, $2, 10, NULL)", good, NOBODY)
                 await refused(raw, "SELECT public.derwin_open($1)", made(kind, now))
                 await refused(raw, SCOPE, made(kind, now))
         await only(session, repos.qa_tickets, arena.a)

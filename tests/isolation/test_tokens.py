@@ -1,5 +1,6 @@
 """Tokens and scopes of the seal: each is good for one thing, in one place, for seconds."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -85,6 +86,13 @@ class TestToken:
                 for age in (0, 3, 6, 3600, -5)}  # fmt: skip
         assert ages == {0: None, 3: None, 6: "DW011", 3600: "DW011", -5: "DW011"}
 
+    async def test_is_good_for_a_clock_that_is_a_second_ahead(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
+        async with raw.transaction():
+            now = await raw.fetchval("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+            ahead = {by: await state_of(raw, made(seal, kind, filled.project_id, now + by, raw), GOOD[kind])
+                     for by in (SECOND, SECOND + 1)}  # fmt: skip
+        assert ahead == {SECOND: None, SECOND + 1: "DW011"}
+
     async def test_is_good_for_its_backend_or_for_any(self, seal: Seal, filled: Filled, raw: Any, kind: Kind) -> None:
         bound = kind in (Kind.OPENS, Kind.SCOPES)
         pid = raw.get_server_pid() + 1 if bound else None
@@ -100,6 +108,29 @@ class TestToken:
         assert await state_of(raw, later, GOOD[kind]) == "DW004"
         if kind is not other:
             assert await state_of(raw, another, GOOD[kind]) == "DW004"
+
+
+class TestEnding:
+    """A number of a process is given anew: the function looks when the one that has it now began, and whose it is."""
+
+    @pytest.mark.parametrize("since", ["backend_start", "xact_start"])
+    async def test_takes_the_process_that_is_meant_and_no_other(
+        self, seal: Seal, own_database: TestDatabase, owner: asyncpg.Connection, raw: Any, since: str
+    ) -> None:
+        async def is_ended(pid: int, at: datetime) -> bool:
+            return await raw.fetchval("SELECT public.derwin_end_process($1, $2, $3)", pid, at, seal.end_of_process(pid, at))
+
+        own = await asyncpg.connect(**own_database.service.connect_arguments())
+        began = {}
+        for connection in (own, owner):
+            await connection.execute("BEGIN")
+            began[connection] = await connection.fetchval(f"SELECT {since} FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+        assert not await is_ended(owner.get_server_pid(), began[owner])
+        assert not await is_ended(own.get_server_pid(), began[own] + timedelta(microseconds=1))
+        assert await own.fetchval("SELECT 1") == await owner.fetchval("SELECT 1") == 1
+        assert await is_ended(own.get_server_pid(), began[own])
+        own.terminate()
+        await owner.execute("ROLLBACK")
 
 
 class TestTransaction:

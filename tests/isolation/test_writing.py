@@ -1,7 +1,12 @@
 """What is written by hand: stamps are the database's, and whatever is stored can be read back."""
 
+import asyncpg
 import pytest
 
+from derwin_db import repos
+from derwin_db.errors import APPEND_ONLY_TABLES
+from derwin_db.models import ProjectCreate, SpendLedgerCreate
+from derwin_db.testing.examples import example
 from tests.isolation.estimating import estimate_scripts
 from tests.isolation.fences import changed_arena, started_anyway
 from tests.isolation.mutations import first_failure
@@ -41,26 +46,61 @@ class TestGuardThatIsOut:
                 assert await first_failure(arena, [script]) == script.title
 
 
-class TestLedgerOfAGoneProject:
-    async def test_no_trigger_of_the_owner_removes_it(self, own_database, owner):
-        from derwin_db import Database, repos
-        from derwin_db.models import ProjectCreate, SpendLedgerCreate
-        from derwin_db.testing.examples import example
+SPY = """
+CREATE TABLE spy (i int);
+CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM public.{}; RETURN NEW; END';
+CREATE TRIGGER spy BEFORE INSERT ON spy FOR EACH ROW EXECUTE FUNCTION spy()
+"""
+"""A trigger of the owner's that deletes, one level deep."""
 
-        async with Database(**own_database.urls) as database:
-            async with database.admin(reason="a test") as admin:
-                project = await repos.projects.create(admin, example(ProjectCreate, marker="gone"))
-            async with database.project(project.id) as session:
-                await repos.spend_ledger.append(session, example(SpendLedgerCreate, marker="gone"))
-            async with database.admin(reason="a test") as admin:
-                await repos.projects.delete(admin, project.id)
-        await owner.execute(
-            "CREATE TABLE spy (i int); CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS "
-            "'BEGIN DELETE FROM public.spend_ledger; RETURN NEW; END';"
-            "CREATE TRIGGER spy BEFORE INSERT ON spy FOR EACH ROW EXECUTE FUNCTION spy()"
-        )
+
+class TestLedgerOfAGoneProject:
+    @pytest.fixture
+    async def gone(self, own_db):
+        """The id of a project that is gone, with one entry on the books."""
+        async with own_db.admin(reason="a test") as admin:
+            project = await repos.projects.create(admin, example(ProjectCreate, marker="gone"))
+        async with own_db.project(project.id) as session:
+            await repos.spend_ledger.append(session, example(SpendLedgerCreate, marker="gone"))
+        async with own_db.admin(reason="a test") as admin:
+            await repos.projects.delete(admin, project.id)
+        return project.id
+
+    async def test_no_trigger_of_the_owner_removes_it(self, gone, owner):
+        await owner.execute(SPY.format("spend_ledger"))
 
         with pytest.raises(Exception, match="never changed or removed"):
             await owner.execute("INSERT INTO spy VALUES (1)")
 
-        assert await owner.fetchval("SELECT count(*) FROM public.spend_ledger WHERE project_id = $1", project.id) == 1
+        assert await owner.fetchval("SELECT count(*) FROM public.spend_ledger WHERE project_id = $1", gone) == 1
+
+    async def test_takes_no_other_entry(self, gone, owner):
+        other = "jsonb_build_object('id', gen_random_uuid(), 'idempotency_key', 'late')"
+        with pytest.raises(asyncpg.CheckViolationError, match="names its own project"):
+            await owner.execute(
+                f"INSERT INTO spend_ledger SELECT (jsonb_populate_record(e, {other})).* FROM spend_ledger e "
+                "WHERE project_id = $1",
+                gone,
+            )
+
+
+class TestOwner:
+    """The policies hold an owner who is no superuser, too: where it finds no rows it is refused all the same."""
+
+    @pytest.mark.parametrize("table", APPEND_ONLY_TABLES)
+    @pytest.mark.parametrize("statement", ["UPDATE {} SET id = id WHERE false", "DELETE FROM {} WHERE false", "TRUNCATE {}"])
+    async def test_is_told_that_rows_stay(self, own_database, owner, table, statement):
+        with pytest.raises(asyncpg.PostgresError, match="never changed or removed"):
+            await owner.execute(statement.format(table))
+
+    async def test_truncates_no_evidence(self, owner):
+        with pytest.raises(asyncpg.PostgresError, match="evidence is never truncated"):
+            await owner.execute("TRUNCATE audit_artifacts")
+
+    @pytest.mark.parametrize("table", [*APPEND_ONLY_TABLES, "audit_artifacts WHERE NOT legal_hold"])
+    async def test_has_no_trigger_that_removes_them_while_their_project_is_there(self, filled_database, table):
+        owner = await asyncpg.connect(**filled_database.owner.connect_arguments())
+        await owner.execute(SPY.format(table))
+        with pytest.raises(asyncpg.PostgresError, match=r"never changed or removed|kept until its retention ends"):
+            await owner.execute("INSERT INTO spy VALUES (1)")
+        await owner.close()

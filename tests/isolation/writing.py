@@ -22,9 +22,11 @@ from tests.isolation.units import Script
 
 EVIDENCE = """
 INSERT INTO public.audit_artifacts
-    (project_id, kind, storage_uri, mime_type, byte_size, content_hash, compliance_mode, retention_until, created_at)
-VALUES ($1, 'LOG', 's3://x/y', 'text/plain', 1, repeat('0', 64), 'GDPR', now() - interval '1 second', '1999-01-01')
-RETURNING compliance_mode, retention_until, created_at, now() AS now
+    (project_id, kind, storage_uri, mime_type, byte_size, content_hash, compliance_mode, retention_until,
+     created_at, updated_at)
+VALUES ($1, 'LOG', 's3://x/y', 'text/plain', 1, repeat('0', 64), 'GDPR', now() - interval '1 second',
+        '1999-01-01', '1999-01-01')
+RETURNING compliance_mode, retention_until, created_at, updated_at, now() AS now
 """
 MODE_LOG = """
 INSERT INTO public.project_mode_logs (project_id, from_mode, to_mode, actor, reason, created_at)
@@ -79,7 +81,8 @@ async def evidence_is_kept_as_the_rule_says(arena: Arena) -> None:
         row = await raw.fetchrow(EVIDENCE, session.project_id)
         rule = (await repos.projects.current(session)).compliance_mode
         kept = await raw.fetchval(f"SELECT (now() AT TIME ZONE 'UTC' + interval '{RETENTION[rule]}') AT TIME ZONE 'UTC'")
-        assert (row["compliance_mode"], row["retention_until"], row["created_at"]) == (rule, kept, row["now"]), row
+        assert (row["compliance_mode"], row["retention_until"]) == (rule, kept), row
+        assert row["created_at"] == row["updated_at"] == row["now"], row
         assert not (await repos.audit_artifacts.prune_expired(session, limit=500)).remaining
 
     await in_a_unit(arena, attack)

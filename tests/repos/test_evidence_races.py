@@ -1,7 +1,7 @@
 """Evidence and what it meets: deletions, changes of the compliance mode, holds and sweeps, each interleaving forced."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import InvalidReference, NotFound, RetentionLocked
 from derwin_db.models import (
+    AuditArtifact,
     ComplianceMode,
     Project,
     ProjectUpdate,
@@ -56,6 +57,14 @@ class TestDeleteWithEvidence:
             await recording
 
 
+async def _record_by_hand(session: ProjectSession) -> AuditArtifact:
+    values = {"project_id": session.project_id, "compliance_mode": "GDPR", "retention_until": datetime.now(UTC)}
+    row = AuditArtifact(**an_artifact().model_dump(), **values)
+    session.sql.add(row)
+    await session.sql.flush()
+    return row
+
+
 class TestRetention:
     async def test_evidence_recorded_before_a_change_of_mode_is_raised_by_it(
         self, db: Database, project: Project, locks: Locks
@@ -67,12 +76,13 @@ class TestRetention:
         await changing
         await self._check(db, project, artifact.id, ComplianceMode.STANDARD)
 
+    @pytest.mark.parametrize("is_by_hand", [False, True])
     async def test_evidence_recorded_during_a_change_of_mode_gets_the_new_one(
-        self, db: Database, project: Project, locks: Locks, later: Later
+        self, db: Database, project: Project, locks: Locks, later: Later, is_by_hand: bool
     ) -> None:
         async with db.admin(reason="a test") as admin:
             await repos.projects.update(admin, project.id, ProjectUpdate(compliance_mode=ComplianceMode.SOX))
-            recording = later(repos.audit_artifacts.record, an_artifact())
+            recording = later(_record_by_hand) if is_by_hand else later(repos.audit_artifacts.record, an_artifact())
             await locks.until_waiting(recording)
         await self._check(db, project, (await recording).id, ComplianceMode.SOX)
 

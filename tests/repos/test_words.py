@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import InvalidCursor, InvalidInput
-from derwin_db.models import Project, QATicketUpdate, TicketStatus
+from derwin_db.models import Project, QATicketUpdate, RAGCorpusUpdate, TicketStatus
 from tests.conftest import NewProject
 from tests.repos.labelled_fixes import FIXES, QUESTIONS, Question, embedding
 from tests.repos.rows import a_fix, a_ticket, axis
@@ -154,6 +154,13 @@ class TestTickets:
         assert [row.id for row in found.items] == [ticket.id]
         assert found.items == [await repos.qa_tickets.get(session, ticket.id)]
 
+    @pytest.mark.parametrize("field", ["title", "description", "steps_to_reproduce", "expected", "actual", "external_ref"])
+    async def test_follow_every_text(self, session: ProjectSession, field: str) -> None:
+        before, after = (["before"], ["after"]) if field == "steps_to_reproduce" else ("before", "after")
+        ticket = await repos.qa_tickets.create(session, a_ticket(**{field: before}))
+        await repos.qa_tickets.update(session, ticket.id, QATicketUpdate(**{field: after}))
+        assert [len(await titles(session, text)) for text in ("before", "after")] == [0, 1]
+
     async def test_follow_what_changes(self, session: ProjectSession) -> None:
         ticket = await repos.qa_tickets.create(session, a_ticket(title="before"))
         await repos.qa_tickets.update(session, ticket.id, QATicketUpdate(title="after"))
@@ -231,3 +238,26 @@ class TestWordsOfAText:
         await repos.rag_corpus.add(session, a_fix(problem=text[:1_000_000]))
         assert len(await repos.rag_corpus.search(session, text="wörd7")) == 1
         await repos.rag_corpus.add(session, a_fix(problem="\U0001f600" * 1_000_000))
+
+
+class TestDerivedColumns:
+    @pytest.mark.parametrize(
+        ("table", "column", "value"),
+        [("qa_tickets", "words", "'forged'"), ("rag_corpus", "words", "'forged'"), ("rag_corpus", "bits", "NULL")],
+    )
+    async def test_are_derived_whatever_is_written_into_them(
+        self, session: ProjectSession, table: str, column: str, value: str
+    ) -> None:
+        await repos.qa_tickets.create(session, a_ticket())
+        await repos.rag_corpus.add(session, a_fix(embedding=axis(1.0)))
+        before = await session.sql.scalar(sa.text(f"SELECT {column} FROM {table}"))
+        await session.sql.execute(sa.text(f"UPDATE {table} SET {column} = {value}"))
+        assert await session.sql.scalar(sa.text(f"SELECT {column} FROM {table}")) == before is not None
+
+    async def test_follow_every_text_and_the_embedding_of_a_fix(self, session: ProjectSession) -> None:
+        fix = await repos.rag_corpus.add(session, a_fix(problem="p1", fix_summary="s1", embedding=axis(1.0)))
+        query, seen = sa.text("SELECT bits::text || words::text FROM rag_corpus"), set()
+        for change in ({}, {"problem": "p2"}, {"fix_summary": "s2"}, {"embedding": axis(-1.0)}):
+            await repos.rag_corpus.update(session, fix.id, RAGCorpusUpdate(**change))
+            seen.add(await session.sql.scalar(query))
+        assert len(seen) == 4

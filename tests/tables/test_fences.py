@@ -14,7 +14,7 @@ from derwin_db.deploy.migrations import MigrationSettings, check, status
 from derwin_db.doctor import examine
 from derwin_db.errors import ConfigurationError, InvalidInput, IsolationNotEnforced
 from derwin_db.fields.scalars import new_id
-from derwin_db.migrations import fence
+from derwin_db.migrations import fence, unfence
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.repos.rules.own import own_tables
 from derwin_db.sql import HEAD_REVISION
@@ -180,6 +180,13 @@ class TestRefusals:
     def test_the_name_is_one_of_the_service(self, name: Any) -> None:
         with pytest.raises(ConfigurationError, match=r"^fence: the name"):
             fence(FakeOp({}), name)
+
+    @pytest.mark.parametrize("name", ["spend_ledger_imports", "spend_ledgers"])
+    def test_a_log_is_not_named_like_the_ledger(self, name: str) -> None:
+        """Its rows would stay when their project goes, and their foreign key would keep the project."""
+        with pytest.raises(ConfigurationError, match="begin with spend_ledger"):
+            fence(FakeOp({}), name, append_only=True)
+        unfence(FakeOp({}), name, append_only=True)
 
     def test_a_chain_is_not_run_offline(self, both: TestDatabase) -> None:
         with pytest.raises(ConfigurationError, match="Revisions run online"):

@@ -10,6 +10,8 @@ import resource
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -310,6 +312,21 @@ class TestTheBooks:
                 line["row"]["project_slug"] = "victim"
         with pytest.raises(InvalidInput, match="another project"):
             await import_project(own_db, io.BytesIO(packed(lines)))
+
+    @pytest.mark.parametrize(("hours", "is_taken"), [(23, True), (25, False)])
+    async def test_an_entry_of_a_time_to_come_would_count_against_every_cap(
+        self, server: TestServer, exported: bytes, hours: int, is_taken: bool
+    ) -> None:
+        lines = lines_of(exported)
+        for line in lines:
+            if line.get("table") == "spend_ledger":
+                line["row"]["created_at"] = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+        elsewhere = await asyncio.to_thread(server.migrated)
+        async with Database(**elsewhere.urls) as db:
+            with nullcontext() if is_taken else pytest.raises(InvalidInput, match=r"a time to come\. Nothing was imported"):
+                await import_project(db, io.BytesIO(packed(lines)))
+            assert await exists(db, SLUG) is is_taken
+        await asyncio.to_thread(server.drop, elsewhere)
 
     async def test_a_file_without_the_entries_does_not_take_the_slug(self, own_db: Database, exported: bytes) -> None:
         lines = [line for line in lines_of(exported) if line.get("table") in (None, "projects")]
