@@ -106,8 +106,14 @@ class Report:
         """How many tasks there are beyond those of before, one that is about to end, and those of further connections."""
         assert self.before is not None
         assert self.after is not None
-        connections = max(0, self.after.connections - self.before.connections)  # the pool was not full before
-        return self.after.tasks - self.before.tasks - 1 - connections * _OF_A_CONNECTION
+        return self.after.tasks - self.before.tasks - 1 - self._of_more_connections
+
+    @property
+    def _of_more_connections(self) -> int:
+        """The tasks and files of those that the pool had not made before."""
+        assert self.before is not None
+        assert self.after is not None
+        return max(0, self.after.connections - self.before.connections) * _OF_A_CONNECTION
 
     def check(self) -> None:
         """Fail where something was lost, left open or grew."""
@@ -117,7 +123,7 @@ class Report:
         assert self.after.units <= self.before.units + 1, self.lines()
         assert self.after.connections - self.others <= soak_settings().pool_size + 1, self.lines()
         assert self.more_tasks <= 0, self.lines()
-        assert self.after.files <= self.before.files + 5 + more, self.lines()
+        assert self.after.files <= self.before.files + 5 + self._of_more_connections, self.lines()
         assert self.after.memory <= self.before.memory * 1.15 + 30_000_000, self.lines()
 
 

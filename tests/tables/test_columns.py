@@ -239,7 +239,7 @@ class TestChoice:
     ) -> None:
         given = a_part(0).model_copy(update={"kind": kind})
         by_verb = await parts.create(session, given)
-        by_hand = Part(project_id=session.project_id, **given.model_dump())
+        by_hand = Part(project_id=session.project_id, **{**given.model_dump(), "name": "Part 1"})
         session.sql.add(by_hand)
         await session.sql.flush()
         found = (await session.sql.execute(select(Part).where(Part.kind == kind))).scalars().all()
