@@ -10,7 +10,7 @@ from derwin_db.errors import SchemaOutOfDate
 from derwin_db.sql.revisions import known_revisions
 
 HEAD = sql.HEAD_REVISION
-OLDER = next(one for one in known_revisions() if one != HEAD)
+OLDER = min(known_revisions() - {HEAD})
 FUNCTIONS = {"derwin_open": "1f2e"}
 
 
