@@ -54,7 +54,7 @@ TRANSITIONS: dict[TicketStatus, tuple[TicketStatus, ...]] = {
 }
 """Where each status can be reached from by `transition`. DUPLICATE is reached by `mark_duplicate` alone.
 
-The database refuses every other move, and a DUPLICATE that names no ticket (derwin_db/sql/statuses.*.sql)."""
+The database refuses every other move, and one to DUPLICATE that names no ticket (derwin_db/sql/statuses.*.sql)."""
 
 StepsJson = Annotated[list[LongText], AfterValidator(check_json_size), Field(sa_type=PydanticJson(list[str]))]
 
