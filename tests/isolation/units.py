@@ -261,7 +261,8 @@ async def outliving(arena, repository, database):
         prepared = await raw.prepare(query)
         cursor = await raw.cursor(query)
         fetch, begun, declared, transaction = raw.fetch, raw.fetch(query), raw.cursor(query), raw.transaction()
-        iterator = aiter(raw.cursor(query))
+        iterator, begun_iterator = aiter(raw.cursor(query)), aiter(raw.cursor(f"{query} UNION ALL {query}"))
+        await anext(begun_iterator)  # and has more of what it fetched
     late = {
         "the session": lambda: repository.list(session),
         "session.sql": lambda: sql.execute(sa.text(query)),
@@ -273,6 +274,7 @@ async def outliving(arena, repository, database):
         "a cursor": lambda: cursor.fetch(1),
         "a cursor that waits to be opened": lambda: declared,
         "an iterator": lambda: anext(iterator),
+        "an iterator that has begun": lambda: anext(begun_iterator),
         "a transaction": transaction.start,
     }
     with contextlib.closing(begun):
