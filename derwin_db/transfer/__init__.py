@@ -42,6 +42,9 @@ from derwin_db.transfer.statements import (
     to_come_statement,
 )
 
+_UP_TO_NOW = (("spend_ledger", "created_at"), ("qa_runs", "heartbeat_at"))
+"""Times that are never to come: every cap would count such an entry for good, and such a run would never count as stalled."""
+
 
 class Opener(Protocol):
     """What opens units of work: a `Database`."""
@@ -239,8 +242,9 @@ async def _write_rows(
         await _write_duplicates(session, duplicates)
     if (await session.fetch(count_statement(table_named("spend_ledger")), {}))[0] != lines.counts["spend_ledger"]:
         raise Conflict("The ledger on the books holds entries of this project that the file does not have.")
-    if (await session.fetch(to_come_statement(), {}))[0]:  # no cap's window would ever leave them behind
-        raise InvalidInput("The file's ledger has entries of a time to come. Nothing was imported.")
+    for table, column in _UP_TO_NOW:
+        if (await session.fetch(to_come_statement(table, column), {}))[0]:
+            raise InvalidInput(f"The file has a {column} of {table} of a time to come. Nothing was imported.")
     report.rows = lines.counts
 
 

@@ -81,10 +81,10 @@ def same_statement(name: str) -> Statement[int]:
 
 
 @cache
-def to_come_statement() -> Statement[int]:
-    """Count the project's entries of the ledger that are of a time to come, by the day that clocks and logs are given."""
-    table = table_named("spend_ledger")
-    is_to_come = table.c.created_at > sa.func.now() + sa.literal(timedelta(days=1), sa.Interval())
+def to_come_statement(name: str, column: str) -> Statement[int]:
+    """Count the project's rows whose time in this column is to come, by more than the day that clocks and logs are given."""
+    table = table_named(name)
+    is_to_come = table.c[column] > sa.func.now() + sa.literal(timedelta(days=1), sa.Interval())
     return scalars("import", sa.select(sa.func.count()).select_from(table).where(scope_of(table), is_to_come))
 
 

@@ -31,7 +31,7 @@ from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
 from tests.forking import program
 from tests.isolation.fences import make_plain
-from tests.repos.rows import a_charge, a_ticket, an_artifact
+from tests.repos.rows import a_charge, a_run, a_ticket, an_artifact
 from tests.transfer.files import erase, exists, lines_of, packed
 
 SLUG, REFUSED = "moving", "refused"
@@ -99,6 +99,8 @@ async def stored(server: TestServer) -> tuple[TestDatabase, bytes]:
             await repos.qa_tickets.mark_duplicate(session, first.id, of=last.id)
             await repos.audit_artifacts.record(session, an_artifact())
             await repos.spend_ledger.append(session, a_charge())
+            await repos.qa_runs.enqueue(session, a_run())
+            await repos.qa_runs.claim(session, "a worker")
         await export_project(db, SLUG, sink)
         await erase(db, SLUG)
     return database, sink.getvalue()
@@ -313,14 +315,15 @@ class TestTheBooks:
         with pytest.raises(InvalidInput, match="another project"):
             await import_project(own_db, io.BytesIO(packed(lines)))
 
+    @pytest.mark.parametrize(("table", "column"), [("spend_ledger", "created_at"), ("qa_runs", "heartbeat_at")])
     @pytest.mark.parametrize(("hours", "is_taken"), [(23, True), (25, False)])
-    async def test_an_entry_of_a_time_to_come_would_count_against_every_cap(
-        self, server: TestServer, exported: bytes, hours: int, is_taken: bool
+    async def test_a_time_to_come_would_count_against_every_cap_or_keep_a_run_for_good(
+        self, server: TestServer, exported: bytes, hours: int, is_taken: bool, table: str, column: str
     ) -> None:
         lines = lines_of(exported)
         for line in lines:
-            if line.get("table") == "spend_ledger":
-                line["row"]["created_at"] = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+            if line.get("table") == table:
+                line["row"][column] = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
         elsewhere = await asyncio.to_thread(server.migrated)
         async with Database(**elsewhere.urls) as db:
             with nullcontext() if is_taken else pytest.raises(InvalidInput, match=r"a time to come\. Nothing was imported"):
