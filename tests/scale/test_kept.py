@@ -197,7 +197,7 @@ class TestLeftovers:
         "SET ROLE none",
         "SET search_path = pg_temp",
         "SET row_security = off",
-        "SET statement_timeout = 1",
+        "SET statement_timeout = '20s'",
         "SET default_transaction_isolation = 'serializable'",
         "SET default_transaction_read_only = on",
         "DEALLOCATE ALL",
