@@ -55,10 +55,10 @@ def check_zones(arguments: Sequence[Any], zoned: frozenset[int]) -> None:
 
 def is_naive(value: Any) -> bool:
     """Tell whether the value is, or holds, a time without an offset, or a date."""
-    if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray | memoryview | Mapping):
-        return any(is_naive(item) for item in value)
     if hasattr(value, "lower_inc"):  # a range of the driver's, or of SQLAlchemy's
         return is_naive(value.lower) or is_naive(value.upper)
+    if isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray | memoryview | Mapping):
+        return any(is_naive(item) for item in value)
     return isinstance(value, date) and getattr(value, "tzinfo", None) is None
 
 
