@@ -142,8 +142,7 @@ def _named(table: type[ProjectTable] | str, append_only: bool | None) -> tuple[s
     name = table if isinstance(table, str) else getattr(table, "__tablename__", "")
     if not isinstance(name, str) or _NAME.fullmatch(name) is None or name in _OURS:
         raise ConfigurationError("fence: the name of a table of the service: 1 to 30 of a-z, 0-9 and underscore.")
-    is_log = bool(getattr(table, "append_only", False) if append_only is None else append_only)
-    return name, is_log
+    return name, bool(getattr(table, "append_only", False) if append_only is None else append_only)
 
 
 def _check(name: str, seen: Any) -> None:

@@ -174,7 +174,7 @@ def key_type(column: sa.Column[Any]) -> Any:
     kind = plain_type(column)
     try:
         found = kind.python_type
-    except NotImplementedError:
+    except NotImplementedError:  # a type that does not say what its values are in Python
         return None
     is_naive = found is datetime and not kind.timezone
     return found if found in KEYS and not is_naive else None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,12 @@ from tests.repos.rows import a_run
 from tests.repos.test_projects import a_project
 
 collect_ignore = left_out(__file__)
+
+NEVER: dict[str, Any] = {"poll_seconds": 1000.0}
+"""What is taken is taken because a commit said so, or because a run ended."""
+
+STEADY: dict[str, Any] = {"stalled_seconds": 600.0}
+"""No run stalls while a test lasts, however busy the machine is."""
 
 DONE = RunStats(signals=1)
 Projects = Callable[[int], Awaitable[list[UUID]]]
@@ -95,3 +102,19 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(120):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def beats_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats a tenth of a second apart, of runs that are steady."""
+    monkeypatch.setattr("derwin_db.workers.claim.BEATS", 6000)
+
+
+async def is_idle(worker: Any) -> bool:
+    """Tell whether it does no run."""
+    return worker.running == 0
+
+
+async def ended(db: Database, project: UUID, run: UUID) -> bool:
+    """Tell whether the run has ended."""
+    return (await run_of(db, project, run)).finished_at is not None
