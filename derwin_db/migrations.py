@@ -61,7 +61,7 @@ __all__ = [
 
 _OURS = frozenset({"projects", *sql.PROJECT_TABLES, sql.VERSION_TABLE})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,29}", re.ASCII)
-_LEDGER = "spend_ledger"
+_SHARD_OF_LEDGER = re.compile(r"spend_ledger_[0-9]+")
 """What the triggers of logs tell the ledger by, and its shards: `derwin_refuse_change`."""
 _CHANGES = "SELECT, INSERT, UPDATE, DELETE"
 _ADDITIONS = "SELECT, INSERT"
@@ -100,10 +100,10 @@ def fence(op: Any, table: type[ProjectTable] | str, *, append_only: bool | None 
         ACCESS EXCLUSIVE on the table, for an instant: it is new.
     """
     name, is_log = _named(table, append_only)
-    if is_log and name.startswith(_LEDGER):
+    if is_log and _SHARD_OF_LEDGER.fullmatch(name):
         raise ConfigurationError(
-            f"fence: the name of a log does not begin with {_LEDGER}: the database would take it for our ledger, whose rows "
-            "stay when their project goes, so that the project could not go."
+            "fence: spend_ledger_ and a number is what a shard of our ledger is named. Rows of the ledger stay when their "
+            "project goes, so that the project could not go: give the log another name."
         )
     context = op.get_context()
     if context.as_sql:

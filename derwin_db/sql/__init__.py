@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.types import UserDefinedType
 
-HEAD_REVISION = "e9d25c7b14f0"
+HEAD_REVISION = "b2f8d60a93e7"
 """The newest revision in alembic/versions: what this code expects of the database."""
 
 VERSION_TABLE = "derwin_alembic_version"
@@ -44,8 +44,10 @@ DERIVED_COLUMNS: dict[str, tuple[str, ...]] = {"rag_corpus": ("bits", "words"), 
 CURRENT = {
     "admin_policies": "admin_policies.v1",
     "admin_writes": "admin_writes.v1",
-    "append_only": "append_only.v2",
+    "append_only": "append_only.v3",
     "append_only_table": "append_only_table.v1",
+    "check_ledger": "check_ledger.v2",
+    "check_mode": "check_mode.v2",
     "distribute_table": "distribute_table.v1",
     "end_process": "end_process.v1",
     "grants": "grants.v1",

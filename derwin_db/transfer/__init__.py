@@ -30,7 +30,7 @@ from derwin_db.repos.rules.own import own_tables
 from derwin_db.session import ImportSession, ProjectSession
 from derwin_db.settings import Settings
 from derwin_db.sql import HEAD_REVISION
-from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Header, Limits, Lines, Writer, row_line
+from derwin_db.transfer.lines import BATCH, FORMAT, TABLES, VERSION, Batch, Header, Limits, Lines, Writer, row_line
 from derwin_db.transfer.statements import (
     count_statement,
     duplicates_statement,
@@ -231,7 +231,7 @@ async def _write_rows(
 ) -> None:
     with tempfile.TemporaryFile("w+") as duplicates:
         while (batch := await asyncio.to_thread(lines.batch)) is not None:
-            written = await session.execute(import_statement(tables[batch.table]), {"rows": batch.rows})
+            written = await _write_batch(session, batch, tables[batch.table])
             if batch.table == "spend_ledger":
                 report.ledger_kept += batch.count - written
                 if (await session.fetch(same_statement(batch.table), {"rows": batch.rows}))[0] != batch.count:
@@ -244,8 +244,21 @@ async def _write_rows(
         raise Conflict("The ledger on the books holds entries of this project that the file does not have.")
     for table, column in _UP_TO_NOW:
         if (await session.fetch(to_come_statement(table, column), {}))[0]:
-            raise InvalidInput(f"The file has a {column} of {table} of a time to come. Nothing was imported.")
+            raise _is_to_come(table, column)
     report.rows = lines.counts
+
+
+async def _write_batch(session: ImportSession, batch: Batch, table: sa.Table) -> int:
+    try:
+        return await session.execute(import_statement(table), {"rows": batch.rows})
+    except InvalidInput as error:
+        if error.constraint == f"ck_{batch.table}_is_over":
+            raise _is_to_come(batch.table, "created_at") from error
+        raise
+
+
+def _is_to_come(table: str, column: str) -> InvalidInput:
+    return InvalidInput(f"The file has a {column} of {table} of a time to come. Nothing was imported.")
 
 
 async def _write_duplicates(session: ImportSession, duplicates: IO[str]) -> None:

@@ -149,6 +149,7 @@ class TestRevisions:
             "c7f3a90d5e28": "FUNCTION public.derwin_words",
             "d4b81e6fa935": "lower(slug)",
             "e9d25c7b14f0": "derwin_check_profile_log",
+            "b2f8d60a93e7": "is_of_this_unit",
         }
         assert words.keys() == scripts.keys()
         assert [revision for revision, word in words.items() if word not in scripts[revision]] == []

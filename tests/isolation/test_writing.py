@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from derwin_db import repos
+from derwin_db import repos, sql
 from derwin_db.errors import APPEND_ONLY_TABLES
 from derwin_db.models import ProjectCreate, SpendLedgerCreate
 from derwin_db.testing.examples import example
@@ -19,12 +19,20 @@ class TestWriting:
         await script.run(arena)
 
 
+def as_before(function: str) -> str:
+    """Return what makes a check of the first version again."""
+    (made,) = (one for one in sql.read("stamps.v1") if f"FUNCTION public.{function}() RETURNS" in one)
+    return made.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+
+
 MUTATIONS = {
     "evidence is kept": "DROP TRIGGER derwin_stamp_evidence ON public.audit_artifacts",
     "a log is written now": "DROP TRIGGER derwin_stamp_log ON public.project_mode_logs",
     "a log is written now and": "DROP TRIGGER derwin_check_mode_log ON public.project_mode_logs",
     "a log is written": "DROP TRIGGER derwin_check_profile_log ON public.profile_evolution_logs",
     "a mode that changes": "DROP TRIGGER derwin_check_mode ON public.projects",
+    "an entry of a change": as_before("derwin_check_mode_log"),
+    "a mode to and fro": as_before("derwin_check_mode"),
     "an entry under another name": "DROP TRIGGER derwin_check_ledger ON public.spend_ledger",
     "money that would be rounded": "ALTER TABLE public.spend_ledger ALTER amount_usd TYPE numeric(14, 6)",
     "the past of a project": "GRANT USAGE ON SCHEMA derwin TO derwin_app; GRANT ALL ON derwin.restoring TO derwin_app",

@@ -28,6 +28,7 @@ VALUES ($1, 'LOG', 's3://x/y', 'text/plain', 1, repeat('0', 64), 'GDPR', now() -
         '1999-01-01', '1999-01-01')
 RETURNING compliance_mode, retention_until, created_at, updated_at, now() AS now
 """
+MODE = "UPDATE public.projects SET mode = $1"
 MODE_LOG = """
 INSERT INTO public.project_mode_logs (project_id, from_mode, to_mode, actor, reason, created_at)
 VALUES ($1, $2, $3, 'the board', 'approved', $4::timestamptz) RETURNING created_at, now() AS now
@@ -95,9 +96,10 @@ async def a_log_is_written_now_and_says_what_happened(arena: Arena) -> None:
         lies = ((mode, mode), (mode, other), (None, other))
         for lie in lies:
             await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")
-        await raw.execute("UPDATE public.projects SET mode = $1", other)
-        for at in ("1999-01-01 00:00:00+00", "2999-01-01 00:00:00+00"):
-            row = await raw.fetchrow(MODE_LOG.replace("$4", f"'{at}'"), session.project_id, mode, other)
+        changes = ((mode, other), (other, mode))
+        for change, at in zip(changes, ("1999-01-01 00:00:00+00", "2999-01-01 00:00:00+00"), strict=True):
+            await raw.execute(MODE, change[1])
+            row = await raw.fetchrow(MODE_LOG.replace("$4", f"'{at}'"), session.project_id, *change)
             assert row["now"] <= row["created_at"] < row["now"].replace(year=row["now"].year + 1), row
         names = ", ".join(
             c.name for c in table_of(repos.profile_evolution_logs.model).c if c.name not in ("project_id", "id", "created_at")
@@ -122,6 +124,40 @@ async def a_mode_that_changes_without_its_entry(arena: Arena) -> None:
     except InvalidInput:
         return
     raise AssertionError("the mode changed, and its log does not say so")
+
+
+async def an_entry_of_a_change_that_was_none(arena: Arena) -> None:
+    async def attack(session: Any, raw: Any) -> None:
+        mode = (await repos.projects.current(session)).mode
+        other, third, *_ = (each for each in ("OBSERVE", "TRIAGE", "AUTHOR") if each != mode)
+        for lie in ((other, mode), (third, mode)):
+            await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")
+        await raw.execute(MODE, other)
+        await raw.fetchrow(MODE_LOG, session.project_id, mode, other, None)
+        for lie in ((mode, other), (third, other), (None, other)):
+            await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")
+        await raw.execute(MODE, third)
+        for lie in ((mode, third), (None, third)):
+            await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")
+        await raw.fetchrow(MODE_LOG, session.project_id, other, third, None)
+        await raw.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    await in_a_unit(arena, attack)
+
+
+async def a_mode_to_and_fro_whose_last_change_has_no_entry(arena: Arena) -> None:
+    async def attack(session: Any, raw: Any) -> None:
+        mode = (await repos.projects.current(session)).mode
+        other = "AUTHOR" if mode != "AUTHOR" else "OBSERVE"
+        for before, after in ((mode, other), (other, mode)):
+            await raw.execute(MODE, after)
+            await raw.fetchrow(MODE_LOG, session.project_id, before, after, None)
+        await raw.execute(MODE, other)
+        await refused(raw, "SET CONSTRAINTS ALL IMMEDIATE", constraint="ck_projects_mode_is_logged")
+        await raw.fetchrow(MODE_LOG, session.project_id, mode, other, None)
+        await raw.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    await in_a_unit(arena, attack)
 
 
 async def an_entry_under_another_name(arena: Arena) -> None:
@@ -243,7 +279,8 @@ def odd_script(table: str, column: Any) -> Any:
 def writing_scripts() -> Iterator[Script]:
     for run in (
         evidence_is_kept_as_the_rule_says, a_log_is_written_now_and_says_what_happened, a_mode_that_changes_without_its_entry,
-        an_entry_under_another_name, an_entry_of_another_day, money_that_would_be_rounded, the_past_of_a_project,
+        an_entry_of_a_change_that_was_none, a_mode_to_and_fro_whose_last_change_has_no_entry, an_entry_under_another_name,
+        an_entry_of_another_day, money_that_would_be_rounded, the_past_of_a_project,
     ):  # fmt: skip
         yield Script(28, run.__name__.replace("_", " "), run)
     for table, model in models_by_table().items():

@@ -124,6 +124,19 @@ class TestLog:
             async with db.admin(reason="a test") as admin:
                 assert (await repos.projects.delete(admin, project.id))["own_notes"] == 1
 
+    async def test_goes_with_its_project_also_when_its_name_begins_like_the_ledgers(self, database: TestDatabase) -> None:
+        async with Database(**database.urls) as db:
+            project = await a_project_of(db)
+            async with db.project(project.id) as unit:
+                await notes.create(unit, NoteCreate(text="x"))
+        owner = await asyncpg.connect(**database.owner.connect_arguments())
+        await owner.execute("ALTER TABLE own_notes RENAME TO spend_ledger_notes")
+        with pytest.raises(asyncpg.PostgresError, match="never changed or removed"):
+            await owner.execute("DELETE FROM spend_ledger_notes")
+        assert await owner.execute("DELETE FROM projects WHERE id = $1", project.id) == "DELETE 1"
+        assert await owner.fetchval("SELECT count(*) FROM spend_ledger_notes") == 0
+        await owner.close()
+
     @pytest.mark.parametrize("triggers", [TRIGGERS[:1], TRIGGERS], ids=len)
     async def test_without_its_triggers_nothing_starts(self, database: TestDatabase, triggers: tuple[str, ...]) -> None:
         """Without all of them only its class tells that it is to be append-only."""

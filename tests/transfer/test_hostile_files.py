@@ -22,7 +22,16 @@ import zstandard
 
 from derwin_db import Database, repos
 from derwin_db.connection.driver import connect
-from derwin_db.errors import ConfigurationError, Conflict, DerwinError, InvalidInput, ProjectNotFound, StorageFull, TooLarge
+from derwin_db.errors import (
+    APPEND_ONLY_TABLES,
+    ConfigurationError,
+    Conflict,
+    DerwinError,
+    InvalidInput,
+    ProjectNotFound,
+    StorageFull,
+    TooLarge,
+)
 from derwin_db.fields.scalars import project_id_of
 from derwin_db.models import ProjectCreate, ProjectType
 from derwin_db.observe.events import Observer, UnitObserver
@@ -31,7 +40,7 @@ from derwin_db.transfer import export_project, import_project
 from derwin_db.transfer.lines import TABLES
 from tests.forking import program
 from tests.isolation.fences import make_plain
-from tests.repos.rows import a_charge, a_run, a_ticket, an_artifact
+from tests.repos.rows import a_charge, a_profile, a_run, a_ticket, an_artifact
 from tests.transfer.files import erase, exists, lines_of, packed
 
 SLUG, REFUSED = "moving", "refused"
@@ -93,6 +102,7 @@ async def stored(server: TestServer) -> tuple[TestDatabase, bytes]:
         async with db.admin(reason="a test") as admin:
             await repos.projects.create(admin, ProjectCreate(slug=SLUG, name="Moving", type=ProjectType.CRM))
         async with db.project(SLUG) as session:
+            await repos.project_profiles.create(session, a_profile(), actor="ada", reason="a test")
             first = await repos.qa_tickets.create(session, a_ticket())
             await repos.qa_tickets.create_many(session, [a_ticket(title=f"ticket {n}") for n in range(TICKETS - 2)])
             last = await repos.qa_tickets.create(session, a_ticket())
@@ -315,9 +325,11 @@ class TestTheBooks:
         with pytest.raises(InvalidInput, match="another project"):
             await import_project(own_db, io.BytesIO(packed(lines)))
 
-    @pytest.mark.parametrize(("table", "column"), [("spend_ledger", "created_at"), ("qa_runs", "heartbeat_at")])
+    @pytest.mark.parametrize(
+        ("table", "column"), [*((table, "created_at") for table in APPEND_ONLY_TABLES), ("qa_runs", "heartbeat_at")]
+    )
     @pytest.mark.parametrize(("hours", "is_taken"), [(23, True), (25, False)])
-    async def test_a_time_to_come_would_count_against_every_cap_or_keep_a_run_for_good(
+    async def test_a_time_to_come_would_count_for_good_or_keep_a_run_for_good(
         self, server: TestServer, exported: bytes, hours: int, is_taken: bool, table: str, column: str
     ) -> None:
         lines = lines_of(exported)

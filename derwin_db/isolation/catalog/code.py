@@ -125,7 +125,7 @@ def guard_bodies(*, is_distributed: bool) -> dict[str, str]:
 def _bodies_of_one_node() -> dict[str, str]:
     return {
         name: body
-        for entity in ("stamps", "stamp_log", "profile_log", "queue")
+        for entity in ("stamps", "stamp_log", "check_mode", "check_ledger", "profile_log", "queue")
         for name, body in sql.function_bodies(entity).items()
     }
 

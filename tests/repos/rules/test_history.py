@@ -69,3 +69,18 @@ class TestLog:
             assert len(times) == (3 if is_taken else 2)
             assert times == sorted({*times})
             assert (await repos.project_mode_logs.list(session)).items[0].to_mode is ProjectMode.TRIAGE
+
+
+LEDGER = """
+INSERT INTO spend_ledger (project_id, project_slug, kind, source, amount_usd, idempotency_key, occurred_at, details, created_at)
+SELECT id, slug, 'CHARGE', 'OTHER', 1, 'by-hand', now(), '{}', now() + make_interval(hours => :hours) FROM projects
+"""
+
+
+@pytest.mark.parametrize(("hours", "is_taken"), [(-9000, True), (23, True), (25, False)])
+async def test_the_ledger_takes_no_time_to_come(db: Database, project: Project, hours: int, is_taken: bool) -> None:
+    with nullcontext() if is_taken else pytest.raises(InvalidInput):
+        async with db.project(project.id) as session, writing_history(session):
+            await session.sql.execute(sa.text(LEDGER), {"hours": hours})
+    async with db.project(project.id) as session:
+        assert await repos.spend_ledger.count(session) == is_taken
