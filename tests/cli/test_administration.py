@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -287,12 +288,20 @@ class TestRoles:
         self, shown: Json, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flag: str
     ) -> None:
         """Whatever the database's name is, and wherever the owner's password comes from."""
+        given: dict[str, str | None] = {}
 
-        async def done(_: object) -> list[str]:
+        async def done(work: Callable[[object], Awaitable[list[str]]]) -> list[str]:
+            return await work(None)
+
+        async def nothing(_: object, **named: str | None) -> list[str]:
+            given.update(named)
             return []
 
         (tmp_path / "password").touch()
         monkeypatch.setattr("derwin_db.cli.roles.as_owner", done)
+        monkeypatch.setattr("derwin_db.cli.roles.remake_fences", nothing)
+        for work in ("take_temporary_from_public", "create_logins"):
+            monkeypatch.setattr(f"derwin_db.cli.roles.logins.{work}", nothing)
         monkeypatch.setenv("DIRECT_URL", f"postgresql://owner@db.example/my%20db?password_file={tmp_path}/password")
         made = shown("roles", "create", flag)
         for login, name in (("service", "DATABASE_URL"), ("operator", "ADMIN_URL")):
@@ -300,6 +309,8 @@ class TestRoles:
             file = None if flag == "--passwords" else str(tmp_path / "password")
             assert (info.user, info.database) == (made[login]["login"], "my db")
             assert (info.password, info.password_file) == (made[login]["password"], file)
+            assert given[f"{login}_password"] == info.password
+        assert (given["service_password"] == given["operator_password"]) is (flag == "--no-passwords")
 
     async def test_backup_shows_its_password_once(
         self, operate: Operate, migrated: TestDatabase, owner: asyncpg.Connection

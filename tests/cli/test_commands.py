@@ -140,9 +140,10 @@ class TestCron:
         assert json.loads(run("prune", "--dry-run", "--json", environment=seeded).stdout) == {"pruned": 0, "remaining": 0}
         assert run("prune", environment=seeded).returncode == 0
 
-    def test_trust_refresh(self, seeded: dict[str, str]) -> None:
-        result = run("trust", "refresh", "--json", environment=seeded)
-        assert json.loads(result.stdout)["projects"] == 1
+    @pytest.mark.parametrize("which", [[], ["--project", "lifeline"]])
+    def test_trust_refresh(self, seeded: dict[str, str], which: list[str]) -> None:
+        result = run("trust", "refresh", "--json", *which, environment=seeded)
+        assert json.loads(result.stdout) == {"projects": 1, "scores": 0, "failed": 0}
 
 
 class TestRoles:

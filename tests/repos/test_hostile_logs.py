@@ -115,6 +115,16 @@ class TestAHostileLog:
             with pytest.raises(DerwinError, match="within its bounds") if is_refused else nullcontext():
                 assert (await repos.project_profiles.at_version(session, version)).glossary["a"] == "x" * size
 
+    @pytest.mark.parametrize(("words", "is_refused"), [(2, False), (6, True)])
+    async def test_is_not_let_grow_to_more_than_twice_its_bound(
+        self, db: Database, project: Project, forge: Forge, monkeypatch, words: int, is_refused: bool
+    ) -> None:
+        monkeypatch.setattr(patching, "MOST_BYTES", 10_000)
+        version = await forge([{"op": "add", "path": f"/glossary/{n}", "value": "x" * 4000} for n in range(words)])
+        async with db.project(project.id) as session:
+            with pytest.raises(DerwinError, match="within its bounds") if is_refused else nullcontext():
+                assert len((await repos.project_profiles.at_version(session, version)).glossary) >= words
+
     @pytest.mark.parametrize(("patches", "told"), [(2, nullcontext()), (3, pytest.raises(DerwinError, match="not written by"))])
     def test_takes_no_longer_than_its_time(self, monkeypatch, patches: int, told) -> None:
         """Each look at the clock finds it three seconds later: a patch takes six, and ten are as long as all may take."""

@@ -13,7 +13,7 @@ from derwin_db.models import (
     QATicketUpdate,
     TicketStatus,
 )
-from tests.repos.conftest import AtOnce, kinds
+from tests.repos.conftest import AtOnce, Later, Locks, kinds
 from tests.repos.rows import a_ticket
 from tests.repos.rules.test_trust import attempt
 
@@ -61,6 +61,18 @@ class TestTickets:
                 seen.add(at)
                 at = parents[at]
         assert sum(parent is None for parent in parents.values()) >= 1
+
+    @pytest.mark.parametrize("place", [0, 1], ids=["the duplicate", "the other one"])
+    async def test_a_duplicate_waits_for_a_ticket_that_another_unit_changes(
+        self, db: Database, project: Project, later: Later, locks: Locks, place: int
+    ) -> None:
+        async with db.project(project.id) as session:
+            ids = [(await repos.qa_tickets.create(session, a_ticket())).id for _ in range(2)]
+        async with db.project(project.id) as session:
+            await repos.qa_tickets.transition(session, ids[place], TicketStatus.TRIAGED)
+            marking = later(repos.qa_tickets.mark_duplicate, *ids)
+            await locks.until_waiting(marking)
+        assert (await marking).duplicate_of_id == ids[1]
 
     async def test_deletions_and_duplicates_do_not_deadlock(self, db: Database, project: Project, at_once: AtOnce) -> None:
         async with db.project(project.id) as session:

@@ -65,6 +65,23 @@ async def test_a_history_of_an_older_version_stays_as_it_is(own_db: Database) ->
     assert await counts(own_db) == before
 
 
+async def test_what_was_spent_says_on_what(alone: TestDatabase) -> None:
+    """A model that writes has tokens of both kinds, one that embeds none that it wrote, a machine none at all."""
+    async with Database(**alone.urls) as db, db.project(LIFELINE, read_only=True) as session:
+        shapes = {
+            (row.source.value, row.input_tokens is not None, row.output_tokens is not None, *sorted(row.details))
+            async for row in repos.spend_ledger.stream(session)
+            if row.amount_usd > 0
+        }
+    assert shapes == {
+        ("ANTHROPIC", True, True),
+        ("ANTHROPIC", True, True, "purpose"),
+        ("EMBEDDING", True, False),
+        ("COMPUTE", False, False, "machine", "minutes"),
+        ("STORAGE", False, False, "gigabytes"),
+    }
+
+
 class Course:
     """All have opened the past before one row is written. Then all but the first write a batch, and wait until it is closed."""
 

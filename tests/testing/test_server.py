@@ -1,9 +1,11 @@
 """The server that tests run on: what its databases are reached by, and that it leaves nothing behind."""
 
 import asyncio
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import asyncpg
 import pytest
@@ -68,6 +70,20 @@ def test_the_one_that_is_given_comes_first_and_is_left_as_it_was(
     with module.choose_server() as server:
         assert closed == []
     assert (type(server), server.owner.host, closed == [server]) == chosen
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_docker_is_asked_whether_it_runs(monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
+    def ping() -> None:
+        if not runs:
+            raise ConnectionError
+
+    asked: list[int] = []
+    engine = SimpleNamespace(from_env=lambda timeout: asked.append(timeout) or SimpleNamespace(ping=ping))
+    for name in ("testcontainers", "testcontainers.community", "testcontainers.community.postgres"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "docker", engine)
+    assert (module.docker_answers(), asked) == (runs, [2])
 
 
 def test_its_logins_have_a_password_and_no_file_of_one(tmp_path: Path) -> None:
