@@ -28,6 +28,7 @@ class Covering:
         failing = self._folder / "failing"
         if anew or not (self._data.exists() and failing.exists()):
             options = ["--cov=derwin_db", "--cov-branch", "--cov-context=test", "--cov-report=", "-q", "-rfE", "-n", "auto"]
+            options += ["-p", "tests.mutation.uncached"]
             command = [sys.executable, "-m", "pytest", *options, *tests]
             environment = {**os.environ, "COVERAGE_FILE": str(self._data)}
             done = subprocess.run(command, cwd=self._root, env=environment, text=True, check=False, capture_output=True)
