@@ -4,10 +4,10 @@
     python -m tests.mutation --minutes 5 --only derwin_db/settings     # one folder
     python -m tests.mutation --measure                                 # which tests run which line: again
 
-First the default suite runs once, to see which tests run each line (`.mutation/`, kept); the package's caches are emptied before
-each test. Then mutants are drawn by chance for
-as long as there is time, on as many copies of the tree as there are processors; each meets the tests that run its line. What
-survives is printed with its line before and after, and stands in `.mutation/survivors.txt`. Ends with 1 below 0.9.
+First the default suite runs once, to see which tests run each line (`.mutation/`, kept); the package's caches are emptied
+before each test. Then mutants are drawn by chance for as long as there is time, on as many copies of the tree as there are
+processors; each meets the tests that run its line. What survives is printed with its line before and after, and stands in
+`.mutation/survivors.txt`. Ends with 1 below 0.9.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A plugin for the measurement: what the package keeps of one test is gone before the next, which then runs all that it needs."""
+"""A plugin for the measurement: what the package keeps of one test is gone before the next, which then runs all it needs."""
 
 import functools
 import sys
