@@ -51,16 +51,29 @@ class Covering:
     def tests_of(self, file: Path, line: int) -> list[str]:
         """Return the tests that run the line: test files that are named after its file or import it, its folder's, then others.
 
-        What runs at import, or in a process of its own, is run by no test in particular: then it is all tests of its folder,
-        of the folder that has its name, and of the contract.
+        What runs at import, or in a process of its own, is run by no test in particular. Then it is the files that name what
+        the line assigns, the tests of the lines that use it, and all of its folder, of the folder that has its name, and of the
+        contract.
         """
         own = Path("tests", *file.parts[1:2]).with_suffix("")
         names = self._lines.get(file, {}).get(line, [])
         if not names:
             folders = [str(folder) for folder in (Path("tests", file.stem), own) if (self._root / folder).is_dir()]
-            return [*self._files_about(file), *folders, "tests/contract"]
+            return [*self._about_what_is_assigned(file, line), *self._files_about(file), *folders, "tests/contract"]
         near = [name for name in names if name.startswith(f"{own}/")]
         return [*self._files_about(file), *_spread(near), *_spread([name for name in names if name not in set(near)])]
+
+    def _about_what_is_assigned(self, file: Path, line: int) -> list[str]:
+        """Return the test files that have the name which the line assigns, and tests of the lines of its file that have it."""
+        lines = (self._root / file).read_text().splitlines()
+        assigned = re.match(r"(\w+)\b[^=(]*=", lines[line - 1])
+        if assigned is None:
+            return []
+        name = re.compile(rf"\b{assigned[1]}\b")
+        files = [path for path in sorted(self._root.glob("tests/**/test_*.py")) if name.search(path.read_text())]
+        covered = self._lines.get(file, {})
+        using = {test for at, text in enumerate(lines, 1) if name.search(text) for test in covered.get(at, [])}
+        return [*(str(path.relative_to(self._root)) for path in files), *_spread(sorted(using))]
 
     def _files_about(self, file: Path) -> list[str]:
         """Return the test files that are named after it, and those that import it, unless that is what many do."""
