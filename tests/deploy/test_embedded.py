@@ -397,8 +397,10 @@ class TestInterrupted:
         assert all((folder / "postgres" / name).exists() for name in left)
 
     def test_what_a_killed_start_left_makes_room_before_the_next_one_needs_it(self, tmp_path: Path, monkeypatch) -> None:
+        """What is not to be removed, as a file of that name, is in nobody's way."""
         left = tmp_path / "postgres.new-1"
         left.mkdir()
+        (tmp_path / "postgres.new-2").touch()
         seen = []
         monkeypatch.setattr(cluster, "_initialize", lambda *_: seen.append(left.exists()))
         with (tmp_path / "lock").open("w") as lock:
