@@ -37,6 +37,10 @@ class TestTransfer:
         result = run("import", str(file), environment=environment_of(server.migrated()))
         assert (result.returncode, "no export" in result.stderr) == (1, True)
 
+    def test_that_comes_by_standard_input(self, operate: Operate) -> None:
+        result = operate("import", "-", stdin=b"mine")
+        assert (result.exit_code, "no export" in result.stderr) == (1, True), result.stderr
+
 
 class TestWords:
     """What is said to a person of what went out, what is gone, and what came back."""

@@ -66,7 +66,7 @@ class Covering:
     def _about_what_is_assigned(self, file: Path, line: int) -> list[str]:
         """Return the test files that have the name which the line assigns, and tests of the lines of its file that have it."""
         lines = (self._root / file).read_text().splitlines()
-        assigned = re.match(r"(\w+)\b[^=(]*=", lines[line - 1])
+        assigned = re.match(r"\s*(\w+)\b[^=(]*=", lines[line - 1])
         if assigned is None:
             return []
         name = re.compile(rf"\b{assigned[1]}\b")
