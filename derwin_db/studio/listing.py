@@ -22,7 +22,7 @@ WORDS, NONE, NOT, COLUMN = "with-words", "is-none", "is-not", "with-column"
 _SINGLE = (WORDS, "order", "limit", "cursor")
 _SEVERAL = (NONE, NOT, COLUMN)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)", re.ASCII)
+_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
 
@@ -34,6 +34,8 @@ class Chip:
     label: str
     text: str
     without: list[tuple[str, str]]
+    is_chosen: bool = False
+    """Whether the text is one of those that are offered, and not typed."""
 
 
 @dataclass
@@ -155,9 +157,8 @@ class Listing:
 
     def _value(self, name: str, text: str) -> Any:
         """Return what a text stands for: a number, a time, yes or no; what stands for none is left for the rule to refuse."""
-        kind = self.view.filters[name].value
         python = column_of(self.view.table, name).type.python_type
-        if kind is bool:
+        if python is bool:
             return {"true": True, "false": False}.get(text, text)
         if python is int and _WHOLE.fullmatch(text):
             return int(text)
@@ -201,9 +202,10 @@ class Listing:
     def chips(self) -> list[Chip]:
         """What narrows the list, each with a way to take it away."""
         found = [Chip("Words", self.words, self.query(words=""))] if self.words else []
+        offered = {choice.column: choice.values or () for choice in self.view.choices}
         for name in self.view.filters:
-            label = self._chip_label(name)
-            found += [Chip(label, value, self._without(name, value)) for value in self.filters.get(name, ())]
+            label, values = self._chip_label(name), offered.get(name, ())
+            found += [Chip(label, text, self._without(name, text), text in values) for text in self.filters.get(name, ())]
             if name in self.none:
                 found.append(Chip(label, "none", self.query(none=self.none - {name})))
         return found

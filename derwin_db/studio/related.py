@@ -39,7 +39,9 @@ async def names_of(
             wanted.setdefault(target, set()).update(ids)
     found: dict[tuple[str, UUID], Any] = {}
     for target, ids in wanted.items():
-        other = views.of(target)
+        other = views.find(target)
+        if other is None:  # a table of the service that has no repository here
+            continue
         for id, row in (await other.repository.get_many(session, ids)).items():
             found[target, id] = other.name_of(row)
     return found

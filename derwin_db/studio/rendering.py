@@ -11,14 +11,14 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from derwin_db.studio.diffs import diff_lines
 from derwin_db.studio.views import View, Views, label_of
 
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any, config={"ser_json_bytes": "hex"})
 _STEP = 1024
 _LONGEST = 160
 """Characters of a text in a cell: a row's own page has all of it."""
@@ -49,6 +49,8 @@ class Renderer:
             aligned=aligned,
             counted=counted,
             as_json=as_json,
+            is_json=is_json,
+            fits=fits,
             is_web=is_web,
             is_member=lambda value: isinstance(value, Enum),
             is_members=lambda value: isinstance(value, list) and bool(value) and all(isinstance(one, Enum) for one in value),
@@ -117,9 +119,28 @@ def size(value: int) -> str:
     return f"{number(round(amount, 1))} {unit}"
 
 
+def jsonable(value: Any) -> Any:
+    """Return what stands for a value in JSON; of bytes, their hexadecimal digits."""
+    return _ANY.dump_python(value, mode="json", by_alias=True, fallback=str)
+
+
 def as_json(value: Any, indent: int | None = 2) -> str:
-    """Return a value of a JSON column as text."""
-    return json.dumps(_ANY.dump_python(value, mode="json", by_alias=True), indent=indent, ensure_ascii=False)
+    """Return a value as the text of its JSON."""
+    return json.dumps(jsonable(value), indent=indent, ensure_ascii=False)
+
+
+def is_json(value: object) -> bool:
+    """Tell whether a value is of a JSON column, and no text, number or truth."""
+    return isinstance(value, dict | list | BaseModel)
+
+
+def fits(row: Any, name: str) -> bool:
+    """Tell whether a JSON column has the shape of its model: what SQL by hand stored in another one is read as it is."""
+    try:
+        row.__table__.c[name].type.adapter.validate_python(getattr(row, name))
+    except ValidationError:
+        return False
+    return True
 
 
 def is_web(value: object) -> bool:
@@ -143,9 +164,9 @@ def plain(value: Any) -> str | Markup:
         return number(value)
     if isinstance(value, list) and all(isinstance(item, Enum) for item in value):
         return ", ".join(words(item.value) for item in value)
-    if isinstance(value, str):
-        return value
-    return as_json(value, indent=None) if isinstance(value, dict | list | BaseModel) else str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return as_json(value, indent=None) if is_json(value) else str(value)
 
 
 def words(value: str) -> str:

@@ -4,6 +4,7 @@ Our 13 tables are arranged by hand; one that nobody arranged, and those of a ser
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import Any, cast
 
@@ -53,7 +54,7 @@ class Choice:
     takes_values: bool
     is_optional: bool
     values: tuple[str, ...] | None
-    """The members of an enumeration; None for free text."""
+    """What can be chosen; None for free text."""
     bounds: tuple[Bound, ...]
     kind: type[Any]
     """What a value is in Python."""
@@ -142,8 +143,12 @@ class View:
         """Which column names a row of which table."""
         if not self.is_own:
             return {name: target for name, target in _REFERENCES.items() if name in self.table.c}
-        keys = self.table.foreign_key_constraints
-        return {key.column_keys[-1]: key.referred_table.name for key in keys if key.referred_table.name != "projects"}
+        keys = [(key.column_keys, [element.column for element in key.elements]) for key in self.table.foreign_key_constraints]
+        return {
+            names[-1]: columns[-1].table.name
+            for names, columns in keys
+            if names[0] == "project_id" and [column.name for column in columns] == ["project_id", "id"]
+        }
 
     def name_of(self, row: Any) -> Any:
         """Return how a row is called where something leads to it."""
@@ -168,11 +173,12 @@ def _bound_label(name: str) -> str:
 
 
 def _values(kind: FilterType) -> tuple[str, ...] | None:
-    """Return the members of an enumeration."""
-    if kind.value is bool:
+    """Return what can be chosen: the values of an enumeration, or yes and no."""
+    value: Any = getattr(kind.value, "__origin__", kind.value)  # of Annotated the type itself
+    if value is bool:
         return ("true", "false")
-    members = getattr(kind.value, "__members__", None)
-    return None if members is None else tuple(members)
+    is_enumeration = isinstance(value, type) and issubclass(value, Enum)
+    return tuple(str(member.value) for member in value) if is_enumeration else None
 
 
 VIEWS = {
@@ -316,13 +322,17 @@ class Views:
         """Return the views, ours first."""
         return [*VIEWS.values(), *self._own.values()]
 
+    def find(self, name: str) -> View | None:
+        """Return the view of a table, if there is one."""
+        return VIEWS.get(name) or self._own.get(name)
+
     def of(self, name: str) -> View:
         """Return the view of a table.
 
         Errors:
             NotFound.
         """
-        found = VIEWS.get(name) or self._own.get(name)
+        found = self.find(name)
         if found is None:
             raise NotFound("There is no such table.")
         return found

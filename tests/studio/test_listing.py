@@ -52,6 +52,11 @@ class TestWhatIsWrong:
         with pytest.raises(InvalidInput, match=rf"^{'a' * 64}: no such filter"):
             request_params.query(asks, "days")
 
+    def test_is_anything_where_nothing_can_be_asked(self) -> None:
+        asks = Request({"type": "http", "headers": [], "query_string": b"a=1"})
+        with pytest.raises(InvalidInput, match=r"^a: no such filter. There are: none\.\n"):
+            request_params.query(asks)
+
     def test_is_said_beside_its_filter(self) -> None:
         wrong = asked("min_risk_score=2&min_risk_score=3&since=soon&status=OPEN")
         assert set(wrong.errors) == {"min_risk_score", "since"}
@@ -83,6 +88,7 @@ class TestValues:
             ("2026-11-01T08:30:59", "2026-11-01T08:30:59Z"),
             ("2026-11-01T08:30:59+02:00", "2026-11-01T08:30:59+02:00"),
             ("2026-11-01T08:30:59Z", "2026-11-01T08:30:59Z"),
+            ("2026-11-01 08:30:59.25", "2026-11-01T08:30:59.25Z"),
         ],
     )
     def test_days_begin_at_midnight_and_times_are_in_utc(self, text: str, moment: str) -> None:

@@ -112,6 +112,12 @@ class TestFilters:
             "status=OPEN&status=TRIAGED&order=risk_score",
         ]
 
+    async def test_a_chip_has_what_was_typed_as_it_was_typed(self, client: httpx.AsyncClient) -> None:
+        query = {"fingerprint": "JIRA_12", "status": "FIX_PROPOSED", "with-words": "HTTP"}
+        text = (await client.get(TICKETS, params=query)).text
+        shown = re.findall(r'aria-label="Remove: [^"]+">([^<]+) <b>([^<]*)</b>', text)
+        assert shown == [("Words", "HTTP"), ("Fingerprint is", "JIRA_12"), ("Status is", "Fix proposed")]
+
     async def test_says_how_many_rows_there_are(self, client: httpx.AsyncClient, ours: Filled) -> None:
         for table, view in VIEWS.items():
             text = (await client.get(f"p/{ours.slug}/tables/{table}?limit=1")).text
