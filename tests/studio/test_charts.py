@@ -303,6 +303,14 @@ class TestGeometry:
         low = lines(chart(), data_of({("a", name): 0.0 for name in "stuvwx"}), top=1.0)
         assert max(end.at for end in low.ends) <= low.height
 
+    def test_there_is_room_for_the_names_of_many_lines(self) -> None:
+        many = {("a", f"name {number}"): number / 40 for number in range(40)}
+        drawn = lines(chart(), data_of(many), top=1.0)
+        places = [end.at for end in drawn.ends]
+        assert all(below - above >= 15 for above, below in pairwise(places))
+        assert (places[0] >= 12, places[-1] + 4 <= drawn.height) == (True, True)
+        assert {drawn.ticks[0].at, drawn.ticks[-1].at} == {drawn.bottom, drawn.top}
+
     def test_a_bar_is_as_high_as_its_share_of_the_axis(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))
         full = drawn.bottom - drawn.top

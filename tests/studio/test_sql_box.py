@@ -13,7 +13,7 @@ from derwin_db.isolation.catalog.stores import CLOSED, OPEN
 from derwin_db.models import Project
 from derwin_db.studio import create_app, sql_box
 from derwin_db.studio.sql_box import MOST_CHARACTERS, SECONDS
-from derwin_db.studio.statement import HARMLESS
+from derwin_db.studio.statement import HARMLESS, LONGEST
 from derwin_db.studio.views import VIEWS
 from derwin_db.testing import Filled, TestDatabase, create_filled
 from tests.studio.test_pages import words
@@ -76,6 +76,12 @@ class TestAnswers:
         [[cell]] = answered(wide)
         assert cell == "x" * (MOST_CHARACTERS - 1) + "…"
         assert len(wide.text) < 20_000
+
+    async def test_an_end_of_a_line_is_one_character(self, client: httpx.AsyncClient) -> None:
+        """A browser counts it as one, and sends two."""
+        sql = "SELECT 1" + "\r\n" * (LONGEST - 10) + "-"
+        assert answered(await ask(client, f"{sql}1")) == [["0"]]
+        assert f"At most {LONGEST:,} characters" in (await ask(client, f"{sql} 1")).text
 
     async def test_a_plan_is_shown(self, client: httpx.AsyncClient) -> None:
         response = await ask(client, "EXPLAIN SELECT * FROM qa_tickets WHERE title = 'x'")

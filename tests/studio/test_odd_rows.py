@@ -1,0 +1,132 @@
+"""Rows that no repository writes but SQL by hand may, texts that are empty, and more rows than a page shows."""
+
+import json
+import re
+from html import unescape
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from derwin_db import Database, repos
+from derwin_db.fields.scalars import new_id
+from derwin_db.models import Project
+from derwin_db.studio import ticket
+from derwin_db.testing.factories import (
+    create_artifact,
+    create_fix_attempt,
+    create_past_fix,
+    create_profile,
+    create_project,
+    create_run,
+    create_signal,
+    create_spend,
+    create_ticket,
+)
+from tests.studio.test_pages import changed_lines, row_links, words
+
+JSON_COLUMNS = {
+    "qa_tickets": ("steps_to_reproduce",),
+    "qa_fix_attempts": ("diff_stat",),
+    "project_profiles": ("domain_ontology", "risk_weights", "critical_flows", "glossary"),
+}
+
+
+@pytest.fixture
+async def odd(data: Database) -> Project:
+    """A project of one's own, with a profile."""
+    async with data.admin(reason="odd rows") as admin:
+        project = await create_project(admin, slug=f"odd-{new_id().hex[-20:]}")
+    async with data.project(project.id) as session:
+        await create_profile(session)
+    return project
+
+
+def stored(html: str) -> list[object]:
+    """What is shown as it is stored."""
+    return [json.loads(unescape(text)) for text in re.findall(r'aria-label="As it is stored">(.*?)</pre>', html, re.DOTALL)]
+
+
+class TestShapes:
+    @pytest.mark.parametrize("text", ["3", "null", '"a"', "[1]", '[{"name": "a"}]', '{"x": 1}'])
+    async def test_that_are_none_of_ours_are_shown_as_they_are(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project, text: str
+    ) -> None:
+        async with data.project(odd.id) as session:
+            attempt = await create_fix_attempt(session)
+            for table, columns in JSON_COLUMNS.items():
+                changes = ", ".join(f"{name} = '{text}'" for name in columns)
+                await session.sql.execute(sa.text(f"UPDATE {table} SET {changes}"))
+        profile = await inside.get(f"p/{odd.slug}/profile")
+        page = await inside.get(f"p/{odd.slug}/tables/qa_tickets/{attempt.ticket_id}")
+        assert (profile.status_code, page.status_code) == (200, 200)
+        assert stored(profile.text) == [json.loads(text)] * (3 if text == '{"x": 1}' else 4)  # that may be weights
+        assert stored(page.text) == [json.loads(text)] * (text != "null")
+
+    @pytest.mark.parametrize("patch", ["3", "[1]", '{"op": "test"}', '[{"op": "remove", "path": "/none"}]'])
+    async def test_of_a_log_that_can_t_be_replayed(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project, patch: str
+    ) -> None:
+        async with data.project(odd.id) as session:
+            await session.sql.execute(sa.text("UPDATE project_profiles SET version = 2"))
+            await session.sql.execute(
+                sa.text(
+                    "INSERT INTO profile_evolution_logs"
+                    " (project_id, profile_id, from_version, to_version, change, actor, reason, patch)"
+                    f" SELECT project_id, id, 1, 2, 'LEARNED', 'actor', 'by hand', '{patch}' FROM project_profiles"
+                )
+            )
+        response = await inside.get(f"p/{odd.slug}/profile")
+        assert (response.status_code, "by hand" in response.text, changed_lines(response.text)) == (200, True, [])
+        assert "its log can't be replayed" in words(response.text)
+        assert "<code>add /summary</code>" in response.text
+        shown = "<code>remove /none</code>" in response.text
+        assert (shown, stored(response.text)) == ((True, []) if "/none" in patch else (False, [json.loads(patch)]))
+
+
+class TestEmptyTexts:
+    async def test_of_a_past_fix_without_an_embedding(self, inside: httpx.AsyncClient, data: Database, odd: Project) -> None:
+        async with data.project(odd.id) as session:
+            empty = await create_past_fix(session, problem="", embedding=None, embedding_model=None)
+            other = await create_past_fix(session, problem="A total", embedding=None, embedding_model=None)
+        response = await inside.get(f"p/{odd.slug}/tables/rag_corpus/{empty.id}")
+        assert (response.status_code, "There is no other fix like it here" in response.text) == (200, True)
+        assert row_links((await inside.get(f"p/{odd.slug}/tables/rag_corpus/{other.id}")).text) == []
+
+    async def test_have_a_link_all_the_same(self, inside: httpx.AsyncClient, data: Database, odd: Project) -> None:
+        async with data.project(odd.id) as session:
+            one = await create_past_fix(session, problem="")
+            other = await create_past_fix(session, problem="")
+        text = (await inside.get(f"p/{odd.slug}/tables/rag_corpus/{one.id}")).text
+        assert "<h1>(empty)</h1>" in text
+        assert f'{other.id}">(empty)</a>' in text
+
+
+class TestMore:
+    async def test_than_a_ticket_shows_is_behind_a_link(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with data.project(odd.id) as session:
+            run = await create_run(session)
+            first = await create_ticket(session)
+            for _ in range(2):
+                twin = await create_ticket(session)
+                await repos.qa_tickets.mark_duplicate(session, twin.id, first.id)
+                signal = await create_signal(session, run_id=run.id)
+                await repos.raw_signals.attach(session, [signal.id], first.id)
+                attempt = await create_fix_attempt(session, ticket_id=first.id)
+                await repos.qa_fix_attempts.cancel(session, attempt.id)
+                await create_artifact(session, ticket_id=first.id)
+                await create_spend(session, ticket_id=first.id)
+        page = f"p/{odd.slug}/tables/qa_tickets/{first.id}"
+        whole = (await inside.get(page)).text
+        monkeypatch.setattr(ticket, "_MOST", 1)
+        cut = (await inside.get(page)).text
+        links = {
+            f"raw_signals?ticket_id={first.id}": "All signals",
+            f"qa_fix_attempts?ticket_id={first.id}": "All attempts",
+            f"qa_tickets?duplicate_of_id={first.id}": "All duplicates",
+        }
+        for link, label in links.items():
+            assert (f'{link}">{label}</a>' in cut, label in whole) == (True, False), label
+        assert "2 entries" in words(whole)
