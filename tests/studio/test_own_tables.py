@@ -63,7 +63,8 @@ class TestOwnTables:
     async def test_stand_beside_ours(self, inside: httpx.AsyncClient) -> None:
         text = words((await inside.get("p/hooked/tables")).text)
         assert "Webhooks of the service webhooks 2 " in text
-        assert "webhooks" in (await inside.get("p/hooked/schema")).text
+        section = (await inside.get("p/hooked/schema")).text.partition('aria-labelledby="webhooks"')[2]
+        assert "Unique url, event Indexes created_at DESC, id DESC; ticket_id" in words(section)
 
     async def test_have_the_lists_of_their_repository(self, inside: httpx.AsyncClient) -> None:
         every = row_links((await inside.get(TABLE)).text)

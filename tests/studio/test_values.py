@@ -271,7 +271,17 @@ class TestTables:
             "1",
         )
         assert described.says
+        assert (columns["steps_to_reproduce"].type, columns["duplicate_of_id"].target) == ("jsonb", "qa_tickets")
+        assert (columns["created_at"].default, columns["title"].default) == ("now()", "")
         assert not any("project_id" in index.split(", ") for index in described.indexes)
+
+    def test_name_their_keys_and_indexes_without_the_project(self) -> None:
+        described = schema._described(VIEWS["raw_signals"])
+        assert described.unique == ["run_id, fingerprint"]
+        assert described.indexes == [
+            "created_at DESC, id DESC", "fingerprint", "run_id, status", "status, created_at DESC, id DESC", "ticket_id"
+        ]  # fmt: skip
+        assert schema._described(VIEWS["project_profiles"]).unique == []
 
 
 class TestParameters:
