@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from itertools import pairwise
+from statistics import median
 from typing import ClassVar
 from xml.etree import ElementTree as ET
 
@@ -16,12 +17,14 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.models import DiscoveryRoute, Project, QARun, SpendLedgerCreate
+from derwin_db.models.qa_ticket import OPEN_STATUSES
 from derwin_db.studio import aggregates
 from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data, Tick, columns, lines, nice_ticks, rows
 from derwin_db.studio.overview import dollars, spend_picture
 from derwin_db.studio.rendering import words
 from derwin_db.testing import Filled
+from tests.studio.test_pages import words as words_of
 
 NAMES = ("spend", "trust", "tickets", "signals", "runs")
 DAYS = 90
@@ -168,6 +171,36 @@ class TestRuns:
         assert runs
         for status, count in Counter(str(run.status) for run in runs).items():
             assert re.search(rf">{count} {status.lower()}</a>", overview), status
+
+
+class TestFigures:
+    async def test_are_those_of_the_repositories(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            tickets = await repos.qa_tickets.count(session)
+            still_open = await repos.qa_tickets.count(session, status=list(OPEN_STATUSES))
+            signals = await repos.raw_signals.count(session)
+            runs = [run async for run in repos.qa_runs.stream(session)]
+        text = words_of(overview)
+        assert f"Open tickets {still_open} of {tickets} in all Signals in {DAYS} days {signals} " in text
+        assert f"Runs in {DAYS} days {len(runs)} " in text
+        middle = median(minutes_of(run) for run in runs if run.status == "COMPLETED")
+        assert f"completed in {round(middle, 1)} min" in text
+        assert 0 < still_open < tickets
+
+    async def test_leave_out_what_was_before(self, data: Database) -> None:
+        period = Period.of(14)
+        async with data.project("lifeline", read_only=True) as session:
+            signals = await repos.raw_signals.count(session, since=period.since)
+            runs = await repos.qa_runs.count(session, since=period.since)
+            found = [await ask(session, period) for ask in (aggregates.signals, aggregates.runs)]
+            assert 0 < signals < await repos.raw_signals.count(session)
+            assert 0 < runs < await repos.qa_runs.count(session)
+        assert [sum(count for _, _, count in found[0]), sum(count for _, count, _ in found[1])] == [signals, runs]
+
+    async def test_are_of_60_days_unless_it_is_said(self, client: httpx.AsyncClient) -> None:
+        text = (await client.get("p/lifeline/")).text
+        assert 'aria-current="true">60 days</a>' in text
+        assert "Spent in 60 days" in words_of(text)
 
 
 class TestTrust:

@@ -136,3 +136,54 @@ class TestChips:
 
     def test_without_anything_there_is_nothing_to_turn_round(self) -> None:
         assert (asked("is-not=status").query(), asked("is-not=status").chips) == ([], [])
+
+    def test_of_words_takes_them_away(self) -> None:
+        words, status = asked("with-words=a&status=OPEN").chips
+        assert (words.label, words.text, words.without) == ("Words", "a", [("status", "OPEN")])
+        assert status.without == [("with-words", "a")]
+
+    def test_are_what_narrows(self) -> None:
+        for query in ("", "order=risk_score", "is-not=status", "with-words=a", "is-none=duplicate_of_id", "status=OPEN"):
+            listing = asked(query)
+            assert listing.is_narrowed == bool(listing.chips), query
+
+
+class TestHeadings:
+    @pytest.mark.parametrize(
+        ("query", "column", "order"),
+        [
+            ("", "created_at", "created_at"),
+            ("", "risk_score", "-risk_score"),
+            ("order=-risk_score", "risk_score", "risk_score"),
+            ("order=risk_score", "risk_score", "-risk_score"),
+            ("order=risk_score", "created_at", "-created_at"),
+            ("", "title", None),
+            ("with-words=a", "risk_score", None),
+        ],
+    )
+    def test_lead_to_the_greatest_first_and_back(self, query: str, column: str, order: str | None) -> None:
+        assert asked(query).sorted_by(column) == order
+
+
+class TestAddresses:
+    def test_hold_what_was_asked_once_and_no_place(self) -> None:
+        filters = "with-words=a&status=OPEN&status=TRIAGED&is-none=final_bucket&is-not=status"
+        query = f"{filters}&order=risk_score&limit=10&with-column=title"
+        listing = asked(f"{query}&status=OPEN&cursor=x&severity=+")
+        assert listing.query() == QueryParams(query).multi_items()
+        assert listing.next("y") == [*QueryParams(query).multi_items(), ("cursor", "y")]
+
+    def test_leave_out_what_is_so_anyway(self) -> None:
+        shown = "&".join(f"with-column={name}" for name in TICKETS.columns)
+        assert asked(f"order=-created_at&limit=50&{shown}").query() == []
+
+    def test_name_columns_in_the_order_that_they_are_shown_in(self) -> None:
+        listing = asked("with-column=external_ref&with-column=classification&with-column=status")
+        assert listing.columns == ("status", "classification", "external_ref")
+
+    def test_take_what_is_typed_without_its_blanks(self) -> None:
+        assert asked("with-words=+a+&status=+OPEN+&limit=+5").query() == [
+            ("with-words", "a"),
+            ("status", "OPEN"),
+            ("limit", "5"),
+        ]

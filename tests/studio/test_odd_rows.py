@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from derwin_db import Database, repos
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import Project
+from derwin_db.repos import base as base_module
 from derwin_db.studio import ticket
 from derwin_db.testing.factories import (
     create_artifact,
@@ -129,4 +130,27 @@ class TestMore:
         }
         for link, label in links.items():
             assert (f'{link}">{label}</a>' in cut, label in whole) == (True, False), label
-        assert "2 entries" in words(whole)
+        text = words(whole)
+        assert ("Spend 2 entries" in text, "Past fixes none" in text) == (True, True)
+        assert not re.search(r"<dt>(Signals|Fix attempts|Artifacts|Tickets)</dt>", whole)
+        newest, older = re.findall(r'audit_artifacts/([\w-]+)"', whole)
+        assert newest > older  # their ids are of the time that they were made at
+        assert re.findall(r'audit_artifacts/([\w-]+)"', cut) == [newest]
+
+    async def test_than_is_counted_has_a_sign(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with data.project(odd.id) as session:
+            run = await create_run(session)
+            found = [await create_ticket(session, run_id=run.id) for _ in range(3)]
+            for _ in range(3):
+                await create_spend(session, ticket_id=found[0].id)
+        base = f"p/{odd.slug}/tables"
+        pages = (base, f"{base}/qa_tickets", f"{base}/qa_runs/{run.id}", f"{base}/qa_tickets/{found[0].id}")
+        for most, seen in ((3, "3"), (2, "2 +")):
+            monkeypatch.setattr(base_module, "MAX_TOTAL", most)
+            index, tickets, row, ticket_page = [words((await inside.get(page)).text) for page in pages]
+            assert f"Tickets qa_tickets {seen} " in index
+            assert ("Tickets more than 2 rows" in tickets, "Tickets 3 rows" in tickets) == (most == 2, most == 3)
+            assert f"Tickets {seen} " in row.partition(f"/ {run.id}")[2]
+            assert ("Spend more than 2 entries" in ticket_page, "Spend 3 entries" in ticket_page) == (most == 2, most == 3)

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from derwin_db import Database, repos
-from derwin_db.errors import DerwinError
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError
 from derwin_db.models import (
     ProfileChange,
+    ProfileEvolutionLog,
     Project,
     ProjectCreate,
     ProjectProfileCreate,
@@ -18,7 +19,8 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.studio import profile
+from derwin_db.studio import profile, projects
+from derwin_db.studio.diffs import Line
 from derwin_db.studio.rendering import plain, short, size
 from derwin_db.studio.views import VIEWS, label_of
 from derwin_db.testing import Filled
@@ -81,6 +83,20 @@ class TestProjects:
     async def test_a_slug_that_is_typed_leads_to_its_project(self, client: httpx.AsyncClient) -> None:
         response = await client.get("", params={"slug": "lifeline"})
         assert (response.status_code, response.headers["location"].endswith("/p/lifeline/")) == (303, True)
+
+    async def test_go_on_from_page_to_page(
+        self, inside: httpx.AsyncClient, ours: Filled, theirs: Filled, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every = row_links((await inside.get("")).text)
+        monkeypatch.setattr(projects, "PAGE_SIZE", 1)
+        seen: list[str] = []
+        page: str | None = ""
+        while page is not None:
+            text = (await inside.get(page)).text
+            assert ("First page" in text) == bool(seen)
+            seen, page = [*seen, *row_links(text)], next_page(text)
+        assert seen == every
+        assert len(seen) > 2
 
     async def test_the_address_works_without_its_last_slash(self, client: httpx.AsyncClient) -> None:
         response = await client.get(str(client.base_url).rstrip("/"), follow_redirects=True)
@@ -228,6 +244,41 @@ class TestProfile:
         assert "summary 3" in oldest.partition('<tr class="added"')[0]
         assert "summary 4" in oldest.partition('<tr class="added"')[2]
 
+    def test_a_diff_has_some_lines_around_and_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = ProfileEvolutionLog()
+        before = dict.fromkeys("abcdefgh", 0)
+        change = profile._change(entry, before, {**before, "d": 1, "e": 1})
+        assert change.diff == [
+            Line("place", "@@ -3,6 +3,6 @@"),
+            Line("same", '  "b": 0,', 3, 3),
+            Line("same", '  "c": 0,', 4, 4),
+            Line("removed", '  "d": 0,', 5, None),
+            Line("removed", '  "e": 0,', 6, None),
+            Line("added", '  "d": 1,', None, 5),
+            Line("added", '  "e": 1,', None, 6),
+            Line("same", '  "f": 0,', 7, 7),
+            Line("same", '  "g": 0,', 8, 8),
+        ]
+        monkeypatch.setattr(profile, "_MOST_SHOWN", 9)
+        assert not profile._change(entry, before, {**before, "d": 1, "e": 1}).is_cut
+        monkeypatch.setattr(profile, "_MOST_SHOWN", 4)
+        cut = profile._change(entry, before, {**before, "d": 1, "e": 1})
+        assert (cut.is_cut, cut.diff, cut.added, cut.removed) == (True, change.diff[:4], 0, 1)
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_diff_of_what_is_long_on_one_side_is_none(self, monkeypatch: pytest.MonkeyPatch, *, is_first: bool) -> None:
+        monkeypatch.setattr(profile, "_MOST_LINES", 3)
+        contents = [{"a": 1, "b": 2}, {"a": 1}][:: 1 if is_first else -1]
+        assert profile._change(ProfileEvolutionLog(), *contents).diff is None
+        assert profile._change(ProfileEvolutionLog(), {"a": 1}, {"a": 2}).diff is not None
+
+    async def test_a_change_says_how_many_lines_came_and_went(self, client: httpx.AsyncClient) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        for version in (2, 3, 4):
+            part = text.partition(f"<b>Version {version}</b>")[2].partition("</details>")[0]
+            kinds = [kind for kind, _ in changed_lines(part)]
+            assert f"+{kinds.count('added')} \N{MINUS SIGN}{kinds.count('removed')} " in words(part)
+
     async def test_a_profile_that_is_too_long_for_a_diff_is_shown_by_its_operations(
         self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -267,6 +318,30 @@ class TestErrors:
     async def test_a_parameter_that_is_given_twice(self, inside: httpx.AsyncClient, empty: Project) -> None:
         response = await inside.get(f"p/{empty.slug}/profile?cursor=a&cursor=b")
         assert (response.status_code, "Each filter can be given once." in words(response.text)) == (422, True)
+
+    @pytest.mark.parametrize(
+        ("kind", "status", "title"),
+        [
+            (DatabaseUnavailable, 503, "The database does not answer"),
+            (DatabaseTimeout, 504, "The database took too long"),
+            (ConfigurationError, 503, "The database does not answer"),
+        ],
+    )
+    async def test_of_the_database_are_said_without_their_words(
+        self,
+        inside: httpx.AsyncClient,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: type[DerwinError],
+        status: int,
+        title: str,
+    ) -> None:
+        def project(*_: object, **__: object) -> None:
+            raise kind("canary")
+
+        monkeypatch.setattr(Database, "project", project)
+        response = await inside.get("p/lifeline/")
+        assert (response.status_code, f"<h1>{title}</h1>" in response.text) == (status, True)
+        assert ("canary" in response.text, kind.default in unescape(response.text)) == (False, True)
 
     async def test_an_error_that_is_nobody_s_is_in_the_log_and_on_no_page(
         self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -53,6 +53,7 @@ class TestTaken:
             ("SELECT 1, (x).pg_sleep FROM t", {"pg_sleep"}),
             ('SELECT t . /* - */ "pg_sleep", (1.5e3).PG_Sleep FROM t', {"pg_sleep"}),
             ("SELECT t.*, 1.5 FROM public.t", {"t"}),
+            (f'SELECT {"x" * 64}(1), "{"é" * 32}"(1)', {"x" * 63, "é" * 31}),
         ],
     )
     def test_what_is_called_is_seen(self, sql: str, calls: set[str]) -> None:
