@@ -121,7 +121,7 @@ class Listing:
 
     def _check(self) -> None:
         """Try every filter, so that all that is wrong is said at once."""
-        for name, value in self._values().items():
+        for name, value in self.keywords.items():
             try:
                 self.view.filters[name].condition(value, name)
             except (InvalidInput, TooLarge) as error:
@@ -142,9 +142,6 @@ class Listing:
     @property
     def keywords(self) -> dict[str, Any]:
         """The filters, as the repository's reads take them."""
-        return self._values()
-
-    def _values(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in self.view.filters:
             values: list[Any] = [self._value(name, text) for text in self.filters.get(name, ())]
@@ -177,7 +174,7 @@ class Listing:
 
     def query(self, **changes: Any) -> list[tuple[str, str]]:
         """Return the parameters of this list with some changes, those that say nothing left out. The place is not kept."""
-        other = replace(self, cursor=None, **changes) if changes else replace(self, cursor=None)
+        other = replace(self, **changes)
         pairs = [(WORDS, other.words)] * bool(other.words)
         pairs += [(name, value) for name, values in other.filters.items() for value in values]
         pairs += [(NONE, name) for name in sorted(other.none)]

@@ -18,11 +18,6 @@ class Child:
     count: int
     is_exact: bool
 
-    @property
-    def title(self) -> str:
-        """How they are called beside the row."""
-        return "Duplicates" if self.filter == "duplicate_of_id" else self.view.title
-
 
 async def names_of(
     session: ProjectSession, views: Views, view: View, rows: Iterable[Any], columns: Sequence[str] | None = None
