@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -104,9 +104,10 @@ def money(value: Decimal, digits: int | None = None) -> str:
     return f"{'-' if value < 0 else ''}${text}"
 
 
-def number(value: float) -> str:
-    """Return a number with its thousands apart, and no zeros behind the point."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
+def number(value: float | Decimal) -> str:
+    """Return a number with its thousands apart, and no zeros behind the point: of a float three digits, of any other all."""
+    text = f"{value:,.3f}" if isinstance(value, float) else f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def size(value: int) -> str:
@@ -158,9 +159,7 @@ def plain(value: Any) -> str | Markup:
         return str(value.value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Decimal):
-        return money(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return number(value)
     if isinstance(value, list) and all(isinstance(item, Enum) for item in value):
         return ", ".join(words(item.value) for item in value)
@@ -197,17 +196,11 @@ def digits_of(view: View, columns: Iterable[str], rows: Iterable[Any]) -> dict[s
         values = [getattr(row, name) for row in rows]
         given = [value for value in values if isinstance(value, float | Decimal)]
         if view.is_numeric(name) and given:
-            found[name] = max(map(_digits, given))
+            text: Callable[[Any], str] = money if view.is_money(name) else number
+            found[name] = max(len(text(value).partition(".")[2]) for value in given)
     return found
 
 
-def _digits(value: float | Decimal) -> int:
-    if isinstance(value, Decimal):
-        text = money(value)
-        return len(text.rpartition(".")[2])
-    return len(number(value).partition(".")[2])
-
-
 def aligned(value: float | Decimal, digits: int) -> str:
-    """Return an amount or a number with so many digits behind the point."""
-    return money(value, digits) if isinstance(value, Decimal) else f"{value:,.{digits}f}"
+    """Return a number with so many digits behind the point."""
+    return f"{value:,.{digits}f}"

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db import repos
 from derwin_db.errors import NotFound
+from derwin_db.fields.money import MONEY
 from derwin_db.fields.vector import Vector
 from derwin_db.repos.conditions import FilterType, column_of
 from derwin_db.repos.own import repositories
@@ -130,7 +131,7 @@ class View:
     @property
     def takes_text(self) -> bool:
         """Whether the repository searches by words."""
-        return hasattr(self.repository, "search")
+        return not self.is_own and hasattr(self.repository, "search")  # one of the service's takes what the service says
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -158,6 +159,10 @@ class View:
         """Tell whether a column holds numbers, which stand under each other."""
         kind = self.table.c[column].type.python_type
         return (kind is not bool and issubclass(kind, int | float)) or kind.__name__ == "Decimal"
+
+    def is_money(self, column: str) -> bool:
+        """Tell whether a column holds US dollars."""
+        return self.table.c[column].type is MONEY
 
 
 def label_of(name: str) -> str:

@@ -1,5 +1,8 @@
 """What is read of the address of a list, without a database: what is wrong, what stands for what, and where its chips lead."""
 
+import re
+from collections.abc import Sequence
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +13,15 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from derwin_db.errors import InvalidInput
+from derwin_db.fields.money import MONEY
 from derwin_db.fields.vector import Vector
 from derwin_db.filters import Filter
 from derwin_db.repos.conditions import FilterType
 from derwin_db.repos.own import repositories
 from derwin_db.studio import request_params
 from derwin_db.studio.listing import Listing
-from derwin_db.studio.views import VIEWS, View
+from derwin_db.studio.rendering import Renderer, digits_of
+from derwin_db.studio.views import VIEWS, View, Views
 
 TICKETS = VIEWS["qa_tickets"]
 
@@ -28,12 +33,20 @@ def asked(query: str, view: View = TICKETS) -> Listing:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> View:
     """A table of a service, two of whose columns are of no type that Python knows: SQLAlchemy calls it `object`."""
-    columns = (("is_open", sa.Boolean()), ("version", sa.Integer()), ("address", INET()), ("embedding", Vector(3)))
+    columns = (
+        ("is_open", sa.Boolean()),
+        ("version", sa.Integer()),
+        ("address", INET()),
+        ("embedding", Vector(3)),
+        ("share", sa.Numeric(10, 4)),
+        ("price", MONEY),
+    )
     filters = {"is_open": Filter[bool], "version": Filter[int], "address": Filter[str]}
     repository: Any = SimpleNamespace(
         table=sa.Table("peers", sa.MetaData(), *(sa.Column(name, kind) for name, kind in columns)),
         filter_types={name: FilterType(hint) for name, hint in filters.items()},
         allowed_orders=("-created_at",),
+        search=None,
     )
     monkeypatch.setitem(repositories, "peers", repository)
     return View("peers", "Peers", ("address",), "", is_own=True)
@@ -118,6 +131,32 @@ class TestValues:
 
     def test_of_a_type_that_python_has_none_for_are_no_numbers(self, own: View) -> None:
         assert [own.is_numeric(name) for name in ("address", "embedding", "is_open", "version")] == [False, False, False, True]
+
+    def test_are_dollars_where_the_column_is_of_money(self, own: View) -> None:
+        rows = [
+            SimpleNamespace(id=1, address="10.0.0.1", share=Decimal(share), price=price)
+            for share, price in (("0.5000", Decimal("1.5")), ("1000.25", None))
+        ]
+        assert digits_of(own, ("share", "price", "address"), rows) == {"share": 2, "price": 2}
+        for columns, shown in (
+            (("address", "share", "price"), [["0.50", "$1.50"], ["1,000.25", "\N{EN DASH}"]]),
+            (("price", "share"), [["$1.50", "0.50"], ["(empty)", "1,000.25"]]),
+        ):
+            assert [[text for text in line if "10." not in text] for line in table(own, columns, rows)] == shown
+        assert [own.is_money(name) for name in ("share", "price")] == [False, True]
+
+    def test_are_searched_by_words_where_the_repository_is_ours(self, own: View) -> None:
+        """A method of that name takes what the service wants."""
+        assert (own.takes_text, TICKETS.takes_text) == (False, True)
+
+
+def table(view: View, columns: Sequence[str], rows: Sequence[Any]) -> list[list[str]]:
+    """The cells of a table, as a page shows them."""
+    source = "{% import 'parts.html' as parts with context %}{{ parts.table(project, view, columns, rows, {}, 'Label') }}"
+    template = Renderer("/t", Views())._templates.from_string(source)
+    html = template.render(project=SimpleNamespace(slug="p"), view=view, columns=columns, rows=rows)
+    lines = re.findall(r"<tr>(.*?)</tr>", html.partition("<tbody>")[2], re.DOTALL)
+    return [[re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line)] for line in lines]
 
 
 class TestChips:

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.fields.scalars import new_id
-from derwin_db.models import Project
+from derwin_db.models import ProfileChange, Project, ProjectProfileUpdate
 from derwin_db.repos import base as base_module
-from derwin_db.studio import ticket
+from derwin_db.studio import profile, ticket
 from derwin_db.testing.factories import (
     create_artifact,
     create_fix_attempt,
@@ -58,10 +58,10 @@ class TestShapes:
             for table, columns in JSON_COLUMNS.items():
                 changes = ", ".join(f"{name} = '{text}'" for name in columns)
                 await session.sql.execute(sa.text(f"UPDATE {table} SET {changes}"))
-        profile = await inside.get(f"p/{odd.slug}/profile")
+        known = await inside.get(f"p/{odd.slug}/profile")
         page = await inside.get(f"p/{odd.slug}/tables/qa_tickets/{attempt.ticket_id}")
-        assert (profile.status_code, page.status_code) == (200, 200)
-        assert stored(profile.text) == [json.loads(text)] * (3 if text == '{"x": 1}' else 4)  # that may be weights
+        assert (known.status_code, page.status_code) == (200, 200)
+        assert stored(known.text) == [json.loads(text)] * (3 if text == '{"x": 1}' else 4)  # that may be weights
         assert stored(page.text) == [json.loads(text)] * (text != "null")
 
     @pytest.mark.parametrize("patch", ["3", "[1]", '{"op": "test"}', '[{"op": "remove", "path": "/none"}]'])
@@ -83,6 +83,27 @@ class TestShapes:
         assert "<code>add /summary</code>" in response.text
         shown = "<code>remove /none</code>" in response.text
         assert (shown, stored(response.text)) == ((True, []) if "/none" in patch else (False, [json.loads(patch)]))
+
+    async def test_of_a_long_patch_is_cut(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with data.project(odd.id) as session:
+            current = await repos.project_profiles.current(session)
+            for count in (100, 201):
+                glossary = {**current.glossary, **{f"term {number}": "means" for number in range(count)}}
+                current = await repos.project_profiles.evolve(
+                    session,
+                    ProjectProfileUpdate(glossary=glossary),
+                    change=ProfileChange.LEARNED,
+                    expected_version=current.version,
+                    actor="a",
+                    reason="b",
+                )
+        monkeypatch.setattr(profile, "_MOST_LINES", 1)
+        text = (await inside.get(f"p/{odd.slug}/profile")).text
+        third, second = (text.partition(f"<b>Version {version}</b>")[2].partition("</details>")[0] for version in (3, 2))
+        assert [part.count("<code>add /glossary/") for part in (third, second)] == [100, 100]
+        assert ["The whole patch" in part for part in (third, second)] == [True, False]
 
 
 class TestEmptyTexts:
