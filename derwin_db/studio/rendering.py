@@ -106,7 +106,7 @@ def money(value: Decimal, digits: int | None = None) -> str:
 
 def number(value: float | Decimal) -> str:
     """Return a number with its thousands apart, and no zeros behind the point: of a float three digits, of any other all."""
-    text = f"{value:,.3f}" if isinstance(value, float) else f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}"
+    text = f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

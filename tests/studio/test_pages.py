@@ -94,6 +94,7 @@ class TestProjects:
         while page is not None:
             text = (await inside.get(page)).text
             assert ("First page" in text) == bool(seen)
+            assert not set(row_links(text)) & set(seen)
             seen, page = [*seen, *row_links(text)], next_page(text)
         assert seen == every
         assert len(seen) > 2
