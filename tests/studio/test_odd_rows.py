@@ -140,6 +140,7 @@ class TestMore:
                 await repos.qa_fix_attempts.cancel(session, attempt.id)
                 await create_artifact(session, ticket_id=first.id)
                 await create_spend(session, ticket_id=first.id)
+            await create_artifact(session, fix_attempt_id=attempt.id)
         page = f"p/{odd.slug}/tables/qa_tickets/{first.id}"
         whole = (await inside.get(page)).text
         monkeypatch.setattr(ticket, "_MOST", 1)
@@ -154,9 +155,9 @@ class TestMore:
         text = words(whole)
         assert ("Spend 2 entries" in text, "Past fixes none" in text) == (True, True)
         assert not re.search(r"<dt>(Signals|Fix attempts|Artifacts|Tickets)</dt>", whole)
-        newest, older = re.findall(r'audit_artifacts/([\w-]+)"', whole)
-        assert newest > older  # their ids are of the time that they were made at
-        assert re.findall(r'audit_artifacts/([\w-]+)"', cut) == [newest]
+        artifacts = re.findall(r'audit_artifacts/([\w-]+)"', whole)
+        assert (len(artifacts), sorted(artifacts, reverse=True)) == (3, artifacts)  # ids are of the time that they were made at
+        assert re.findall(r'audit_artifacts/([\w-]+)"', cut) == artifacts[:1]
 
     async def test_than_is_counted_has_a_sign(
         self, inside: httpx.AsyncClient, data: Database, odd: Project, monkeypatch: pytest.MonkeyPatch
