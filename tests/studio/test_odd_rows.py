@@ -115,6 +115,15 @@ class TestEmptyTexts:
         assert (response.status_code, "There is no other fix like it here" in response.text) == (200, True)
         assert row_links((await inside.get(f"p/{odd.slug}/tables/rag_corpus/{other.id}")).text) == []
 
+    async def test_that_are_long_are_searched_for_by_their_beginning(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project
+    ) -> None:
+        async with data.project(odd.id) as session:
+            long = await create_past_fix(session, problem="rounding " * 2000, embedding=None, embedding_model=None)
+            other = await create_past_fix(session, problem="rounding", embedding=None, embedding_model=None)
+        response = await inside.get(f"p/{odd.slug}/tables/rag_corpus/{long.id}")
+        assert (response.status_code, f"rag_corpus/{other.id}" in response.text) == (200, True)
+
     async def test_have_a_link_all_the_same(self, inside: httpx.AsyncClient, data: Database, odd: Project) -> None:
         async with data.project(odd.id) as session:
             one = await create_past_fix(session, problem="")

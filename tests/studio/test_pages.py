@@ -185,6 +185,13 @@ class TestTicket:
                 table
             )
 
+    async def test_has_the_trust_in_fixes_of_its_kind(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            trust = max((await repos.classification_trust.list(session)).items, key=lambda row: row.score)
+            [ticket] = (await repos.qa_tickets.list(session, classification=trust.classification, limit=1)).items
+        text = words((await client.get(f"{LIFELINE}/tables/qa_tickets/{ticket.id}")).text)
+        assert f"Trust in its fixes {trust.score:.2f} after {trust.attempts} attempts " in text
+
     async def test_has_evidence_of_its_attempts_too(self, client: httpx.AsyncClient, data: Database, ours: Filled) -> None:
         evidence = ours.rows["audit_artifacts"][0]
         async with data.project(ours.slug, read_only=True) as session:

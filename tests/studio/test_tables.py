@@ -214,6 +214,17 @@ class TestDownloads:
         answer = await client.get(f"{LIFELINE}/tables/rag_corpus.json", params={"with-words": word})
         assert [row["id"] for row in json.loads(answer.text)] == [str(match.entry.id) for match in found] != []
 
+    async def test_have_all_pages_of_what_words_find(
+        self, inside: httpx.AsyncClient, data: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            found = (await repos.qa_tickets.search(session, "tax invoice", limit=100)).items
+        monkeypatch.setattr(download, "_BATCH", 2)
+        answer = await inside.get(f"{TICKETS}.json", params={"with-words": "tax invoice", "limit": 1})
+        assert answer.headers["content-type"] == "application/json"
+        assert [row["id"] for row in answer.json()] == [str(ticket.id) for ticket in found]
+        assert len(found) > 4
+
     async def test_have_all_pages_up_to_a_bound(self, database, data: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.studio import create_app
 
