@@ -161,6 +161,8 @@ class Listing:
             return int(text)
         if python is float:
             return _number(text)
+        if python is bytes:
+            return _bytes(text)
         if python.__name__ == "datetime":
             return _time(text)
         return text
@@ -239,6 +241,14 @@ def _number(text: str) -> Any:
         return float(Decimal(text))
     except (InvalidOperation, ValueError, OverflowError):
         return text
+
+
+def _bytes(text: str) -> bytes | None:
+    """Return the bytes of hexadecimal digits, as they are shown."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
 
 
 def _time(text: str) -> str:

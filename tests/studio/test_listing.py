@@ -75,6 +75,19 @@ class TestWhatIsWrong:
         assert set(wrong.errors) == {"min_risk_score", "since"}
         assert not wrong.errors["since"].startswith("since")
 
+    @pytest.mark.parametrize(
+        ("said", "errors"),
+        [
+            ("status: not now", {"status": "not now"}),
+            ("text: too long", {"": "too long"}),
+            ("Not now", {"": "Not now"}),
+        ],
+    )
+    def test_is_what_a_repository_says_of_it_too(self, said: str, errors: dict[str, str]) -> None:
+        listing = asked("status=OPEN")
+        listing.note(InvalidInput(said))
+        assert listing.errors == errors
+
     def test_is_a_filter_beside_words_that_a_search_of_past_fixes_does_not_take(self) -> None:
         fixes = VIEWS["rag_corpus"]
         assert asked("with-words=a&classification=ui_bug", fixes).errors == {}

@@ -130,6 +130,13 @@ class TestOddTables:
         assert [dict(zip(lines[0], line, strict=True))["code"] for line in lines[1:]] == ["ff", "00"]
         assert [(row["code"], row["weight"], row["lasts"]) for row in rows] == [("ff", None, "PT1H"), ("00", 0.0, "PT0S")]
 
+    @pytest.mark.parametrize(("digits", "expected"), [("ff", (200, 1)), ("01", (200, 0)), ("f", (422, 0)), ("zz", (422, 0))])
+    async def test_bytes_are_asked_for_by_their_digits(
+        self, odd: httpx.AsyncClient, digits: str, expected: tuple[int, int]
+    ) -> None:
+        response = await odd.get("own_parts", params={"code": digits})
+        assert (response.status_code, len(row_links(response.text))) == expected
+
     async def test_values_of_an_enumeration_are_offered_and_found(self, odd: httpx.AsyncClient) -> None:
         text = (await odd.get("own_parts?kind=used")).text
         offered = re.findall(r'<input type="checkbox" name="kind" value="([^"]+)"( checked)?>', text)
