@@ -148,7 +148,7 @@ class View:
         return {
             names[-1]: columns[-1].table.name
             for names, columns in keys
-            if names[0] == "project_id" and [column.name for column in columns] == ["project_id", "id"]
+            if [column.name for column in columns] == ["project_id", "id"]
         }
 
     def name_of(self, row: Any) -> Any:

@@ -64,6 +64,8 @@ class TestWhatIsWrong:
         asks = Request({"type": "http", "headers": [], "query_string": b"a" * 65 + b"=1"})
         with pytest.raises(InvalidInput, match=rf"^{'a' * 64}: no such filter"):
             request_params.query(asks, "days")
+        for value in ("1", ""):
+            assert asked(f"{'a' * 65}={value}").errors[""].startswith(f"{'a' * 64}: no such filter.")
 
     def test_is_anything_where_nothing_can_be_asked(self) -> None:
         asks = Request({"type": "http", "headers": [], "query_string": b"a=1"})

@@ -19,7 +19,7 @@ from derwin_db.models import ProjectCreate, ProjectType, QATicketCreate
 from derwin_db.repos.own import repositories
 from derwin_db.studio import create_app
 from derwin_db.studio.related import names_of
-from derwin_db.studio.views import Views
+from derwin_db.studio.views import Views, _unarranged
 from derwin_db.tables import Repository
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.examples import example
@@ -31,6 +31,7 @@ from tests.tables.test_columns import Box, BoxCreate, Part, PartCreate, a_part, 
 from tests.tables.test_log import a_project_of, as_operations
 
 TABLE = "p/hooked/tables/webhooks"
+LOOSE = "CREATE TABLE own_loose (project_id uuid REFERENCES projects ON DELETE CASCADE)"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,7 @@ class TestOwnTables:
 async def odd(server: TestServer) -> AsyncIterator[httpx.AsyncClient]:
     database = await asyncio.to_thread(server.migrated)
     await as_operations(database, create_and_fence)
+    await as_operations(database, lambda op: op.execute(LOOSE))
     parts, boxes = Repository(Part, create=PartCreate), Repository(Box, create=BoxCreate)
     async with Database(**database.urls) as db:
         project = await a_project_of(db)
@@ -120,6 +122,16 @@ class TestOddTables:
         for link in links:
             response = await odd.get(link.partition("tables/")[2])
             assert (response.status_code, f"<h1>{'kg' if table == 'own_boxes' else ''}" in response.text) == (200, True)
+
+    async def test_one_that_is_not_fenced_is_not_named(self, odd: httpx.AsyncClient) -> None:
+        text = (await odd.get("../tables")).text
+        assert ("own_parts" in text, "own_loose" in text) == (True, False)
+
+    async def test_show_their_first_columns_behind_them_references_and_the_time(self, odd: httpx.AsyncClient) -> None:
+        part, webhook = (_unarranged(name, is_own=True) for name in ("own_parts", "webhooks"))
+        assert part.columns == ("kind", "user", "end", "seenBy", "weight", "shelf", "is_sold")
+        assert webhook.columns == ("url", "event", "note", "version", "ticket_id", "created_at")
+        assert (webhook.title, webhook.name_of(SimpleNamespace(url="there"))) == ("Webhooks", "there")
 
     async def test_bytes_are_digits(self, odd: httpx.AsyncClient) -> None:
         query = "with-column=code&with-column=weight&with-column=lasts"

@@ -374,4 +374,5 @@ class TestValues:
 
     def test_a_name_that_is_none_is_empty(self) -> None:
         assert short(plain(None)) == ""
+        assert short(f"{'a' * 158} bc") == "a" * 158 + "\N{HORIZONTAL ELLIPSIS}"
         assert [short("a" * length) for length in (160, 161)] == ["a" * 160, "a" * 159 + "\N{HORIZONTAL ELLIPSIS}"]

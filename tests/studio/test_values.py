@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from asyncpg import Range
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from derwin_db.errors import InvalidInput
@@ -40,6 +42,11 @@ from derwin_db.studio.rendering import (
     words,
 )
 from derwin_db.studio.views import VIEWS, Views, label_of
+
+
+class Named(BaseModel):
+    from_: int = Field(alias="from")
+
 
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, 8, UTC)
 
@@ -155,6 +162,8 @@ class TestTexts:
         assert as_json(OntologyRelation(source="\u00e9", name="has", target="b"), None) == (
             '{"source": "\u00e9", "name": "has", "target": "b"}'
         )
+        assert as_json([Named(**{"from": 1})], None) == '[{"from": 1}]'
+        assert as_json({"a": b"\xff", "b": Range(1, 2)}, None) == '{"a": "ff", "b": "<Range [1, 2)>"}'
         assert as_json({"a": 1}) == '{\n  "a": 1\n}'
         assert plain(DomainOntology()) == '{"entities": [], "relations": [], "invariants": []}'
 
