@@ -220,10 +220,13 @@ class TestDownloads:
         async with data.project("lifeline", read_only=True) as session:
             found = (await repos.qa_tickets.search(session, "tax invoice", limit=100)).items
         monkeypatch.setattr(download, "_BATCH", 2)
-        answer = await inside.get(f"{TICKETS}.json", params={"with-words": "tax invoice", "limit": 1})
+        query = {"with-words": "tax invoice", "limit": 1}
+        answer = await inside.get(f"{TICKETS}.json", params=query)
         assert answer.headers["content-type"] == "application/json"
         assert [row["id"] for row in answer.json()] == [str(ticket.id) for ticket in found]
         assert len(found) > 4
+        monkeypatch.setattr(download, "MOST_ROWS", 3)
+        assert (await inside.get(f"{TICKETS}.json", params=query)).json() == answer.json()[:3]
 
     async def test_have_all_pages_up_to_a_bound(self, database, data: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.studio import create_app
