@@ -187,6 +187,17 @@ class TestFigures:
         assert f"completed in {round(middle, 1)} min" in text
         assert 0 < still_open < tickets
 
+    async def test_lead_to_their_rows(self, overview: str) -> None:
+        links = {
+            "qa_tickets?" + "&amp;".join(f"status={status}" for status in OPEN_STATUSES),
+            "spend_ledger?order=-occurred_at",
+            "raw_signals",
+            "qa_runs",
+            "qa_runs?status=COMPLETED",
+        }
+        figures = overview.partition('<dl class="figures">')[2].partition("</dl>")[0]
+        assert links <= set(re.findall(r'href="[^"]*/tables/([^"]+)"', figures))
+
     async def test_leave_out_what_was_before(self, data: Database) -> None:
         period = Period.of(14)
         async with data.project("lifeline", read_only=True) as session:

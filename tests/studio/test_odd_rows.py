@@ -15,6 +15,7 @@ from derwin_db.repos import base as base_module
 from derwin_db.studio import profile, ticket
 from derwin_db.testing.factories import (
     create_artifact,
+    create_doc,
     create_fix_attempt,
     create_past_fix,
     create_profile,
@@ -83,6 +84,23 @@ class TestShapes:
         assert "<code>add /summary</code>" in response.text
         shown = "<code>remove /none</code>" in response.text
         assert (shown, stored(response.text)) == ((True, []) if "/none" in patch else (False, [json.loads(patch)]))
+
+    async def test_of_a_change_that_a_document_brought_lead_to_it(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project
+    ) -> None:
+        async with data.project(odd.id) as session:
+            doc = await create_doc(session)
+            await repos.project_profiles.evolve(
+                session,
+                ProjectProfileUpdate(summary="read"),
+                change=ProfileChange.DOC_INGESTED,
+                expected_version=1,
+                actor="a",
+                reason="b",
+                doc_id=doc.id,
+            )
+        text = (await inside.get(f"p/{odd.slug}/profile")).text
+        assert text.count(f'tables/ingested_docs/{doc.id}">a document</a>') == 1
 
     async def test_of_a_long_patch_is_cut(
         self, inside: httpx.AsyncClient, data: Database, odd: Project, monkeypatch: pytest.MonkeyPatch
@@ -184,4 +202,5 @@ class TestMore:
             assert f"Tickets qa_tickets {seen} " in index
             assert ("Tickets more than 2 rows" in tickets, "Tickets 3 rows" in tickets) == (most == 2, most == 3)
             assert f"Tickets {seen} " in row.partition(f"/ {run.id}")[2]
+            assert ("the first 10,000 rows" in (await inside.get(pages[1])).text) == (most == 2)
             assert ("Spend more than 2 entries" in ticket_page, "Spend 3 entries" in ticket_page) == (most == 2, most == 3)

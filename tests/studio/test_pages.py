@@ -68,6 +68,13 @@ class TestEveryPage:
             assert response.headers["content-type"] == "text/html; charset=utf-8"
             assert ours.slug in response.text, page
 
+    def test_is_marked_where_one_is_among_them(self, visit: Visit, ours: Filled) -> None:
+        names = {"": "Overview", "profile": "Profile", "tables": "All tables", "schema": "Schema", "sql": "SQL"}
+        names |= {f"tables/{name}": view.title for name, view in VIEWS.items()}
+        for page, name in names.items():
+            text = visit.pages[f"p/{ours.slug}/{page}"].text
+            assert re.findall(r' aria-current="page">([^<]*)</a>', text) == [name], page
+
     async def test_of_an_empty_project_says_what_to_do(self, client: httpx.AsyncClient, data: Database, empty: Project) -> None:
         for page in await pages_of(data, empty.slug):
             text = words((await client.get(page)).text)
@@ -280,6 +287,18 @@ class TestProfile:
         assert profile._change(ProfileEvolutionLog(), *contents).diff is None
         assert profile._change(ProfileEvolutionLog(), {"a": 1}, {"a": 2}).diff is not None
 
+    async def test_its_newest_changes_are_open_and_its_weights_fall(self, client: httpx.AsyncClient, data: Database) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        changes = re.findall(r'<details class="change card"( open)?>', text)
+        assert changes == [" open"] * 3 + [""] * (len(changes) - 3)
+        async with data.project("lifeline", read_only=True) as session:
+            weights = (await repos.project_profiles.current(session)).risk_weights
+        shown = re.findall(
+            r'<tr><th scope="row">([^<]*)</th><td class="number">([\d.]+)</td>', text.partition("Risk weights")[2]
+        )
+        assert dict(shown) == {area: f"{weight:.2f}" for area, weight in weights.items()}
+        assert [weight for _, weight in shown] == sorted((weight for _, weight in shown), reverse=True)
+
     async def test_a_change_says_how_many_lines_came_and_went(self, client: httpx.AsyncClient) -> None:
         text = (await client.get(f"{LIFELINE}/profile")).text
         for version in (2, 3, 4):
@@ -309,6 +328,15 @@ class TestFixes:
         expected = [f"{LIFELINE}/tables/rag_corpus/{match.entry.id}" for match in matches if match.entry.id != fix.id]
         assert row_links(response.text.partition('id="similar"')[2]) == expected[:10]
         assert f"{matches[1].similarity:.3f}" in words(response.text)
+
+    async def test_says_how_often_it_was_used_and_which_are_shown(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            used = next(fix for fix in (await repos.rag_corpus.list(session, limit=500)).items if fix.last_used_at)
+        page = f"{LIFELINE}/tables/rag_corpus/{used.id}"
+        every, same = [(await client.get(page, params={"same": same})).text for same in ("", "yes")]
+        assert f"last {used.last_used_at:%Y-%m-%d %H:%M}" in words(every)
+        chosen = [re.findall(r'aria-current="true">([^<]*)</a>', text) for text in (every, same)]
+        assert chosen == [["Of all"], [f"Of {used.classification}"]]
 
     async def test_without_an_embedding_its_words_find_others(self, client: httpx.AsyncClient, ours: Filled) -> None:
         [fix] = [row for row in ours.rows["rag_corpus"] if row.embedding is None]

@@ -13,7 +13,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.filters import IS_NULL, not_
-from derwin_db.models import QATicketCreate, Severity, TicketStatus
+from derwin_db.models import Project, QATicketCreate, Severity, TicketStatus
 from derwin_db.studio import download
 from derwin_db.studio.download import cell
 from derwin_db.studio.views import VIEWS
@@ -111,6 +111,34 @@ class TestFilters:
             "status=OPEN&min_risk_score=0.2&order=risk_score",
             "status=OPEN&status=TRIAGED&order=risk_score",
         ]
+
+    async def test_keep_the_order_and_the_length_of_the_list(self, client: httpx.AsyncClient) -> None:
+        for query, kept in (
+            ("order=risk_score&limit=7", [("order", "risk_score"), ("limit", "7")]),
+            ("order=-created_at&limit=50", []),
+        ):
+            text = (await client.get(f"{TICKETS}?{query}")).text
+            assert re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text) == kept
+
+    async def test_that_nothing_matches_say_so_and_lead_back(self, client: httpx.AsyncClient, empty: Project) -> None:
+        for query in (
+            "status=WONT_FIX&severity=LOW&classification=none",
+            "is-none=final_bucket&status=WONT_FIX&classification=none",
+        ):
+            text = (await client.get(f"{TICKETS}?{query}")).text
+            assert ("No row matches." in text, "No rows yet." in text) == (True, False)
+        text = (await client.get(f"p/{empty.slug}/tables/qa_tickets")).text
+        assert ("No row matches." in text, "No rows yet." in text) == (False, True)
+
+    async def test_have_a_first_page(self, client: httpx.AsyncClient) -> None:
+        first = (await client.get(f"{TICKETS}?order=risk_score&limit=7")).text
+        link = next_page(first)
+        assert link is not None
+        second = (await client.get(link)).text
+        back = re.search(r'<a class="button" href="/[^/]+/([^"]+)">First page</a>', second)
+        assert back is not None
+        assert ids((await client.get(unescape(back[1]))).text) == ids(first)
+        assert ">First page</a>" not in first
 
     async def test_a_chip_has_what_was_typed_as_it_was_typed(self, client: httpx.AsyncClient) -> None:
         query = {"fingerprint": "JIRA_12", "status": "FIX_PROPOSED", "with-words": "HTTP"}
