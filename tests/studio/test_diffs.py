@@ -1,6 +1,10 @@
 """Diffs as lines with their numbers."""
 
+import re
+
 from derwin_db.studio.diffs import Line, diff_lines
+from derwin_db.studio.rendering import Renderer
+from derwin_db.studio.views import Views
 
 DIFF = """\
 --- a/order.py
@@ -59,3 +63,14 @@ class TestLines:
             Line("added", "d", None, 1),
         ]
         assert diff_lines("+a\x85b\n") == [Line("added", "a\x85b")]
+
+    def test_have_their_numbers_and_signs_on_a_page(self) -> None:
+        template = Renderer("/t", Views())._templates.from_string("{% import 'parts.html' as parts %}{{ parts.diff(lines) }}")
+        html = template.render(lines=diff_lines("@@ -3,2 +5,2 @@\n same\n-old\n+new"))
+        rows = re.findall(r'<tr class="(\w+)">(.*?)</tr>', html)
+        assert [(kind, re.findall(r"<td[^>]*>(.*?)</td>", cells)) for kind, cells in rows] == [
+            ("place", ["@@ -3,2 +5,2 @@"]),
+            ("same", ["3", "5", "", "same"]),
+            ("removed", ["4", "", "\N{MINUS SIGN}", "old"]),
+            ("added", ["", "6", "+", "new"]),
+        ]

@@ -21,7 +21,8 @@ from derwin_db.models import (
 from derwin_db.sql import PROJECT_TABLES
 from derwin_db.studio import profile, projects
 from derwin_db.studio.diffs import Line
-from derwin_db.studio.rendering import plain, short, size
+from derwin_db.studio.rendering import counted, money, plain, short, size
+from derwin_db.studio.rendering import words as as_words
 from derwin_db.studio.views import VIEWS, label_of
 from derwin_db.testing import Filled
 from derwin_db.testing.examples import example
@@ -167,6 +168,19 @@ class TestRow:
             assert [f"<dt>{label_of(field)}</dt>" in response.text for field in view.fields] == [True] * len(view.fields)
             assert "embedding" not in view.fields
 
+    async def test_has_lengths_in_their_unit_and_long_texts_line_by_line(
+        self, client: httpx.AsyncClient, data: Database
+    ) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            [artifact] = (await repos.audit_artifacts.list(session, limit=1)).items
+            attempts = (await repos.qa_fix_attempts.list(session, limit=100)).items
+            failed = next((one for one in attempts if one.error), None)
+        for page in (f"audit_artifacts/{artifact.id}", "audit_artifacts"):
+            assert f" {size(artifact.byte_size)} " in words((await client.get(f"{LIFELINE}/tables/{page}")).text)
+        assert failed is not None
+        text = (await client.get(f"{LIFELINE}/tables/qa_fix_attempts/{failed.id}")).text
+        assert unescape(failed.error or "") in unescape(text)
+
     async def test_leads_to_what_belongs_to_it(self, client: httpx.AsyncClient, data: Database) -> None:
         async with data.project("lifeline", read_only=True) as session:
             run = (await repos.qa_runs.list(session)).items[-1]
@@ -191,6 +205,39 @@ class TestTicket:
             assert {f"{LIFELINE}/tables/{table}/{row.id}" for row in rows} <= set(re.findall(r'href="/[^/]+/([^"]+)"', text)), (
                 table
             )
+
+    async def test_says_what_an_attempt_took(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            attempts = (await repos.qa_fix_attempts.list(session, limit=100)).items
+        attempt = next(one for one in attempts if one.diff_stat and one.concluded_at and one.diff_stat.insertions > 1)
+        assert attempt.diff_stat is not None
+        stat = attempt.diff_stat
+        text = words((await client.get(f"{LIFELINE}/tables/qa_tickets/{attempt.ticket_id}")).text)
+        assert (
+            f"{attempt.model}, {money(attempt.cost_usd)}, {attempt.input_tokens:,} tokens in, {attempt.output_tokens:,} out; "
+            f"{counted(stat.files, 'file')}, +{stat.insertions} \N{MINUS SIGN}{stat.deletions} ; "
+            f"concluded {attempt.concluded_at:%Y-%m-%d %H:%M} "
+        ) in text
+        assert stat.insertions != stat.deletions
+
+    async def test_has_its_first_bucket_where_it_is_another_one(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            tickets = (await repos.qa_tickets.list(session, limit=100)).items
+        moved = next(one for one in tickets if one.initial_bucket and one.initial_bucket != one.final_bucket)
+        stayed = next(one for one in tickets if one.initial_bucket and one.initial_bucket == one.final_bucket)
+        for one, expected in ((moved, True), (stayed, False)):
+            text = (await client.get(f"{LIFELINE}/tables/qa_tickets/{one.id}")).text
+            assert (f"<small>first {as_words(str(one.initial_bucket))}</small>" in text) == expected
+
+    async def test_leads_to_past_fixes_like_it(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            [ticket] = (await repos.qa_tickets.list(session, limit=1)).items
+        text = (await client.get(f"{LIFELINE}/tables/qa_tickets/{ticket.id}")).text
+        for label in ("with words of it", "of this classification"):
+            link = re.search(rf'href="/[^/]+/([^"]+)">{label}</a>', text)
+            assert link is not None
+            found = await client.get(unescape(link[1]))
+            assert (found.status_code, bool(row_links(found.text))) == (200, True), label
 
     async def test_has_the_trust_in_fixes_of_its_kind(self, client: httpx.AsyncClient, data: Database) -> None:
         async with data.project("lifeline", read_only=True) as session:

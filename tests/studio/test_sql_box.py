@@ -90,6 +90,11 @@ class TestAnswers:
         response = await ask(client, "EXPLAIN SELECT * FROM qa_tickets WHERE title = 'x'")
         assert "Scan" in answered(response)[0][0]
 
+    async def test_what_is_null_is_no_text(self, client: httpx.AsyncClient) -> None:
+        text = (await ask(client, "VALUES (NULL, '')")).text
+        assert text.count('aria-label="null"') == 1
+        assert "No rows." in (await ask(client, "SELECT 1 WHERE false")).text
+
     async def test_numbers_stand_under_each_other(self, client: httpx.AsyncClient) -> None:
         text = (await ask(client, "SELECT 1 AS a, 1.5 AS b, 1::float4 AS c, 'x' AS d, now() AS e")).text
         found = [re.findall(rf'<{tag}[^>]*class="(\w+)"', text.partition('class="answer"')[2]) for tag in ("th", "td")]
