@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.fields.scalars import new_id
-from derwin_db.models import ProfileChange, Project, ProjectProfileUpdate
+from derwin_db.models import FixOutcome, ProfileChange, Project, ProjectProfileUpdate
 from derwin_db.repos import base as base_module
 from derwin_db.studio import profile, ticket
 from derwin_db.testing.factories import (
@@ -149,6 +149,31 @@ class TestEmptyTexts:
         text = (await inside.get(f"p/{odd.slug}/tables/rag_corpus/{one.id}")).text
         assert "<h1>(empty)</h1>" in text
         assert f'{other.id}">(empty)</a>' in text
+
+
+class TestLines:
+    async def test_of_a_text_stand_below_each_other(self, inside: httpx.AsyncClient, data: Database, odd: Project) -> None:
+        async with data.project(odd.id) as session:
+            attempt = await create_fix_attempt(session)
+            await repos.qa_fix_attempts.start(session, attempt.id)
+            await repos.qa_fix_attempts.conclude(session, attempt.id, FixOutcome.TESTS_FAILED, error="one\n  two")
+        text = (await inside.get(f"p/{odd.slug}/tables/qa_fix_attempts/{attempt.id}")).text
+        assert re.search(r"<pre[^>]*>one\n  two</pre>", text)
+
+    async def test_of_a_diff_of_a_profile_end_as_json_has_them(
+        self, inside: httpx.AsyncClient, data: Database, odd: Project
+    ) -> None:
+        async with data.project(odd.id) as session:
+            await repos.project_profiles.evolve(
+                session,
+                ProjectProfileUpdate(summary="one\u2028two"),
+                change=ProfileChange.LEARNED,
+                expected_version=1,
+                actor="a",
+                reason="b",
+            )
+        lines = changed_lines((await inside.get(f"p/{odd.slug}/profile")).text)
+        assert ("added", '  "summary": "one\u2028two",') in lines
 
 
 class TestMore:
