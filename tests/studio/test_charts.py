@@ -22,7 +22,8 @@ from derwin_db.studio import aggregates
 from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data, Tick, columns, lines, nice_ticks, rows
 from derwin_db.studio.overview import dollars, spend_picture
-from derwin_db.studio.rendering import words
+from derwin_db.studio.rendering import Renderer, words
+from derwin_db.studio.views import Views
 from derwin_db.testing import Filled
 from tests.studio.test_pages import words as words_of
 
@@ -396,6 +397,50 @@ class TestGeometry:
         points = {series: path.split() for _, series, path in drawn.lines}
         assert [len(path) for path in points.values()] == [2, 1]
         assert points["x"][1].split(",")[1] == f"{drawn.top:.1f}"
+
+
+class TestDrawing:
+    """What the template makes of a chart."""
+
+    def drawn(self, chart: Chart) -> str:
+        source = "{% from 'chart.html' import draw with context %}{{ draw(chart) }}"
+        return Renderer("/t", Views())._templates.from_string(source).render(chart=chart)
+
+    def test_names_at_the_ends_stay_within(self) -> None:
+        many = {(f"{number:02}", "x"): 1.0 for number in range(19)}
+        grid = figure(self.drawn(columns(chart(), data_of(many), every=3)), "name").find("g")
+        assert grid is not None
+        assert [(text.text, text.attrib["text-anchor"], text.attrib.get("class")) for text in grid.iter("text")] == [
+            ("00", "start", None),
+            ("03", "middle", "more"),
+            ("06", "middle", "more"),
+            ("09", "middle", None),
+            ("12", "middle", "more"),
+            ("15", "middle", "more"),
+            ("18", "end", None),
+        ]
+
+    def test_numbers_of_lying_bars_stand_below_them_and_names_beside(self) -> None:
+        html = self.drawn(rows(chart(), data_of({("a", "x"): 4.0, ("b", "x"): 2.0})))
+        grid = figure(html, "name").find("g")
+        assert grid is not None
+        anchors = [(text.text, text.attrib["text-anchor"]) for text in grid.iter("text")]
+        assert anchors == [
+            ("0.0", "start"), ("1.0", "middle"), ("2.0", "middle"), ("3.0", "middle"), ("4.0", "end")
+        ]  # fmt: skip
+        axis = html.partition('<svg class="axis"')[2].partition("</svg>")[0]
+        assert re.findall(r">(\w)</text>", axis) == ["a", "b"]
+
+    def test_a_bar_leads_where_its_label_does(self) -> None:
+        data = data_of({("a", "OPEN"): 1.0, ("b", "OPEN"): 2.0})
+        linked = Data(data.labels, data.series, data.values, data.text, data.short, {"a": "/there"}, {"a": "First"})
+        svg = figure(self.drawn(columns(chart(), linked)), "name")
+        assert [(link.attrib["href"], link.attrib["aria-label"]) for link in svg.iter("a")] == [("/there", "First, Open: 1.0")]
+        assert [mark.findtext("title") for mark in svg.iter("rect")] == ["First, Open: 1.0", "b, Open: 2.0"]
+
+    def test_of_nothing_says_so(self) -> None:
+        html = self.drawn(chart())
+        assert ("Nothing to draw" in html, "<svg" in html) == (True, False)
 
 
 class TestToThePixel:
