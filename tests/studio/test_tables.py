@@ -153,6 +153,15 @@ class TestFilters:
             assert total is not None, table
             assert int(total[1].replace(",", "")) == len(ours.rows[view.name]), table
 
+    async def test_says_of_one_row_that_it_is_one(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        page = f"p/{ours.slug}/tables/project_profiles"
+        for query, total in (("", "1 row"), ("?since=2000-01-01", "1 row matches"), ("?until=2000-01-01", "0 rows match")):
+            text = (await client.get(f"{page}{query}")).text
+            found = re.search(r'<p id="total">([^<]*)</p>', text)
+            assert found is not None
+            assert found[1].strip() == total
+            assert ("<span>1 row shown</span>" in text) == total.startswith("1")
+
     async def test_what_is_wrong_stays_beside_its_reason(self, client: httpx.AsyncClient) -> None:
         query = {"min_risk_score": "1.5", "status": "OPEN", "since": "soon", "with-words": "cent"}
         response = await client.get(TICKETS, params=query)
