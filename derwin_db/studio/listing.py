@@ -7,7 +7,6 @@ A filter is a parameter of its own name, once for each of its values. What is ab
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -122,6 +121,8 @@ class Listing:
     def _check(self) -> None:
         """Try every filter, so that all that is wrong is said at once."""
         for name, value in self.keywords.items():
+            if name in self.errors:
+                continue
             try:
                 self.view.filters[name].condition(value, name)
             except (InvalidInput, TooLarge) as error:
@@ -236,10 +237,10 @@ class Listing:
         return [*values, ""]
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> float | str:
     try:
-        return float(Decimal(text))
-    except (InvalidOperation, ValueError, OverflowError):
+        return float(text)
+    except ValueError:
         return text
 
 

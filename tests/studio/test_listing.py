@@ -102,6 +102,11 @@ class TestWhatIsWrong:
             assert (set(errors), "of one classification" in errors[name]) == ({name}, True)
             assert asked(query, fixes).errors == {}
 
+    def test_is_what_is_given_twice(self) -> None:
+        assert asked("since=2026-01-01&since=2026-01-02").errors == {"since": "can be given once."}
+        for name, value in (("with-words", "a"), ("order", "risk_score"), ("limit", "5"), ("cursor", "x")):
+            assert asked(f"{name}={value}&{name}={value}").errors == {"": f"{name}: can be given once."}
+
     def test_is_nothing_in_what_is_right(self) -> None:
         right = asked("status=OPEN&is-not=status&with-words=a&order=risk_score&limit=10&with-column=title&cursor=x&severity=")
         assert right.errors == {}
@@ -131,7 +136,8 @@ class TestValues:
 
     def test_numbers_are_what_they_say(self) -> None:
         assert asked("min_risk_score=.5").keywords == {"min_risk_score": 0.5}
-        assert set(asked("min_risk_score=a%20half").errors) == {"min_risk_score"}
+        for text in ("a%20half", "1e400", "nan", "1,5", "-1"):
+            assert set(asked(f"min_risk_score={text}").errors) == {"min_risk_score"}, text
 
     def test_of_a_service_s_own_columns_are_by_their_types(self, own: View) -> None:
         listing = asked("is_open=true&version=2&version=-3&address=10.0.0.1", own)

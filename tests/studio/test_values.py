@@ -84,7 +84,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         ("length", "text"),
-        [(1, "1 B"), (1024, "1 KiB"), (1024**2 - 1, "1,024 KiB"), (1024**2, "1 MiB"), (3 << 30, "3 GiB")],
+        [(1, "1 B"), (1024, "1 KiB"), (1100, "1.1 KiB"), (1024**2 - 1, "1,024 KiB"), (1024**2, "1 MiB"), (3 << 30, "3 GiB")],
     )
     def test_a_unit_begins_at_one_of_it(self, length: int, text: str) -> None:
         assert size(length) == text
@@ -228,6 +228,8 @@ class TestColumns:
     def test_are_asked_for_by_values_and_by_bounds_enumerations_first(self) -> None:
         choices = VIEWS["qa_tickets"].choices
         assert [choice.values is None for choice in choices] == sorted(choice.values is None for choice in choices)
+        order = [(choice.values is None, not choice.takes_values) for choice in choices]
+        assert (order, len(set(order))) == (sorted(order), 3)
         asked = {choice.column: choice for choice in choices}
         assert asked["status"].values == tuple(TicketStatus.__members__)
         assert (asked["status"].takes_values, asked["status"].is_optional, asked["final_bucket"].is_optional) == (
@@ -299,6 +301,10 @@ class TestTables:
             "created_at DESC, id DESC", "fingerprint", "run_id, status", "status, created_at DESC, id DESC", "ticket_id"
         ]  # fmt: skip
         assert schema._described(VIEWS["project_profiles"]).unique == []
+
+    def test_say_a_default_without_its_quotes(self) -> None:
+        columns = {column.name: column.default for column in schema._described(VIEWS["qa_runs"]).columns}
+        assert (columns["stats"], columns["started_at"]) == ("{}", "")
 
 
 class TestParameters:
