@@ -306,6 +306,16 @@ class TestProfile:
         assert "summary 3" in oldest.partition('<tr class="added"')[0]
         assert "summary 4" in oldest.partition('<tr class="added"')[2]
 
+    async def test_a_log_that_the_database_does_not_give_is_no_odd_one(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def at_version(*_: object) -> None:
+            raise DatabaseTimeout
+
+        monkeypatch.setattr(profile, "_PAGE", 1)
+        monkeypatch.setattr(type(repos.project_profiles), "at_version", at_version)
+        assert (await inside.get(f"{LIFELINE}/profile")).status_code == 504
+
     def test_a_diff_has_some_lines_around_and_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         entry = ProfileEvolutionLog()
         before = dict.fromkeys("abcdefgh", 0)
