@@ -148,7 +148,8 @@ def rows(chart: Chart, data: Data) -> Chart:
 
 
 def lines(chart: Chart, data: Data, *, every: int = 1, top: float) -> Chart:
-    """Draw a line for each series from 0 to `top`; its last point is marked, and its name stands beside it."""
+    """Draw a line for each series from 0 to `top`; its last point is marked, and its name has room beside it."""
+    chart.height = max(chart.height, _LETTER * len(data.series) + _BOTTOM)
     place = _axis(chart, data, [top], chart.bottom, chart.top)
     step = 100 / max(len(data.labels) - 1, 1)
     for number, label in enumerate(data.labels):

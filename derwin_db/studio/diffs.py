@@ -21,7 +21,7 @@ class Line:
 
 def diff_lines(text: str) -> list[Line]:
     """Return the lines of a diff as it was stored; a text that is none is told by the first signs of its lines."""
-    lines = text.splitlines()
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     if not any(_PLACE.match(line) for line in lines):
         return [Line(_SIGNS.get(line[:1], "same"), line[1:] if line[:1] in "+-" else line) for line in lines]
     return list(numbered(lines))
@@ -32,8 +32,7 @@ def numbered(lines: Iterable[str]) -> Iterator[Line]:
     old = new = 0
     old_left = new_left = 0
     for line in lines:
-        place = _PLACE.match(line)
-        if place and old_left <= 0 and new_left <= 0:
+        if place := _PLACE.match(line):  # what is said to be left may be wrong; a line of the text has a sign in front
             old, new = int(place[1]), int(place[3])
             old_left, new_left = int(place[2] or 1), int(place[4] or 1)
             yield Line("place", line)

@@ -9,14 +9,11 @@ Source:
 
 import csv
 import io
-import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -25,6 +22,7 @@ from derwin_db.errors import InvalidInput
 from derwin_db.paging import MAX_LIMIT, Page
 from derwin_db.session import ProjectSession
 from derwin_db.studio.listing import Listing
+from derwin_db.studio.rendering import as_json, jsonable
 from derwin_db.studio.request_params import current, unit, views
 from derwin_db.studio.rows import read_page
 
@@ -33,7 +31,6 @@ _BATCH = 200
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Signs that a formula begins with, the full-width forms too."""
 
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
@@ -41,13 +38,13 @@ async def download(request: Request) -> StreamingResponse:
     """Stream the rows of a list, in its order and columns, up to 10,000.
 
     Cost:
-        A page of 200 rows at a time, in one read-only unit of work that lasts as long as the download.
+        A page of 200 rows at a time. A unit of work reads the first one, and another one the rest, which lasts as long as the
+        download.
     """
     form = request.path_params["form"]
     if form not in _TYPES:
         raise HTTPException(404)
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(unit(request))
+    async with unit(request) as session:
         await current(request, session)
         view = views(request).of(request.path_params["table"])
         listing = Listing.of(view, request.query_params)
@@ -55,18 +52,10 @@ async def download(request: Request) -> StreamingResponse:
             name, rule = next(iter(listing.errors.items()))
             raise InvalidInput(f"{name}: {rule}" if name else rule)
         first = await _page(session, listing, None, 0)  # what is refused is answered as a page: no byte has been sent
-        columns = ("id", *listing.columns)
-        write = _csv if form == "csv" else _json
-        body = _closing(stack.pop_all(), write(columns, _rows(session, listing, first)))
+    write = _csv if form == "csv" else _json
+    body = write(("id", *listing.columns), _rows(unit(request), listing, first))
     headers = {"Content-Disposition": f'attachment; filename="{request.path_params["project"]}-{view.name}.{form}"'}
     return StreamingResponse(body, media_type=_TYPES[form], headers=headers)
-
-
-async def _closing(stack: AsyncExitStack, body: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Hand the body on, and end the unit of work with it, also where nobody reads to its end."""
-    async with stack:
-        async for piece in body:
-            yield piece
 
 
 async def _page(session: ProjectSession, listing: Listing, cursor: str | None, sent: int) -> Page[Any]:
@@ -74,14 +63,15 @@ async def _page(session: ProjectSession, listing: Listing, cursor: str | None, s
     return await read_page(session, listing, limit=limit, cursor=cursor, with_total=False)
 
 
-async def _rows(session: ProjectSession, listing: Listing, page: Page[Any]) -> AsyncIterator[Sequence[Any]]:
+async def _rows(rest: ProjectSession, listing: Listing, page: Page[Any]) -> AsyncIterator[Sequence[Any]]:
     sent = 0
-    while True:
-        yield page.items
-        sent += len(page.items)
-        if page.next_cursor is None or sent >= MOST_ROWS:
-            return
-        page = await _page(session, listing, page.next_cursor, sent)
+    async with rest as session:
+        while True:
+            yield page.items
+            sent += len(page.items)
+            if page.next_cursor is None or sent >= MOST_ROWS:
+                return
+            page = await _page(session, listing, page.next_cursor, sent)
 
 
 async def _csv(columns: Sequence[str], batches: AsyncIterator[Sequence[Any]]) -> AsyncIterator[str]:
@@ -95,8 +85,7 @@ async def _json(columns: Sequence[str], batches: AsyncIterator[Sequence[Any]]) -
     separator = "\n"
     async for rows in batches:
         for row in rows:
-            values = _ANY.dump_python({name: getattr(row, name) for name in columns}, mode="json", by_alias=True)
-            yield separator + json.dumps(values, ensure_ascii=False)
+            yield separator + as_json({name: getattr(row, name) for name in columns}, indent=None)
             separator = ",\n"
     yield "\n]\n"
 
@@ -119,7 +108,7 @@ def cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if not isinstance(value, str):
-        dumped = _ANY.dump_python(value, mode="json", by_alias=True)
-        value = dumped if isinstance(dumped, str) else json.dumps(dumped, ensure_ascii=False)
+        dumped = jsonable(value)
+        value = dumped if isinstance(dumped, str) else as_json(dumped, indent=None)
     text = str(value)
     return f"'{text}" if text.startswith(_FORMULAS) else text

@@ -45,7 +45,9 @@ async def show(request: Request) -> Response:
 
 
 async def _similar(session: ProjectSession, fix: RAGCorpus, *, within_its_own: bool) -> list[Any]:
-    """Return the nearest fixes but for this one."""
+    """Return the nearest fixes but for this one; none of one that has neither an embedding nor a problem."""
+    if fix.embedding is None and not fix.problem:
+        return []
     classification = fix.classification if within_its_own else None
     by: dict[str, Any] = {"text": fix.problem[:_LONGEST]} if fix.embedding is None else {"embedding": fix.embedding}
     matches = await repos.rag_corpus.search(session, **by, limit=_NEIGHBOURS + 1, classification=classification)

@@ -7,7 +7,6 @@ A filter is a parameter of its own name, once for each of its values. What is ab
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -22,7 +21,7 @@ WORDS, NONE, NOT, COLUMN = "with-words", "is-none", "is-not", "with-column"
 _SINGLE = (WORDS, "order", "limit", "cursor")
 _SEVERAL = (NONE, NOT, COLUMN)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)", re.ASCII)
+_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _LIMIT = re.compile(r"[0-9]{1,4}", re.ASCII)
 
@@ -34,6 +33,8 @@ class Chip:
     label: str
     text: str
     without: list[tuple[str, str]]
+    is_chosen: bool = False
+    """Whether the text is one of those that are offered, and not typed."""
 
 
 @dataclass
@@ -119,7 +120,9 @@ class Listing:
 
     def _check(self) -> None:
         """Try every filter, so that all that is wrong is said at once."""
-        for name, value in self._values().items():
+        for name, value in self.keywords.items():
+            if name in self.errors:
+                continue
             try:
                 self.view.filters[name].condition(value, name)
             except (InvalidInput, TooLarge) as error:
@@ -140,9 +143,6 @@ class Listing:
     @property
     def keywords(self) -> dict[str, Any]:
         """The filters, as the repository's reads take them."""
-        return self._values()
-
-    def _values(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in self.view.filters:
             values: list[Any] = [self._value(name, text) for text in self.filters.get(name, ())]
@@ -155,14 +155,15 @@ class Listing:
 
     def _value(self, name: str, text: str) -> Any:
         """Return what a text stands for: a number, a time, yes or no; what stands for none is left for the rule to refuse."""
-        kind = self.view.filters[name].value
         python = column_of(self.view.table, name).type.python_type
-        if kind is bool:
+        if python is bool:
             return {"true": True, "false": False}.get(text, text)
         if python is int and _WHOLE.fullmatch(text):
             return int(text)
         if python is float:
             return _number(text)
+        if python is bytes:
+            return _bytes(text)
         if python.__name__ == "datetime":
             return _time(text)
         return text
@@ -176,7 +177,7 @@ class Listing:
 
     def query(self, **changes: Any) -> list[tuple[str, str]]:
         """Return the parameters of this list with some changes, those that say nothing left out. The place is not kept."""
-        other = replace(self, cursor=None, **changes) if changes else replace(self, cursor=None)
+        other = replace(self, **changes)
         pairs = [(WORDS, other.words)] * bool(other.words)
         pairs += [(name, value) for name, values in other.filters.items() for value in values]
         pairs += [(NONE, name) for name in sorted(other.none)]
@@ -201,9 +202,10 @@ class Listing:
     def chips(self) -> list[Chip]:
         """What narrows the list, each with a way to take it away."""
         found = [Chip("Words", self.words, self.query(words=""))] if self.words else []
+        offered = {choice.column: choice.values or () for choice in self.view.choices}
         for name in self.view.filters:
-            label = self._chip_label(name)
-            found += [Chip(label, value, self._without(name, value)) for value in self.filters.get(name, ())]
+            label, values = self._chip_label(name), offered.get(name, ())
+            found += [Chip(label, text, self._without(name, text), text in values) for text in self.filters.get(name, ())]
             if name in self.none:
                 found.append(Chip(label, "none", self.query(none=self.none - {name})))
         return found
@@ -235,11 +237,19 @@ class Listing:
         return [*values, ""]
 
 
-def _number(text: str) -> Any:
+def _number(text: str) -> float | str:
     try:
-        return float(Decimal(text))
-    except (InvalidOperation, ValueError, OverflowError):
+        return float(text)
+    except ValueError:
         return text
+
+
+def _bytes(text: str) -> bytes | None:
+    """Return the bytes of hexadecimal digits, as they are shown."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
 
 
 def _time(text: str) -> str:

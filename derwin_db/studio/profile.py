@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from derwin_db import repos
-from derwin_db.errors import NotFound
+from derwin_db.errors import DatabaseTimeout, DatabaseUnavailable, DerwinError, NotFound
 from derwin_db.models import ProfileEvolutionLog, ProjectProfile, ProjectProfileCreate
 from derwin_db.repos.rules.patching import Replay
 from derwin_db.session import ProjectSession
@@ -30,7 +30,7 @@ _MOST_SHOWN = 400
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the history and the lines that it changed. `diff` is None where the profile is too long for one."""
+    """One entry of the history and the lines that it changed. `diff` is None where there can't be one."""
 
     entry: ProfileEvolutionLog
     diff: Sequence[Line] | None
@@ -79,15 +79,20 @@ async def _changes(session: ProjectSession, entries: Sequence[ProfileEvolutionLo
     if not entries:
         return []
     before = entries[-1].from_version
-    content = _content(await repos.project_profiles.at_version(session, before)) if before else {}
-    return await asyncio.to_thread(_replayed, content, entries)
+    try:
+        content = _content(await repos.project_profiles.at_version(session, before)) if before else {}
+        return await asyncio.to_thread(_replayed, content, entries)
+    except (DatabaseUnavailable, DatabaseTimeout):
+        raise
+    except DerwinError:  # what SQL by hand put into the log can't be replayed
+        return [Change(entry, None) for entry in entries]
 
 
 def _replayed(content: dict[str, Any], entries: Sequence[ProfileEvolutionLog]) -> list[Change]:
     changes, replay = [], Replay(content)
     for entry in reversed(entries):
         before = copy.deepcopy(replay.content)
-        replay.apply([operation.model_dump(mode="json") for operation in entry.patch])
+        replay.apply(_plain(entry.patch))
         changes.append(_change(entry, before, replay.content))
     return changes[::-1]
 
@@ -104,9 +109,7 @@ def _plain(value: Any) -> Any:
 
 
 def _change(entry: ProfileEvolutionLog, before: dict[str, Any], after: dict[str, Any]) -> Change:
-    old, new = (
-        json.dumps(content, indent=2, ensure_ascii=False).splitlines() if content else [] for content in (before, after)
-    )
+    old, new = (json.dumps(content, indent=2, ensure_ascii=False).split("\n") if content else [] for content in (before, after))
     if max(len(old), len(new)) > _MOST_LINES:
         return Change(entry, None)
     lines = list(islice(unified_diff(old, new, lineterm="", n=_CONTEXT), 2, 2 + _MOST_SHOWN + 1))

@@ -18,11 +18,6 @@ class Child:
     count: int
     is_exact: bool
 
-    @property
-    def title(self) -> str:
-        """How they are called beside the row."""
-        return "Duplicates" if self.filter == "duplicate_of_id" else self.view.title
-
 
 async def names_of(
     session: ProjectSession, views: Views, view: View, rows: Iterable[Any], columns: Sequence[str] | None = None
@@ -39,7 +34,9 @@ async def names_of(
             wanted.setdefault(target, set()).update(ids)
     found: dict[tuple[str, UUID], Any] = {}
     for target, ids in wanted.items():
-        other = views.of(target)
+        other = views.find(target)
+        if other is None:  # a table of the service that has no repository here
+            continue
         for id, row in (await other.repository.get_many(session, ids)).items():
             found[target, id] = other.name_of(row)
     return found

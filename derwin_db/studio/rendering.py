@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -11,14 +11,14 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from derwin_db.studio.diffs import diff_lines
 from derwin_db.studio.views import View, Views, label_of
 
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any, config={"ser_json_bytes": "hex"})
 _STEP = 1024
 _LONGEST = 160
 """Characters of a text in a cell: a row's own page has all of it."""
@@ -49,6 +49,8 @@ class Renderer:
             aligned=aligned,
             counted=counted,
             as_json=as_json,
+            is_json=is_json,
+            fits=fits,
             is_web=is_web,
             is_member=lambda value: isinstance(value, Enum),
             is_members=lambda value: isinstance(value, list) and bool(value) and all(isinstance(one, Enum) for one in value),
@@ -102,9 +104,10 @@ def money(value: Decimal, digits: int | None = None) -> str:
     return f"{'-' if value < 0 else ''}${text}"
 
 
-def number(value: float) -> str:
-    """Return a number with its thousands apart, and no zeros behind the point."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}".rstrip("0").rstrip(".")
+def number(value: float | Decimal) -> str:
+    """Return a number with its thousands apart, and no zeros behind the point: of a float three digits, of any other all."""
+    text = f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def size(value: int) -> str:
@@ -117,9 +120,28 @@ def size(value: int) -> str:
     return f"{number(round(amount, 1))} {unit}"
 
 
+def jsonable(value: Any) -> Any:
+    """Return what stands for a value in JSON; of bytes, their hexadecimal digits."""
+    return _ANY.dump_python(value, mode="json", by_alias=True, fallback=str)
+
+
 def as_json(value: Any, indent: int | None = 2) -> str:
-    """Return a value of a JSON column as text."""
-    return json.dumps(_ANY.dump_python(value, mode="json", by_alias=True), indent=indent, ensure_ascii=False)
+    """Return a value as the text of its JSON."""
+    return json.dumps(jsonable(value), indent=indent, ensure_ascii=False)
+
+
+def is_json(value: object) -> bool:
+    """Tell whether a value is of a JSON column, and no text, number or truth."""
+    return isinstance(value, dict | list | BaseModel)
+
+
+def fits(row: Any, name: str) -> bool:
+    """Tell whether a JSON column has the shape of its model: what SQL by hand stored in another one is read as it is."""
+    try:
+        row.__table__.c[name].type.adapter.validate_python(getattr(row, name))
+    except ValidationError:
+        return False
+    return True
 
 
 def is_web(value: object) -> bool:
@@ -137,15 +159,13 @@ def plain(value: Any) -> str | Markup:
         return str(value.value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Decimal):
-        return money(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return number(value)
     if isinstance(value, list) and all(isinstance(item, Enum) for item in value):
         return ", ".join(words(item.value) for item in value)
-    if isinstance(value, str):
-        return value
-    return as_json(value, indent=None) if isinstance(value, dict | list | BaseModel) else str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return as_json(value, indent=None) if is_json(value) else str(value)
 
 
 def words(value: str) -> str:
@@ -176,17 +196,11 @@ def digits_of(view: View, columns: Iterable[str], rows: Iterable[Any]) -> dict[s
         values = [getattr(row, name) for row in rows]
         given = [value for value in values if isinstance(value, float | Decimal)]
         if view.is_numeric(name) and given:
-            found[name] = max(map(_digits, given))
+            text: Callable[[Any], str] = money if view.is_money(name) else number
+            found[name] = max(len(text(value).partition(".")[2]) for value in given)
     return found
 
 
-def _digits(value: float | Decimal) -> int:
-    if isinstance(value, Decimal):
-        text = money(value)
-        return len(text.rpartition(".")[2])
-    return len(number(value).partition(".")[2])
-
-
 def aligned(value: float | Decimal, digits: int) -> str:
-    """Return an amount or a number with so many digits behind the point."""
-    return money(value, digits) if isinstance(value, Decimal) else f"{value:,.{digits}f}"
+    """Return a number with so many digits behind the point."""
+    return f"{value:,.{digits}f}"

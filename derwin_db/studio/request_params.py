@@ -55,7 +55,7 @@ def query(request: Request, *names: str) -> dict[str, str]:
         raise InvalidInput("Each filter can be given once.")
     unknown = next((name for name, _ in given if name not in names), None)
     if unknown is not None:
-        raise InvalidInput(f"{unknown[:64]}: no such filter. There are: {', '.join(names)}.")
+        raise InvalidInput(f"{unknown[:64]}: no such filter. There are: {', '.join(names) or 'none'}.")
     return {name: value.strip() for name, value in given if value.strip()}
 
 

@@ -43,19 +43,20 @@ async def page(request: Request) -> Response:
     Cost:
         Three statements, and one for each table that the columns shown refer to.
     """
-    rows, names = None, {}
     async with unit(request) as session:
         project = await current(request, session)
-        view = views(request).of(request.path_params["table"])
-        listing = Listing.of(view, request.query_params)
-        if not listing.errors:
-            try:
+    view = views(request).of(request.path_params["table"])
+    listing = Listing.of(view, request.query_params)
+    rows, names = None, {}
+    if not listing.errors:
+        try:
+            async with unit(request) as session:  # of its own: what the server refuses ends it
                 rows = await read_page(session, listing, limit=listing.limit, cursor=listing.cursor, with_total=True)
                 names = await names_of(session, views(request), view, rows.items, listing.columns)
-            except InvalidCursor:
-                raise
-            except InvalidInput as error:
-                listing.note(error)
+        except InvalidCursor:
+            raise
+        except InvalidInput as error:
+            listing.note(error)
     return render(
         request,
         "table.html",

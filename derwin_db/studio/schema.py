@@ -1,5 +1,6 @@
 """The schema: columns, keys and references of the tables, as the models say them. No statement is sent for it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +54,8 @@ async def show(request: Request) -> Response:
 def _described(view: View) -> Described:
     table = view.table
     says = (view.repository.model.__doc__ or "").strip().partition("\n")[0]
-    unique = [", ".join(_without_project(c.columns)) for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
-    indexes = [", ".join(_without_project(index.columns)) for index in table.indexes]
+    unique = [_without_project(c.columns) for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
+    indexes = [_without_project(index.expressions) for index in table.indexes]
     columns = [_column(view, column) for column in table.c]
     return Described(view, says, columns, sorted(filter(None, unique)), sorted(set(filter(None, indexes))))
 
@@ -76,6 +77,7 @@ def _type(column: sa.Column[Any]) -> str:
     return _SHORT.get(name, name).lower()
 
 
-def _without_project(columns: Any) -> list[str]:
-    """Return the names of columns. Every key and index begins with the project, which is left out."""
-    return [column.name for column in columns if column.name != "project_id"]
+def _without_project(parts: Iterable[Any]) -> str:
+    """Return the columns of a key or an index, as SQL has them. Each begins with the project, which is left out."""
+    names = [str(part).rpartition(".")[2] for part in parts]
+    return ", ".join(name for name in names if name != "project_id")

@@ -103,7 +103,7 @@ async def show(request: Request) -> Response:
     box: Box | None = request.app.state.box
     if box is None:
         raise HTTPException(404)
-    asked = query(request, "statement").get("statement", "")
+    asked = query(request, "statement").get("statement", "").replace("\r\n", "\n")  # a browser sends two for one
     answer = refusal = None
     async with unit(request) as session:
         project = await current(request, session)

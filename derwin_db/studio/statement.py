@@ -92,7 +92,7 @@ def question(text: str) -> Question:
     for token in tokens:
         if token.kind == "word" and token.text in _WRITES:
             raise InvalidInput(f"{token.text.upper()}: {_ONLY_READS} A column of that name stands in double quotes.")
-        if token.text == "$":
+        if token.text == "$" and token.kind == "sign":
             raise InvalidInput("There are no parameters: write the value.")
     pairs = list(pairwise(tokens))
     calls = {one.text for one, behind in pairs if one.kind in ("word", "name") and behind.text == "("}

@@ -4,6 +4,7 @@ Our 13 tables are arranged by hand; one that nobody arranged, and those of a ser
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from derwin_db import repos
 from derwin_db.errors import NotFound
+from derwin_db.fields.money import MONEY
 from derwin_db.fields.vector import Vector
 from derwin_db.repos.conditions import FilterType, column_of
 from derwin_db.repos.own import repositories
@@ -53,7 +55,7 @@ class Choice:
     takes_values: bool
     is_optional: bool
     values: tuple[str, ...] | None
-    """The members of an enumeration; None for free text."""
+    """What can be chosen; None for free text."""
     bounds: tuple[Bound, ...]
     kind: type[Any]
     """What a value is in Python."""
@@ -129,7 +131,7 @@ class View:
     @property
     def takes_text(self) -> bool:
         """Whether the repository searches by words."""
-        return hasattr(self.repository, "search")
+        return not self.is_own and hasattr(self.repository, "search")  # one of the service's takes what the service says
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -142,8 +144,12 @@ class View:
         """Which column names a row of which table."""
         if not self.is_own:
             return {name: target for name, target in _REFERENCES.items() if name in self.table.c}
-        keys = self.table.foreign_key_constraints
-        return {key.column_keys[-1]: key.referred_table.name for key in keys if key.referred_table.name != "projects"}
+        keys = [(key.column_keys, [element.column for element in key.elements]) for key in self.table.foreign_key_constraints]
+        return {
+            names[-1]: columns[-1].table.name
+            for names, columns in keys
+            if [column.name for column in columns] == ["project_id", "id"]
+        }
 
     def name_of(self, row: Any) -> Any:
         """Return how a row is called where something leads to it."""
@@ -153,6 +159,10 @@ class View:
         """Tell whether a column holds numbers, which stand under each other."""
         kind = self.table.c[column].type.python_type
         return (kind is not bool and issubclass(kind, int | float)) or kind.__name__ == "Decimal"
+
+    def is_money(self, column: str) -> bool:
+        """Tell whether a column holds US dollars."""
+        return self.table.c[column].type is MONEY
 
 
 def label_of(name: str) -> str:
@@ -168,11 +178,12 @@ def _bound_label(name: str) -> str:
 
 
 def _values(kind: FilterType) -> tuple[str, ...] | None:
-    """Return the members of an enumeration."""
-    if kind.value is bool:
+    """Return what can be chosen: the values of an enumeration, or yes and no."""
+    value: Any = getattr(kind.value, "__origin__", kind.value)  # of Annotated the type itself
+    if value is bool:
         return ("true", "false")
-    members = getattr(kind.value, "__members__", None)
-    return None if members is None else tuple(members)
+    is_enumeration = isinstance(value, type) and issubclass(value, Enum)
+    return tuple(str(member.value) for member in value) if is_enumeration else None
 
 
 VIEWS = {
@@ -316,13 +327,17 @@ class Views:
         """Return the views, ours first."""
         return [*VIEWS.values(), *self._own.values()]
 
+    def find(self, name: str) -> View | None:
+        """Return the view of a table, if there is one."""
+        return VIEWS.get(name) or self._own.get(name)
+
     def of(self, name: str) -> View:
         """Return the view of a table.
 
         Errors:
             NotFound.
         """
-        found = VIEWS.get(name) or self._own.get(name)
+        found = self.find(name)
         if found is None:
             raise NotFound("There is no such table.")
         return found

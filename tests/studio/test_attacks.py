@@ -297,6 +297,7 @@ class TestDoors:
                 first = await inside.get("")
                 found = await inside.get("", params={"slug": ours.slug}, follow_redirects=True)
         assert (first.status_code, "needs the admin door" in first.text, row_links(first.text)) == (200, True, [])
+        assert ("ADMIN_URL" in first.text, "There is no project yet" in first.text) == (True, False)
         assert (found.status_code, ours.slug in found.text) == (200, True)
 
     async def test_a_defect_is_a_page_without_a_word_of_it(self, database) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from itertools import pairwise
+from statistics import median
 from typing import ClassVar
 from xml.etree import ElementTree as ET
 
@@ -16,12 +17,15 @@ import sqlalchemy as sa
 
 from derwin_db import Database, repos
 from derwin_db.models import DiscoveryRoute, Project, QARun, SpendLedgerCreate
+from derwin_db.models.qa_ticket import OPEN_STATUSES
 from derwin_db.studio import aggregates
 from derwin_db.studio.aggregates import Period
 from derwin_db.studio.charts import Chart, Data, Tick, columns, lines, nice_ticks, rows
 from derwin_db.studio.overview import dollars, spend_picture
-from derwin_db.studio.rendering import words
+from derwin_db.studio.rendering import Renderer, words
+from derwin_db.studio.views import Views
 from derwin_db.testing import Filled
+from tests.studio.test_pages import words as words_of
 
 NAMES = ("spend", "trust", "tickets", "signals", "runs")
 DAYS = 90
@@ -170,6 +174,47 @@ class TestRuns:
             assert re.search(rf">{count} {status.lower()}</a>", overview), status
 
 
+class TestFigures:
+    async def test_are_those_of_the_repositories(self, overview: str, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            tickets = await repos.qa_tickets.count(session)
+            still_open = await repos.qa_tickets.count(session, status=list(OPEN_STATUSES))
+            signals = await repos.raw_signals.count(session)
+            runs = [run async for run in repos.qa_runs.stream(session)]
+        text = words_of(overview)
+        assert f"Open tickets {still_open} of {tickets} in all Signals in {DAYS} days {signals} " in text
+        assert f"Runs in {DAYS} days {len(runs)} " in text
+        middle = median(minutes_of(run) for run in runs if run.status == "COMPLETED")
+        assert f"completed in {round(middle, 1)} min" in text
+        assert 0 < still_open < tickets
+
+    async def test_lead_to_their_rows(self, overview: str) -> None:
+        links = {
+            "qa_tickets?" + "&amp;".join(f"status={status}" for status in OPEN_STATUSES),
+            "spend_ledger?order=-occurred_at",
+            "raw_signals",
+            "qa_runs",
+            "qa_runs?status=COMPLETED",
+        }
+        figures = overview.partition('<dl class="figures">')[2].partition("</dl>")[0]
+        assert links <= set(re.findall(r'href="[^"]*/tables/([^"]+)"', figures))
+
+    async def test_leave_out_what_was_before(self, data: Database) -> None:
+        period = Period.of(14)
+        async with data.project("lifeline", read_only=True) as session:
+            signals = await repos.raw_signals.count(session, since=period.since)
+            runs = await repos.qa_runs.count(session, since=period.since)
+            found = [await ask(session, period) for ask in (aggregates.signals, aggregates.runs)]
+            assert 0 < signals < await repos.raw_signals.count(session)
+            assert 0 < runs < await repos.qa_runs.count(session)
+        assert [sum(count for _, _, count in found[0]), sum(count for _, count, _ in found[1])] == [signals, runs]
+
+    async def test_are_of_60_days_unless_it_is_said(self, client: httpx.AsyncClient) -> None:
+        text = (await client.get("p/lifeline/")).text
+        assert 'aria-current="true">60 days</a>' in text
+        assert "Spent in 60 days" in words_of(text)
+
+
 class TestTrust:
     async def test_ends_at_the_score_that_is_stored(self, overview: str, data: Database) -> None:
         async with data.project("lifeline") as session:
@@ -303,6 +348,14 @@ class TestGeometry:
         low = lines(chart(), data_of({("a", name): 0.0 for name in "stuvwx"}), top=1.0)
         assert max(end.at for end in low.ends) <= low.height
 
+    def test_there_is_room_for_the_names_of_many_lines(self) -> None:
+        many = {("a", f"name {number}"): number / 40 for number in range(40)}
+        drawn = lines(chart(), data_of(many), top=1.0)
+        places = [end.at for end in drawn.ends]
+        assert all(below - above >= 15 for above, below in pairwise(places))
+        assert (places[0] >= 12, places[-1] + 4 <= drawn.height) == (True, True)
+        assert {drawn.ticks[0].at, drawn.ticks[-1].at} == {drawn.bottom, drawn.top}
+
     def test_a_bar_is_as_high_as_its_share_of_the_axis(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 5.0, ("a", "y"): 2.5, ("b", "x"): 10.0}))
         full = drawn.bottom - drawn.top
@@ -344,6 +397,50 @@ class TestGeometry:
         points = {series: path.split() for _, series, path in drawn.lines}
         assert [len(path) for path in points.values()] == [2, 1]
         assert points["x"][1].split(",")[1] == f"{drawn.top:.1f}"
+
+
+class TestDrawing:
+    """What the template makes of a chart."""
+
+    def drawn(self, chart: Chart) -> str:
+        source = "{% from 'chart.html' import draw with context %}{{ draw(chart) }}"
+        return Renderer("/t", Views())._templates.from_string(source).render(chart=chart)
+
+    def test_names_at_the_ends_stay_within(self) -> None:
+        many = {(f"{number:02}", "x"): 1.0 for number in range(19)}
+        grid = figure(self.drawn(columns(chart(), data_of(many), every=3)), "name").find("g")
+        assert grid is not None
+        assert [(text.text, text.attrib["text-anchor"], text.attrib.get("class")) for text in grid.iter("text")] == [
+            ("00", "start", None),
+            ("03", "middle", "more"),
+            ("06", "middle", "more"),
+            ("09", "middle", None),
+            ("12", "middle", "more"),
+            ("15", "middle", "more"),
+            ("18", "end", None),
+        ]
+
+    def test_numbers_of_lying_bars_stand_below_them_and_names_beside(self) -> None:
+        html = self.drawn(rows(chart(), data_of({("a", "x"): 4.0, ("b", "x"): 2.0})))
+        grid = figure(html, "name").find("g")
+        assert grid is not None
+        anchors = [(text.text, text.attrib["text-anchor"]) for text in grid.iter("text")]
+        assert anchors == [
+            ("0.0", "start"), ("1.0", "middle"), ("2.0", "middle"), ("3.0", "middle"), ("4.0", "end")
+        ]  # fmt: skip
+        axis = html.partition('<svg class="axis"')[2].partition("</svg>")[0]
+        assert re.findall(r">(\w)</text>", axis) == ["a", "b"]
+
+    def test_a_bar_leads_where_its_label_does(self) -> None:
+        data = data_of({("a", "OPEN"): 1.0, ("b", "OPEN"): 2.0})
+        linked = Data(data.labels, data.series, data.values, data.text, data.short, {"a": "/there"}, {"a": "First"})
+        svg = figure(self.drawn(columns(chart(), linked)), "name")
+        assert [(link.attrib["href"], link.attrib["aria-label"]) for link in svg.iter("a")] == [("/there", "First, Open: 1.0")]
+        assert [mark.findtext("title") for mark in svg.iter("rect")] == ["First, Open: 1.0", "b, Open: 2.0"]
+
+    def test_of_nothing_says_so(self) -> None:
+        html = self.drawn(chart())
+        assert ("Nothing to draw" in html, "<svg" in html) == (True, False)
 
 
 class TestToThePixel:

@@ -1,6 +1,10 @@
 """Diffs as lines with their numbers."""
 
+import re
+
 from derwin_db.studio.diffs import Line, diff_lines
+from derwin_db.studio.rendering import Renderer
+from derwin_db.studio.views import Views
 
 DIFF = """\
 --- a/order.py
@@ -40,3 +44,33 @@ class TestLines:
     def test_of_a_text_that_is_no_diff_are_told_by_their_first_signs(self) -> None:
         expected = [Line("added", " a"), Line("removed", " b"), Line("place", "@ c"), Line("same", "d")]
         assert diff_lines("+ a\n- b\n@ c\nd") == expected
+
+    def test_go_on_at_the_next_place_where_the_one_before_says_too_much(self) -> None:
+        assert diff_lines("@@ -1,9 +1,9 @@\n-a\n+b\n@@ -20 +20 @@\n-c\n+d\n e") == [
+            Line("place", "@@ -1,9 +1,9 @@"),
+            Line("removed", "a", 1, None),
+            Line("added", "b", None, 1),
+            Line("place", "@@ -20 +20 @@"),
+            Line("removed", "c", 20, None),
+            Line("added", "d", None, 20),
+            Line("file", " e"),
+        ]
+
+    def test_end_at_the_end_of_a_line_alone(self) -> None:
+        assert diff_lines("@@ -1,2 +1,2 @@\r\n-a\fb\u2028c\r\n+d\n") == [
+            Line("place", "@@ -1,2 +1,2 @@"),
+            Line("removed", "a\fb\u2028c", 1, None),
+            Line("added", "d", None, 1),
+        ]
+        assert diff_lines("+a\x85b\n") == [Line("added", "a\x85b")]
+
+    def test_have_their_numbers_and_signs_on_a_page(self) -> None:
+        template = Renderer("/t", Views())._templates.from_string("{% import 'parts.html' as parts %}{{ parts.diff(lines) }}")
+        html = template.render(lines=diff_lines("@@ -3,2 +5,2 @@\n same\n-old\n+new"))
+        rows = re.findall(r'<tr class="(\w+)">(.*?)</tr>', html)
+        assert [(kind, re.findall(r"<td[^>]*>(.*?)</td>", cells)) for kind, cells in rows] == [
+            ("place", ["@@ -3,2 +5,2 @@"]),
+            ("same", ["3", "5", "", "same"]),
+            ("removed", ["4", "", "\N{MINUS SIGN}", "old"]),
+            ("added", ["", "6", "+", "new"]),
+        ]

@@ -88,6 +88,9 @@ class TestHost:
         names = {"192.168.0.7:8001": 404, "[fe80::1]:80": 404, "box": 404, "evil.example": 403, "192.168.0.7.evil.example": 403}
         assert {name: await through(door, [(b"host", name.encode())]) for name in names} == names
 
+    async def test_a_name_of_this_machine_may_have_capitals(self) -> None:
+        assert await through(Door(never, token="t", hosts=["Box"]), [(b"host", b"bOX")]) == 404
+
     @pytest.mark.parametrize(
         ("host", "expected"),
         [

@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from derwin_db import Database, repos
-from derwin_db.errors import DerwinError
+from derwin_db.errors import ConfigurationError, DatabaseTimeout, DatabaseUnavailable, DerwinError
 from derwin_db.models import (
     ProfileChange,
+    ProfileEvolutionLog,
     Project,
     ProjectCreate,
     ProjectProfileCreate,
@@ -18,8 +19,10 @@ from derwin_db.models import (
     TicketStatus,
 )
 from derwin_db.sql import PROJECT_TABLES
-from derwin_db.studio import profile
-from derwin_db.studio.rendering import plain, short, size
+from derwin_db.studio import profile, projects
+from derwin_db.studio.diffs import Line
+from derwin_db.studio.rendering import counted, money, plain, short, size
+from derwin_db.studio.rendering import words as as_words
 from derwin_db.studio.views import VIEWS, label_of
 from derwin_db.testing import Filled
 from derwin_db.testing.examples import example
@@ -66,6 +69,13 @@ class TestEveryPage:
             assert response.headers["content-type"] == "text/html; charset=utf-8"
             assert ours.slug in response.text, page
 
+    def test_is_marked_where_one_is_among_them(self, visit: Visit, ours: Filled) -> None:
+        names = {"": "Overview", "profile": "Profile", "tables": "All tables", "schema": "Schema", "sql": "SQL"}
+        names |= {f"tables/{name}": view.title for name, view in VIEWS.items()}
+        for page, name in names.items():
+            text = visit.pages[f"p/{ours.slug}/{page}"].text
+            assert re.findall(r' aria-current="page">([^<]*)</a>', text) == [name], page
+
     async def test_of_an_empty_project_says_what_to_do(self, client: httpx.AsyncClient, data: Database, empty: Project) -> None:
         for page in await pages_of(data, empty.slug):
             text = words((await client.get(page)).text)
@@ -81,6 +91,21 @@ class TestProjects:
     async def test_a_slug_that_is_typed_leads_to_its_project(self, client: httpx.AsyncClient) -> None:
         response = await client.get("", params={"slug": "lifeline"})
         assert (response.status_code, response.headers["location"].endswith("/p/lifeline/")) == (303, True)
+
+    async def test_go_on_from_page_to_page(
+        self, inside: httpx.AsyncClient, ours: Filled, theirs: Filled, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        every = row_links((await inside.get("")).text)
+        monkeypatch.setattr(projects, "PAGE_SIZE", 1)
+        seen: list[str] = []
+        page: str | None = ""
+        while page is not None:
+            text = (await inside.get(page)).text
+            assert ("First page" in text) == bool(seen)
+            assert not set(row_links(text)) & set(seen)
+            seen, page = [*seen, *row_links(text)], next_page(text)
+        assert seen == every
+        assert len(seen) > 2
 
     async def test_the_address_works_without_its_last_slash(self, client: httpx.AsyncClient) -> None:
         response = await client.get(str(client.base_url).rstrip("/"), follow_redirects=True)
@@ -143,6 +168,19 @@ class TestRow:
             assert [f"<dt>{label_of(field)}</dt>" in response.text for field in view.fields] == [True] * len(view.fields)
             assert "embedding" not in view.fields
 
+    async def test_has_lengths_in_their_unit_and_long_texts_line_by_line(
+        self, client: httpx.AsyncClient, data: Database
+    ) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            [artifact] = (await repos.audit_artifacts.list(session, limit=1)).items
+            attempts = (await repos.qa_fix_attempts.list(session, limit=100)).items
+            failed = next((one for one in attempts if one.error), None)
+        for page in (f"audit_artifacts/{artifact.id}", "audit_artifacts"):
+            assert f" {size(artifact.byte_size)} " in words((await client.get(f"{LIFELINE}/tables/{page}")).text)
+        assert failed is not None
+        text = (await client.get(f"{LIFELINE}/tables/qa_fix_attempts/{failed.id}")).text
+        assert unescape(failed.error or "") in unescape(text)
+
     async def test_leads_to_what_belongs_to_it(self, client: httpx.AsyncClient, data: Database) -> None:
         async with data.project("lifeline", read_only=True) as session:
             run = (await repos.qa_runs.list(session)).items[-1]
@@ -167,6 +205,46 @@ class TestTicket:
             assert {f"{LIFELINE}/tables/{table}/{row.id}" for row in rows} <= set(re.findall(r'href="/[^/]+/([^"]+)"', text)), (
                 table
             )
+
+    async def test_says_what_an_attempt_took(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            attempts = (await repos.qa_fix_attempts.list(session, limit=100)).items
+        attempt = next(one for one in attempts if one.diff_stat and one.concluded_at and one.diff_stat.insertions > 1)
+        assert attempt.diff_stat is not None
+        stat = attempt.diff_stat
+        text = words((await client.get(f"{LIFELINE}/tables/qa_tickets/{attempt.ticket_id}")).text)
+        assert (
+            f"{attempt.model}, {money(attempt.cost_usd)}, {attempt.input_tokens:,} tokens in, {attempt.output_tokens:,} out; "
+            f"{counted(stat.files, 'file')}, +{stat.insertions} \N{MINUS SIGN}{stat.deletions} ; "
+            f"concluded {attempt.concluded_at:%Y-%m-%d %H:%M} "
+        ) in text
+        assert stat.insertions != stat.deletions
+
+    async def test_has_its_first_bucket_where_it_is_another_one(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            tickets = (await repos.qa_tickets.list(session, limit=100)).items
+        moved = next(one for one in tickets if one.initial_bucket and one.initial_bucket != one.final_bucket)
+        stayed = next(one for one in tickets if one.initial_bucket and one.initial_bucket == one.final_bucket)
+        for one, expected in ((moved, True), (stayed, False)):
+            text = (await client.get(f"{LIFELINE}/tables/qa_tickets/{one.id}")).text
+            assert (f"<small>first {as_words(str(one.initial_bucket))}</small>" in text) == expected
+
+    async def test_leads_to_past_fixes_like_it(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            [ticket] = (await repos.qa_tickets.list(session, limit=1)).items
+        text = (await client.get(f"{LIFELINE}/tables/qa_tickets/{ticket.id}")).text
+        for label in ("with words of it", "of this classification"):
+            link = re.search(rf'href="/[^/]+/([^"]+)">{label}</a>', text)
+            assert link is not None
+            found = await client.get(unescape(link[1]))
+            assert (found.status_code, bool(row_links(found.text))) == (200, True), label
+
+    async def test_has_the_trust_in_fixes_of_its_kind(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            trust = max((await repos.classification_trust.list(session)).items, key=lambda row: row.score)
+            [ticket] = (await repos.qa_tickets.list(session, classification=trust.classification, limit=1)).items
+        text = words((await client.get(f"{LIFELINE}/tables/qa_tickets/{ticket.id}")).text)
+        assert f"Trust in its fixes {trust.score:.2f} after {trust.attempts} attempts " in text
 
     async def test_has_evidence_of_its_attempts_too(self, client: httpx.AsyncClient, data: Database, ours: Filled) -> None:
         evidence = ours.rows["audit_artifacts"][0]
@@ -228,12 +306,69 @@ class TestProfile:
         assert "summary 3" in oldest.partition('<tr class="added"')[0]
         assert "summary 4" in oldest.partition('<tr class="added"')[2]
 
+    async def test_a_log_that_the_database_does_not_give_is_no_odd_one(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def at_version(*_: object) -> None:
+            raise DatabaseTimeout
+
+        monkeypatch.setattr(profile, "_PAGE", 1)
+        monkeypatch.setattr(type(repos.project_profiles), "at_version", at_version)
+        assert (await inside.get(f"{LIFELINE}/profile")).status_code == 504
+
+    def test_a_diff_has_some_lines_around_and_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = ProfileEvolutionLog()
+        before = dict.fromkeys("abcdefgh", 0)
+        change = profile._change(entry, before, {**before, "d": 1, "e": 1})
+        assert change.diff == [
+            Line("place", "@@ -3,6 +3,6 @@"),
+            Line("same", '  "b": 0,', 3, 3),
+            Line("same", '  "c": 0,', 4, 4),
+            Line("removed", '  "d": 0,', 5, None),
+            Line("removed", '  "e": 0,', 6, None),
+            Line("added", '  "d": 1,', None, 5),
+            Line("added", '  "e": 1,', None, 6),
+            Line("same", '  "f": 0,', 7, 7),
+            Line("same", '  "g": 0,', 8, 8),
+        ]
+        monkeypatch.setattr(profile, "_MOST_SHOWN", 9)
+        assert not profile._change(entry, before, {**before, "d": 1, "e": 1}).is_cut
+        monkeypatch.setattr(profile, "_MOST_SHOWN", 4)
+        cut = profile._change(entry, before, {**before, "d": 1, "e": 1})
+        assert (cut.is_cut, cut.diff, cut.added, cut.removed) == (True, change.diff[:4], 0, 1)
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_diff_of_what_is_long_on_one_side_is_none(self, monkeypatch: pytest.MonkeyPatch, *, is_first: bool) -> None:
+        monkeypatch.setattr(profile, "_MOST_LINES", 3)
+        contents = [{"a": 1, "b": 2}, {"a": 1}][:: 1 if is_first else -1]
+        assert profile._change(ProfileEvolutionLog(), *contents).diff is None
+        assert profile._change(ProfileEvolutionLog(), {"a": 1}, {"a": 2}).diff is not None
+
+    async def test_its_newest_changes_are_open_and_its_weights_fall(self, client: httpx.AsyncClient, data: Database) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        changes = re.findall(r'<details class="change card"( open)?>', text)
+        assert changes == [" open"] * 3 + [""] * (len(changes) - 3)
+        async with data.project("lifeline", read_only=True) as session:
+            weights = (await repos.project_profiles.current(session)).risk_weights
+        shown = re.findall(
+            r'<tr><th scope="row">([^<]*)</th><td class="number">([\d.]+)</td>', text.partition("Risk weights")[2]
+        )
+        assert dict(shown) == {area: f"{weight:.2f}" for area, weight in weights.items()}
+        assert [weight for _, weight in shown] == sorted((weight for _, weight in shown), reverse=True)
+
+    async def test_a_change_says_how_many_lines_came_and_went(self, client: httpx.AsyncClient) -> None:
+        text = (await client.get(f"{LIFELINE}/profile")).text
+        for version in (2, 3, 4):
+            part = text.partition(f"<b>Version {version}</b>")[2].partition("</details>")[0]
+            kinds = [kind for kind, _ in changed_lines(part)]
+            assert f"+{kinds.count('added')} \N{MINUS SIGN}{kinds.count('removed')} " in words(part)
+
     async def test_a_profile_that_is_too_long_for_a_diff_is_shown_by_its_operations(
         self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(profile, "_MOST_LINES", 3)
         text = (await inside.get("p/lifeline/profile")).text
-        assert "The profile is too long for a diff." in words(text)
+        assert "The profile is too long for a diff, or" in words(text)
         assert "<code>replace /" in text
         assert changed_lines(text) == []
 
@@ -251,6 +386,15 @@ class TestFixes:
         assert row_links(response.text.partition('id="similar"')[2]) == expected[:10]
         assert f"{matches[1].similarity:.3f}" in words(response.text)
 
+    async def test_says_how_often_it_was_used_and_which_are_shown(self, client: httpx.AsyncClient, data: Database) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            used = next(fix for fix in (await repos.rag_corpus.list(session, limit=500)).items if fix.last_used_at)
+        page = f"{LIFELINE}/tables/rag_corpus/{used.id}"
+        every, same = [(await client.get(page, params={"same": same})).text for same in ("", "yes")]
+        assert f"last {used.last_used_at:%Y-%m-%d %H:%M}" in words(every)
+        chosen = [re.findall(r'aria-current="true">([^<]*)</a>', text) for text in (every, same)]
+        assert chosen == [["Of all"], [f"Of {used.classification}"]]
+
     async def test_without_an_embedding_its_words_find_others(self, client: httpx.AsyncClient, ours: Filled) -> None:
         [fix] = [row for row in ours.rows["rag_corpus"] if row.embedding is None]
         text = (await client.get(f"p/{ours.slug}/tables/rag_corpus/{fix.id}")).text
@@ -267,6 +411,30 @@ class TestErrors:
     async def test_a_parameter_that_is_given_twice(self, inside: httpx.AsyncClient, empty: Project) -> None:
         response = await inside.get(f"p/{empty.slug}/profile?cursor=a&cursor=b")
         assert (response.status_code, "Each filter can be given once." in words(response.text)) == (422, True)
+
+    @pytest.mark.parametrize(
+        ("kind", "status", "title"),
+        [
+            (DatabaseUnavailable, 503, "The database does not answer"),
+            (DatabaseTimeout, 504, "The database took too long"),
+            (ConfigurationError, 503, "The database does not answer"),
+        ],
+    )
+    async def test_of_the_database_are_said_without_their_words(
+        self,
+        inside: httpx.AsyncClient,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: type[DerwinError],
+        status: int,
+        title: str,
+    ) -> None:
+        def project(*_: object, **__: object) -> None:
+            raise kind("canary")
+
+        monkeypatch.setattr(Database, "project", project)
+        response = await inside.get("p/lifeline/")
+        assert (response.status_code, f"<h1>{title}</h1>" in response.text) == (status, True)
+        assert ("canary" in response.text, kind.default in unescape(response.text)) == (False, True)
 
     async def test_an_error_that_is_nobody_s_is_in_the_log_and_on_no_page(
         self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -291,4 +459,5 @@ class TestValues:
 
     def test_a_name_that_is_none_is_empty(self) -> None:
         assert short(plain(None)) == ""
+        assert short(f"{'a' * 158} bc") == "a" * 158 + "\N{HORIZONTAL ELLIPSIS}"
         assert [short("a" * length) for length in (160, 161)] == ["a" * 160, "a" * 159 + "\N{HORIZONTAL ELLIPSIS}"]

@@ -1,5 +1,6 @@
 """The SQL box on a real server: what it answers, what it refuses, and that hostile SQL reaches nothing beyond its project."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from html import unescape
@@ -12,8 +13,8 @@ from derwin_db import Database, repos
 from derwin_db.isolation.catalog.stores import CLOSED, OPEN
 from derwin_db.models import Project
 from derwin_db.studio import create_app, sql_box
-from derwin_db.studio.sql_box import MOST_CHARACTERS, SECONDS
-from derwin_db.studio.statement import HARMLESS
+from derwin_db.studio.sql_box import AT_ONCE, MOST_CHARACTERS, SECONDS, Column
+from derwin_db.studio.statement import HARMLESS, LONGEST, Question
 from derwin_db.studio.views import VIEWS
 from derwin_db.testing import Filled, TestDatabase, create_filled
 from tests.studio.test_pages import words
@@ -73,13 +74,37 @@ class TestAnswers:
         many = await ask(client, "SELECT n FROM generate_series(1, 100000) AS n")
         wide = await ask(client, "SELECT repeat('x', 1000000)")
         assert (len(answered(many)), "the first 500 rows" in words(many.text)) == (500, True)
+        whole = words((await ask(client, "SELECT n FROM generate_series(1, 500) AS n")).text)
+        assert ("500 rows in" in whole, "the first" in whole) == (True, False)
         [[cell]] = answered(wide)
         assert cell == "x" * (MOST_CHARACTERS - 1) + "…"
         assert len(wide.text) < 20_000
 
+    async def test_an_end_of_a_line_is_one_character(self, client: httpx.AsyncClient) -> None:
+        """A browser counts it as one, and sends two."""
+        sql = "SELECT 1" + "\r\n" * (LONGEST - 10) + "-"
+        assert answered(await ask(client, f"{sql}1")) == [["0"]]
+        assert f"At most {LONGEST:,} characters" in (await ask(client, f"{sql} 1")).text
+
     async def test_a_plan_is_shown(self, client: httpx.AsyncClient) -> None:
         response = await ask(client, "EXPLAIN SELECT * FROM qa_tickets WHERE title = 'x'")
         assert "Scan" in answered(response)[0][0]
+
+    async def test_what_is_null_is_no_text(self, client: httpx.AsyncClient) -> None:
+        text = (await ask(client, "VALUES (NULL, '')")).text
+        assert text.count('aria-label="null"') == 1
+        assert "No rows." in (await ask(client, "SELECT 1 WHERE false")).text
+
+    async def test_numbers_stand_under_each_other(self, client: httpx.AsyncClient) -> None:
+        text = (await ask(client, "SELECT 1 AS a, 1.5 AS b, 1::float4 AS c, 'x' AS d, now() AS e")).text
+        found = [re.findall(rf'<{tag}[^>]*class="(\w+)"', text.partition('class="answer"')[2]) for tag in ("th", "td")]
+        assert found == [["number"] * 3, [*["number"] * 3, "text", "text"]]
+
+    async def test_what_the_server_says_is_cut_and_has_its_hint(self, client: httpx.AsyncClient) -> None:
+        hint = words((await ask(client, "SELECT tittle FROM qa_tickets")).text)
+        assert 'column "tittle" does not exist. Perhaps you meant to reference' in hint
+        long = (await ask(client, f"SELECT '{'y' * 2000}'::int")).text
+        assert long.partition('id="refusal"')[2].count("y") < 500
 
     async def test_what_the_server_says_is_shown_and_the_statement_stays(self, client: httpx.AsyncClient) -> None:
         response = await ask(client, "SELECT no_such_column FROM qa_tickets")
@@ -211,10 +236,10 @@ class TestFences:
         )
         assert [row[0] for row in found] == []
 
-    @pytest.mark.parametrize("columns", [0, 51])
-    async def test_as_many_columns_as_can_be_shown(self, client: httpx.AsyncClient, columns: int) -> None:
+    @pytest.mark.parametrize(("columns", "status"), [(0, 422), (1, 200), (50, 200), (51, 422)])
+    async def test_as_many_columns_as_can_be_shown(self, client: httpx.AsyncClient, columns: int, status: int) -> None:
         response = await ask(client, f"SELECT {', '.join(['1'] * columns)} FROM qa_tickets")
-        assert (response.status_code, "1 to 50 columns" in words(response.text)) == (422, True)
+        assert (response.status_code, "1 to 50 columns" in words(response.text)) == (status, status == 422)
 
     async def test_not_where_the_server_reads_backslashes(self, own_database: TestDatabase) -> None:
         """There the box would not see where a constant ends."""
@@ -257,6 +282,30 @@ class TestOff:
 
 
 class TestLimit:
+    async def test_two_statements_run_at_a_time_and_pages_meanwhile(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running: list[str] = []
+        both, go = asyncio.Event(), asyncio.Event()
+
+        async def answer(_: object, asked: Question) -> tuple[list[Column], list[list[str]]]:
+            running.append(asked.sql)
+            if len(running) == AT_ONCE:
+                both.set()
+            await go.wait()
+            return [Column("a", "text")], [[asked.sql]]
+
+        monkeypatch.setattr(sql_box, "_answer", answer)
+        asking = [asyncio.create_task(ask(inside, f"SELECT {number}")) for number in range(AT_ONCE + 2)]
+        await both.wait()
+        for page in ("p/lifeline/sql", "p/lifeline/tables"):
+            assert (await inside.get(page)).status_code == 200
+        meanwhile = len(running)
+        go.set()
+        answers = [answered(response) for response in await asyncio.gather(*asking)]
+        assert (meanwhile, AT_ONCE) == (2, 2)
+        assert answers == [[[f"SELECT {number}"]] for number in range(4)]
+
     async def test_a_statement_that_is_ended_before_it_runs(
         self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -21,6 +21,9 @@ class TestTaken:
             "EXPLAIN SELECT 1",
             "EXPLAIN (ANALYZE, COSTS OFF) WITH t AS (SELECT 1) SELECT * FROM t",
             "EXPLAIN ANALYZE VERBOSE SELECT 1",
+            "EXPLAIN ANALYSE SELECT 1",
+            'SELECT ";", "$" FROM t',
+            "SELECT E'\\\n'",
             "EXPLAIN (SELECT 1)",
             "SELECT 'a;b', $$;$$, $x$ $$ ; $x$, E'\\';', \"in;to\" FROM t",
             "SELECT 'COMMIT; DELETE FROM t'",
@@ -53,6 +56,10 @@ class TestTaken:
             ("SELECT 1, (x).pg_sleep FROM t", {"pg_sleep"}),
             ('SELECT t . /* - */ "pg_sleep", (1.5e3).PG_Sleep FROM t', {"pg_sleep"}),
             ("SELECT t.*, 1.5 FROM public.t", {"t"}),
+            ('SELECT 1, (x)."pg_sleep" FROM t', {"pg_sleep"}),
+            ("SELECT 1 -- \r, pg_sleep(1)", {"pg_sleep"}),
+            ("SELECT 1 -- \n, pg_sleep(1)", {"pg_sleep"}),
+            (f'SELECT {"x" * 64}(1), "{"é" * 32}"(1)', {"x" * 63, "é" * 31}),
         ],
     )
     def test_what_is_called_is_seen(self, sql: str, calls: set[str]) -> None:

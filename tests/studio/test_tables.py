@@ -13,7 +13,7 @@ import pytest
 
 from derwin_db import Database, repos
 from derwin_db.filters import IS_NULL, not_
-from derwin_db.models import QATicketCreate, Severity, TicketStatus
+from derwin_db.models import Project, QATicketCreate, Severity, TicketStatus
 from derwin_db.studio import download
 from derwin_db.studio.download import cell
 from derwin_db.studio.views import VIEWS
@@ -112,12 +112,55 @@ class TestFilters:
             "status=OPEN&status=TRIAGED&order=risk_score",
         ]
 
+    async def test_keep_the_order_and_the_length_of_the_list(self, client: httpx.AsyncClient) -> None:
+        for query, kept in (
+            ("order=risk_score&limit=7", [("order", "risk_score"), ("limit", "7")]),
+            ("order=-created_at&limit=50", []),
+        ):
+            text = (await client.get(f"{TICKETS}?{query}")).text
+            assert re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text) == kept
+
+    async def test_that_nothing_matches_say_so_and_lead_back(self, client: httpx.AsyncClient, empty: Project) -> None:
+        for query in (
+            "status=WONT_FIX&severity=LOW&classification=none",
+            "is-none=final_bucket&status=WONT_FIX&classification=none",
+        ):
+            text = (await client.get(f"{TICKETS}?{query}")).text
+            assert ("No row matches." in text, "No rows yet." in text) == (True, False)
+        text = (await client.get(f"p/{empty.slug}/tables/qa_tickets")).text
+        assert ("No row matches." in text, "No rows yet." in text) == (False, True)
+
+    async def test_have_a_first_page(self, client: httpx.AsyncClient) -> None:
+        first = (await client.get(f"{TICKETS}?order=risk_score&limit=7")).text
+        link = next_page(first)
+        assert link is not None
+        second = (await client.get(link)).text
+        back = re.search(r'<a class="button" href="/[^/]+/([^"]+)">First page</a>', second)
+        assert back is not None
+        assert ids((await client.get(unescape(back[1]))).text) == ids(first)
+        assert ">First page</a>" not in first
+
+    async def test_a_chip_has_what_was_typed_as_it_was_typed(self, client: httpx.AsyncClient) -> None:
+        query = {"fingerprint": "JIRA_12", "status": "FIX_PROPOSED", "with-words": "HTTP"}
+        text = (await client.get(TICKETS, params=query)).text
+        shown = re.findall(r'aria-label="Remove: [^"]+">([^<]+) <b>([^<]*)</b>', text)
+        assert shown == [("Words", "HTTP"), ("Fingerprint is", "JIRA_12"), ("Status is", "Fix proposed")]
+
     async def test_says_how_many_rows_there_are(self, client: httpx.AsyncClient, ours: Filled) -> None:
         for table, view in VIEWS.items():
             text = (await client.get(f"p/{ours.slug}/tables/{table}?limit=1")).text
             total = re.search(r'<p id="total">\s*([\d,]*) rows?\b', text)
             assert total is not None, table
             assert int(total[1].replace(",", "")) == len(ours.rows[view.name]), table
+
+    async def test_says_of_one_row_that_it_is_one(self, client: httpx.AsyncClient, ours: Filled) -> None:
+        page = f"p/{ours.slug}/tables/project_profiles"
+        for query, total in (("", "1 row"), ("?since=2000-01-01", "1 row matches"), ("?until=2000-01-01", "0 rows match")):
+            text = (await client.get(f"{page}{query}")).text
+            found = re.search(r'<p id="total">([^<]*)</p>', text)
+            assert found is not None
+            assert found[1].strip() == total
+            assert ("<span>1 row shown</span>" in text) == total.startswith("1")
 
     async def test_what_is_wrong_stays_beside_its_reason(self, client: httpx.AsyncClient) -> None:
         query = {"min_risk_score": "1.5", "status": "OPEN", "since": "soon", "with-words": "cent"}
@@ -207,6 +250,20 @@ class TestDownloads:
             found = await repos.rag_corpus.search(session, text=word, limit=500)
         answer = await client.get(f"{LIFELINE}/tables/rag_corpus.json", params={"with-words": word})
         assert [row["id"] for row in json.loads(answer.text)] == [str(match.entry.id) for match in found] != []
+
+    async def test_have_all_pages_of_what_words_find(
+        self, inside: httpx.AsyncClient, data: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with data.project("lifeline", read_only=True) as session:
+            found = (await repos.qa_tickets.search(session, "tax invoice", limit=100)).items
+        monkeypatch.setattr(download, "_BATCH", 2)
+        query = {"with-words": "tax invoice", "limit": 1}
+        answer = await inside.get(f"{TICKETS}.json", params=query)
+        assert answer.headers["content-type"] == "application/json"
+        assert [row["id"] for row in answer.json()] == [str(ticket.id) for ticket in found]
+        assert len(found) > 4
+        monkeypatch.setattr(download, "MOST_ROWS", 3)
+        assert (await inside.get(f"{TICKETS}.json", params=query)).json() == answer.json()[:3]
 
     async def test_have_all_pages_up_to_a_bound(self, database, data: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.studio import create_app

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from asyncpg import Range
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from derwin_db.errors import InvalidInput
@@ -41,6 +43,11 @@ from derwin_db.studio.rendering import (
 )
 from derwin_db.studio.views import VIEWS, Views, label_of
 
+
+class Named(BaseModel):
+    from_: int = Field(alias="from")
+
+
 MOMENT = datetime(2026, 3, 4, 5, 6, 7, 8, UTC)
 
 
@@ -61,14 +68,23 @@ class TestNumbers:
         assert money(Decimal(amount), digits) == text
 
     @pytest.mark.parametrize(
-        ("value", "text"), [(0, "0"), (1000, "1,000"), (0.5, "0.5"), (2.0, "2"), (1234.5678, "1,234.568"), (100.0, "100")]
+        ("value", "text"),
+        [
+            (0, "0"),
+            (1000, "1,000"),
+            (0.5, "0.5"),
+            (2.0, "2"),
+            (1234.5678, "1,234.568"),
+            (100.0, "100"),
+            (Decimal(100), "100"),
+        ],
     )
     def test_numbers_have_no_zeros_behind_the_point(self, value: float, text: str) -> None:
         assert number(value) == text
 
     @pytest.mark.parametrize(
         ("length", "text"),
-        [(1, "1 B"), (1024, "1 KiB"), (1024**2 - 1, "1,024 KiB"), (1024**2, "1 MiB"), (3 << 30, "3 GiB")],
+        [(1, "1 B"), (1024, "1 KiB"), (1100, "1.1 KiB"), (1024**2 - 1, "1,024 KiB"), (1024**2, "1 MiB"), (3 << 30, "3 GiB")],
     )
     def test_a_unit_begins_at_one_of_it(self, length: int, text: str) -> None:
         assert size(length) == text
@@ -94,8 +110,7 @@ class TestNumbers:
         assert digits_of(VIEWS["qa_fix_attempts"], ("cost_usd", "attempt_no", "model"), rows) == {"cost_usd": 3}
         assert digits_of(VIEWS["classification_trust"], ("score",), rows) == {"score": 2}
         assert digits_of(VIEWS["classification_trust"], ("score",), rows[2:]) == {}
-        assert [aligned(row.cost_usd, 3) for row in rows] == ["$1.000", "$0.125", "$2.500"]
-        assert aligned(1234.5, 2) == "1,234.50"
+        assert [aligned(number, 2) for number in (1234.5, Decimal("0.5"))] == ["1,234.50", "0.50"]
 
 
 class TestTexts:
@@ -122,7 +137,7 @@ class TestTexts:
             (Severity.HIGH, "HIGH"),
             (True, "yes"),
             (False, "no"),
-            (Decimal("1.5"), "$1.50"),
+            (Decimal("1234.5000001000"), "1,234.5000001"),
             (12345, "12,345"),
             (0.25, "0.25"),
             ([DiscoveryRoute.E2E_CRAWL, DiscoveryRoute.API_CONTRACT], "E2E crawl, API contract"),
@@ -147,6 +162,8 @@ class TestTexts:
         assert as_json(OntologyRelation(source="\u00e9", name="has", target="b"), None) == (
             '{"source": "\u00e9", "name": "has", "target": "b"}'
         )
+        assert as_json([Named(**{"from": 1})], None) == '[{"from": 1}]'
+        assert as_json({"a": b"\xff", "b": Range(1, 2)}, None) == '{"a": "ff", "b": "<Range [1, 2)>"}'
         assert as_json({"a": 1}) == '{\n  "a": 1\n}'
         assert plain(DomainOntology()) == '{"entities": [], "relations": [], "invariants": []}'
 
@@ -211,6 +228,8 @@ class TestColumns:
     def test_are_asked_for_by_values_and_by_bounds_enumerations_first(self) -> None:
         choices = VIEWS["qa_tickets"].choices
         assert [choice.values is None for choice in choices] == sorted(choice.values is None for choice in choices)
+        order = [(choice.values is None, not choice.takes_values) for choice in choices]
+        assert (order, len(set(order))) == (sorted(order), 3)
         asked = {choice.column: choice for choice in choices}
         assert asked["status"].values == tuple(TicketStatus.__members__)
         assert (asked["status"].takes_values, asked["status"].is_optional, asked["final_bucket"].is_optional) == (
@@ -271,7 +290,21 @@ class TestTables:
             "1",
         )
         assert described.says
+        assert (columns["steps_to_reproduce"].type, columns["duplicate_of_id"].target) == ("jsonb", "qa_tickets")
+        assert (columns["created_at"].default, columns["title"].default) == ("now()", "")
         assert not any("project_id" in index.split(", ") for index in described.indexes)
+
+    def test_name_their_keys_and_indexes_without_the_project(self) -> None:
+        described = schema._described(VIEWS["raw_signals"])
+        assert described.unique == ["run_id, fingerprint"]
+        assert described.indexes == [
+            "created_at DESC, id DESC", "fingerprint", "run_id, status", "status, created_at DESC, id DESC", "ticket_id"
+        ]  # fmt: skip
+        assert schema._described(VIEWS["project_profiles"]).unique == []
+
+    def test_say_a_default_without_its_quotes(self) -> None:
+        columns = {column.name: column.default for column in schema._described(VIEWS["qa_runs"]).columns}
+        assert (columns["stats"], columns["started_at"]) == ("{}", "")
 
 
 class TestParameters:
