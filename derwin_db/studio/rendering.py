@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -196,8 +196,8 @@ def digits_of(view: View, columns: Iterable[str], rows: Iterable[Any]) -> dict[s
         values = [getattr(row, name) for row in rows]
         given = [value for value in values if isinstance(value, float | Decimal)]
         if view.is_numeric(name) and given:
-            text: Callable[[Any], str] = money if view.is_money(name) else number
-            found[name] = max(len(text(value).partition(".")[2]) for value in given)
+            texts = map(money if view.is_money(name) else number, cast("Iterable[Any]", given))
+            found[name] = max(len(text.partition(".")[2]) for text in texts)
     return found
 
 

@@ -182,8 +182,9 @@ def _values(kind: FilterType) -> tuple[str, ...] | None:
     value: Any = getattr(kind.value, "__origin__", kind.value)  # of Annotated the type itself
     if value is bool:
         return ("true", "false")
-    is_enumeration = isinstance(value, type) and issubclass(value, Enum)
-    return tuple(str(member.value) for member in value) if is_enumeration else None
+    if isinstance(value, type) and issubclass(value, Enum):
+        return tuple(str(member.value) for member in value)
+    return None
 
 
 VIEWS = {
