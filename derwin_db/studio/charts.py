@@ -191,7 +191,8 @@ def nice_ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
 
 def _axis(chart: Chart, data: Data, extremes: Sequence[float], start: float, end: float) -> Callable[[Amount], float]:
     """Draw the lines of the values, write the table, and return where a value lies between start and end."""
-    found = nice_ticks(min(0.0, *extremes, 0.0), max(0.0, *extremes, 0.0), whole=data.counts)
+    ends = [0.0, *extremes]
+    found = nice_ticks(min(ends), max(ends), whole=data.counts)
     low, high = found[0], found[-1]
 
     def place(value: Amount) -> float:

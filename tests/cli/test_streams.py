@@ -137,6 +137,11 @@ class TestArguments:
                 assert result.exception is None or isinstance(result.exception, SystemExit), tried
                 assert "defect" not in result.output, tried
 
+    @pytest.mark.parametrize(("path", "found"), LEAVES)
+    def test_that_are_left_out_are_said_in_the_help(self, path: tuple[str, ...], found: click.Command) -> None:
+        options = [one for one in found.params if isinstance(one, click.Option)]
+        assert [one.name for one in options if isinstance(one.default, str | int | float) and not one.show_default] == []
+
     def test_that_are_left_out_count_as_ever_and_numbers_have_bounds(self) -> None:
         options = {
             f"{' '.join(path)} {one.opts[0]}": one

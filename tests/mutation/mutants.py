@@ -22,8 +22,8 @@ OPERATORS = (
 )
 """One change of each kind. Decorators stay: without them a module is mostly not imported, or no more than slower."""
 
-_MADE_UP = (Path("derwin_db/seed/demo"), Path("derwin_db/models/descriptions.py"))
-"""A history and examples that are made up: any number that is about as large will do."""
+_MADE_UP = tuple(Path("derwin_db") / name for name in ("seed/demo", "models/descriptions.py", "testing/factories"))
+"""A history, examples and rows for tests that are made up: any number that is about as large will do."""
 
 _LEFT = {
     "ReplaceBinaryOperator_Mul_Div": re.compile(r"\*,"),

@@ -362,6 +362,10 @@ class TestGeometry:
         assert [mark.height for mark in drawn.marks] == pytest.approx([full / 2, full / 4, full])
         assert drawn.marks[1].y + drawn.marks[1].height == pytest.approx(drawn.marks[0].y)
 
+    def test_of_nothing_there_are_no_bars(self) -> None:
+        drawn = columns(chart(), data_of({}))
+        assert (drawn.marks, drawn.labels, drawn.rows) == ([], [], [])
+
     def test_an_axis_goes_no_further_than_its_values(self) -> None:
         drawn = columns(chart(), data_of({("a", "x"): 0.2}))
         assert drawn.marks[0].height == pytest.approx(drawn.bottom - drawn.top)

@@ -143,6 +143,7 @@ class TestValues:
         listing = asked("is_open=true&version=2&version=-3&address=10.0.0.1", own)
         assert listing.keywords == {"is_open": True, "version": [2, -3], "address": "10.0.0.1"}
         assert listing.errors == {}
+        assert asked("is_open=false", own).keywords == {"is_open": False}
         assert set(asked("is_open=maybe&version=two", own).errors) == {"is_open", "version"}
 
     def test_of_a_truth_are_offered(self, own: View) -> None:
