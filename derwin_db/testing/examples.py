@@ -9,7 +9,7 @@ import hashlib
 import random
 import types
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -70,7 +70,10 @@ _BY_TYPE: dict[type, Callable[[str], Any]] = {
     int: lambda _: 1,
     float: lambda _: 0.5,
     Decimal: lambda _: Decimal("1.5"),
+    bytes: lambda marker: marker.encode(),
     datetime: lambda _: MOMENT,
+    date: lambda _: MOMENT.date(),
+    time: lambda _: MOMENT.time(),
     timedelta: lambda _: timedelta(days=1),
 }
 

@@ -3,11 +3,13 @@
 import inspect
 import json
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from derwin_db import Database, ProjectSession, models
 from derwin_db.fields.scalars import is_slug
@@ -78,6 +80,11 @@ class TestInputs:
             kind: Literal["first", "second"] | None = None
 
         assert example(Choice).kind == "first"
+
+    @pytest.mark.parametrize("kind", [bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta])
+    def test_of_each_kind_of_column_are_made(self, kind: type) -> None:
+        made: Any = example(create_model("Row", value=(kind, ...)))
+        assert type(made.value) is kind
 
     def test_of_a_kind_that_nobody_can_make_name_the_field(self) -> None:
         class Odd(BaseModel):
