@@ -105,7 +105,12 @@ def money(value: Decimal, digits: int | None = None) -> str:
 
 
 def number(value: float | Decimal) -> str:
-    """Return a number with its thousands apart, and no zeros behind the point: of a float three digits, of any other all."""
+    """Return a number with its thousands apart, and no zeros behind the point.
+
+    Of a float three digits behind the point, or the first three of one that would read as 0; of any other number all.
+    """
+    if isinstance(value, float) and 0 < abs(value) < 0.0005:
+        return f"{value:.3g}"
     text = f"{value:,f}" if isinstance(value, Decimal) else f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
