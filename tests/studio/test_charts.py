@@ -370,6 +370,11 @@ class TestGeometry:
         drawn = columns(chart(), data_of({("a", "x"): 0.2}))
         assert drawn.marks[0].height == pytest.approx(drawn.bottom - drawn.top)
 
+    def test_every_place_of_a_line_has_a_name_unless_fewer_are_asked_for(self) -> None:
+        data = data_of({(label, "x"): 1.0 for label in "abcd"})
+        drawn = [[label.text for label in lines(chart(), data, top=1.0, **few).labels] for few in ({}, {"every": 3})]
+        assert drawn == [list("abcd"), ["a", "d"]]
+
     def test_every_so_many_columns_have_a_name_from_the_first_on(self) -> None:
         drawn = columns(chart(), data_of({(label, "x"): 1.0 for label in "abcde"}), every=2)
         assert [label.text for label in drawn.labels] == ["a", "c", "e"]
