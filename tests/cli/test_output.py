@@ -13,13 +13,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from derwin_db import Database
 from derwin_db.cli import asking, export, main, psql, runs, seed
 from derwin_db.cli.arguments import PATIENCE
 from derwin_db.cli.output import command, confirm, json_option, log_to_stderr, progress
 from derwin_db.cli.tables import pairs, table
 from derwin_db.deploy import embedded
 from derwin_db.errors import ConfigurationError
+from derwin_db.models import ProjectCreate, ProjectType
+from derwin_db.seed import DemoCounts
 from derwin_db.settings import ConnectionInfo
+from tests.cli.conftest import Operate
 
 HERE = ConnectionInfo.parse("postgresql://owner@127.0.0.1:5432/derwin")
 
@@ -128,6 +132,22 @@ class TestLog:
 
 
 class TestSeed:
+    @pytest.mark.parametrize(("scale", "is_another"), [((), False), (("--scale", "3"), False), (("--scale", "2"), True)])
+    def test_says_that_a_history_of_another_scale_stays(
+        self, operate: Operate, monkeypatch: pytest.MonkeyPatch, scale: tuple[str, ...], is_another: bool
+    ) -> None:
+        async def lifeline(_: Database) -> ProjectCreate:
+            return ProjectCreate(slug="lifeline", name="Lifeline", type=ProjectType.ERP)
+
+        async def history(_: Database, **named: object) -> DemoCounts:
+            return DemoCounts.at(3)
+
+        monkeypatch.setattr("derwin_db.seed.seed_lifeline", lifeline)
+        monkeypatch.setattr("derwin_db.seed.seed_demo", history)
+        result = operate("seed", "--demo", *scale)
+        assert result.exit_code == 0, result.output
+        assert ("of another scale is there already" in result.stdout) is is_another
+
     @pytest.mark.parametrize(("called", "typed"), [("here/bin/derwin-db", "bin/derwin-db"), ("usr/bin/derwin-db", "derwin-db")])
     def test_names_the_next_commands_as_one_types_them(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str, typed: str
