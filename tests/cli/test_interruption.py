@@ -71,6 +71,11 @@ class TestHandlers:
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == (before, signal.SIG_IGN)
 
+    def test_leave_no_alarm_behind_a_command_that_ended_in_time(self, before: Any) -> None:
+        with pytest.raises(SystemExit) as ended, ended_like_by_ctrl_c():
+            signal.raise_signal(signal.SIGTERM)
+        assert (ended.value.code, signal.alarm(0), signal.getsignal(signal.SIGTERM)) == (143, 0, before)
+
     def test_are_left_alone_in_a_thread_that_may_not_set_them(self, before: Any) -> None:
         seen: list[Any] = []
 
