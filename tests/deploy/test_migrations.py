@@ -207,6 +207,7 @@ class TestMigrations:
         with caplog.at_level(logging.WARNING, logger="derwin_db.migrations"):
             await running._quietly(step, None)  # type: ignore[arg-type]
         assert caplog.messages == ["what follows a run of revisions could not be done"]
+        assert all(record.exc_info for record in caplog.records)
 
     def test_types_of_ours_are_written_without_ours(self) -> None:
         from sqlmodel.sql.sqltypes import AutoString

@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
+from derwin_db.models import ProfileEvolutionLog
 from derwin_db.studio.diffs import Line, diff_lines
+from derwin_db.studio.profile import _change
 from derwin_db.studio.rendering import Renderer
 from derwin_db.studio.views import Views
 
@@ -74,3 +78,11 @@ class TestLines:
             ("removed", ["4", "", "\N{MINUS SIGN}", "old"]),
             ("added", ["", "6", "+", "new"]),
         ]
+
+
+@pytest.mark.parametrize(("rows", "shown", "is_cut"), [(1, 6, False), (395, 400, False), (396, 400, True)])
+def test_of_a_profile_up_to_400_lines_are_shown(rows: int, shown: int, is_cut: bool) -> None:
+    """Beside the rows: where they are, and the four lines around them."""
+    change = _change(ProfileEvolutionLog(), {}, {"summary": [""] * rows})
+    assert change.diff is not None
+    assert (len(change.diff), change.added, change.removed, change.is_cut) == (shown, shown - 1, 0, is_cut)
