@@ -5,6 +5,7 @@ import logging
 import random
 import secrets
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -388,18 +389,37 @@ def _retry_seconds(attempts: int, longest: float) -> float:
     return float(min(longest, _FIRST_RETRY_SECONDS * 2 ** min(attempts, 20)))
 
 
+_stopped_by_signals: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+"""What ends each worker that runs in the main thread, and on which loop."""
+_before: dict[signal.Signals, Any] = {}
+"""What the signals did before the first of them."""
+
+
 @contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGTERM and SIGINT stop the worker, where this thread may say so, and then do again what they did before."""
-    loop, before = asyncio.get_running_loop(), {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(ValueError):  # another thread than the main one
-            before[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+    """Have SIGTERM and SIGINT stop the worker, where this thread may say so.
+
+    They stop all workers of the process, and do again what they did before when the last one has ended.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other may say so
+        yield
+        return
+    if not _stopped_by_signals:
+        _before.update({number: signal.signal(number, _stop_all) for number in (signal.SIGTERM, signal.SIGINT)})
+    _stopped_by_signals[stop] = asyncio.get_running_loop()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        del _stopped_by_signals[stop]
+        if not _stopped_by_signals:
+            for number, handler in _before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _stop_all(*_: object) -> None:
+    for stop, loop in list(_stopped_by_signals.items()):
+        with suppress(RuntimeError):  # of a loop that was closed before its worker had ended
+            loop.call_soon_threadsafe(stop)
 
 
 def _checked_name(name: object) -> str:

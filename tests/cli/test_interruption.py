@@ -60,10 +60,12 @@ class TestSignals:
 class TestHandlers:
     @pytest.fixture
     def before(self) -> Iterator[Any]:
-        """What SIGTERM does; SIGHUP is ignored, as under nohup."""
-        hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        yield signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGHUP, hangup or signal.SIG_DFL)
+        """What SIGTERM does; SIGINT is Ctrl-C, and SIGHUP is ignored, as under nohup."""
+        wanted = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_IGN}
+        found = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        yield wanted[signal.SIGTERM]
+        for number, handler in found.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def test_are_those_of_before_afterwards_and_what_is_ignored_stays_so(self, before: Any) -> None:
         with ended_like_by_ctrl_c():

@@ -441,6 +441,24 @@ class TestStops:
             signal.signal(one, handler)
         assert heard == [number]
 
+    async def test_all_of_a_process_at_one_signal_whichever_ends_first(self, db: Database, done: Done) -> None:
+        heard: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda got, _: heard.append(got))
+        first, second, third = (db.worker(f"w{number}", done) for number in range(3))
+        serving = []
+        for worker in (first, second, third):
+            serving.append(asyncio.create_task(worker.run()))
+            await asyncio.sleep(0)  # it has set what signals do
+        first.stop()
+        async with asyncio.timeout(10):
+            await serving[0]
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.gather(*serving)
+        assert heard == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+        assert heard == [signal.SIGTERM]
+
     async def test_in_a_thread_that_hears_no_signals(
         self, own_database: TestDatabase, db: Database, projects: Projects
     ) -> None:

@@ -37,8 +37,14 @@ async def numbers(session: ProjectSession, name: str = "ui_bug") -> tuple[int, i
     return row.attempts, row.successes, row.reverts
 
 
+@pytest.fixture(scope="module", autouse=True)
+def statsmodels() -> None:
+    """It is there before a unit of work is open: importing it takes a second or two, and on a busy machine half a minute."""
+    import statsmodels.stats.proportion  # noqa: F401
+
+
 def wilson(successes: int, attempts: int) -> float:
-    from statsmodels.stats.proportion import proportion_confint  # takes a second or two
+    from statsmodels.stats.proportion import proportion_confint
 
     return float(proportion_confint(successes, attempts, alpha=0.05, method="wilson")[0]) if attempts else 0.0
 
