@@ -62,7 +62,7 @@ __all__ = [
 _OURS = frozenset({"projects", *sql.PROJECT_TABLES, sql.VERSION_TABLE})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,29}", re.ASCII)
 _SHARD_OF_LEDGER = re.compile(r"spend_ledger_[0-9]+")
-"""What the triggers of logs tell the ledger by, and its shards: `derwin_refuse_change`."""
+"""What a shard of the ledger is named, for the triggers of logs (`derwin_refuse_change`)."""
 _CHANGES = "SELECT, INSERT, UPDATE, DELETE"
 _ADDITIONS = "SELECT, INSERT"
 _TRIGGERS = ("derwin_append_only_row", "derwin_append_only_statement", "derwin_append_only_truncate")

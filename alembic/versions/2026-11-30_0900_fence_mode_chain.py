@@ -44,7 +44,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    former = {name: next(one for one in sql.read("stamps.v1") if f"FUNCTION public.{name}() RETURNS" in one) for name in CHECKS}
-    replace_checks([one.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1) for one in former.values()])
+    former = [one for one in sql.read("stamps.v1") if any(f"FUNCTION public.{name}() RETURNS" in one for name in CHECKS)]
+    replace_checks([one.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1) for one in former])
     for statement in sql.read("append_only.v2", project_is_gone=project_is_gone()):
         op.execute(statement)

@@ -39,9 +39,9 @@ BEGIN
     IF NOT EXISTS (
         SELECT FROM public.project_mode_logs
         WHERE project_id = NEW.id AND from_mode = OLD.mode AND to_mode = NEW.mode AND created_at >= now()
-    ) OR (NOT public.derwin_is_restoring(NEW.id) AND (SELECT mode FROM public.projects WHERE id = NEW.id) IS DISTINCT FROM (
+    ) OR (SELECT mode FROM public.projects WHERE id = NEW.id) IS DISTINCT FROM (
         SELECT to_mode FROM public.project_mode_logs WHERE project_id = NEW.id ORDER BY created_at DESC, id DESC LIMIT 1
-    )) THEN
+    ) THEN
         RAISE 'a change of the mode has its entry in the log' USING
             ERRCODE = '23514', TABLE = 'projects', CONSTRAINT = 'ck_projects_mode_is_logged';
     END IF;

@@ -392,7 +392,7 @@ def _retry_seconds(attempts: int, longest: float) -> float:
 _stopped_by_signals: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
 """What ends each worker that runs in the main thread, and on which loop."""
 _before: dict[signal.Signals, Any] = {}
-"""What the signals did before the first of them."""
+"""What the signals did before they stopped workers."""
 
 
 @contextmanager
@@ -404,14 +404,15 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # no other may say so
         yield
         return
-    if not _stopped_by_signals:
-        _before.update({number: signal.signal(number, _stop_all) for number in (signal.SIGTERM, signal.SIGINT)})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not _stop_all:
+            _before[number] = signal.signal(number, _stop_all)
     _stopped_by_signals[stop] = asyncio.get_running_loop()
     try:
         yield
     finally:
         del _stopped_by_signals[stop]
-        if not _stopped_by_signals:
+        if all(loop.is_closed() for loop in _stopped_by_signals.values()):  # whoever closes a loop may have left a worker in it
             for number, handler in _before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

@@ -133,6 +133,7 @@ async def an_entry_of_a_change_that_was_none(arena: Arena) -> None:
         for lie in ((other, mode), (third, mode)):
             await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")
         await raw.execute(MODE, other)
+        await refused(raw, MODE_LOG, session.project_id, None, other, None, constraint="ck_project_mode_logs_is_true")
         await raw.fetchrow(MODE_LOG, session.project_id, mode, other, None)
         for lie in ((mode, other), (third, other), (None, other)):
             await refused(raw, MODE_LOG, session.project_id, *lie, None, constraint="ck_project_mode_logs_is_true")

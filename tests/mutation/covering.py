@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
 
 from coverage import CoverageData
@@ -63,6 +64,11 @@ class Covering:
         near = [name for name in names if name.startswith(f"{own}/")]
         return [*self._files_about(file), *_spread(near), *_spread([name for name in names if name not in set(near)])]
 
+    @cached_property
+    def _test_files(self) -> dict[Path, str]:
+        """The text of each test file."""
+        return {path: path.read_text() for path in sorted(self._root.glob("tests/**/test_*.py"))}
+
     def _about_what_is_assigned(self, file: Path, line: int) -> list[str]:
         """Return the test files that have the name which the line assigns, and tests of the lines of its file that have it."""
         lines = (self._root / file).read_text().splitlines()
@@ -70,7 +76,7 @@ class Covering:
         if assigned is None:
             return []
         name = re.compile(rf"\b{assigned[1]}\b")
-        files = [path for path in sorted(self._root.glob("tests/**/test_*.py")) if name.search(path.read_text())]
+        files = [path for path, text in self._test_files.items() if name.search(text)]
         covered = self._lines.get(file, {})
         using = {test for at, text in enumerate(lines, 1) if name.search(text) for test in covered.get(at, [])}
         return [*(str(path.relative_to(self._root)) for path in files), *_spread(sorted(using))]
@@ -79,9 +85,8 @@ class Covering:
         """Return the test files that are named after it, and those that import it, unless that is what many do."""
         module = ".".join(file.with_suffix("").parts)
         words = f"from {module} import ", f"from {module.rpartition('.')[0]} import {file.stem}\n"
-        files = sorted(self._root.glob("tests/**/test_*.py"))
-        named = [path for path in files if path.stem == f"test_{file.stem}"]
-        importing = [path for path in files if path not in named and any(one in path.read_text() for one in words)]
+        named = [path for path in self._test_files if path.stem == f"test_{file.stem}"]
+        importing = [path for path, text in self._test_files.items() if path not in named and any(one in text for one in words)]
         found = [*named, *(importing if len(importing) <= MANY else [])]
         return [str(path.relative_to(self._root)) for path in found]
 

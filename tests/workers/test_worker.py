@@ -1,8 +1,6 @@
 """A worker over all projects: whose runs it takes and when, what it holds of them, and how it stops."""
 
 import asyncio
-import os
-import signal
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +20,6 @@ from derwin_db.errors import (
 from derwin_db.fields.scalars import new_id
 from derwin_db.models import QARun, RunStatus
 from derwin_db.repos.qa_runs import QARuns
-from derwin_db.testing import TestDatabase
 from derwin_db.workers import Job
 from derwin_db.workers.claim import Claim
 from derwin_db.workers.queue import SealedQueue, queue_of
@@ -414,68 +411,6 @@ class TestClaims:
 
 
 class TestStops:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    async def test_at_a_signal_and_lets_its_runs_end(
-        self, db: Database, projects: Projects, done: Done, number: signal.Signals
-    ) -> None:
-        """Then a signal does again what the program had it do."""
-        heard: list[int] = []
-        before = {one: signal.signal(one, lambda got, _: heard.append(got)) for one in (signal.SIGTERM, signal.SIGINT)}
-        (project,) = await projects(1)
-        (run,) = await enqueue(db, project)
-        done.may_end.clear()
-        worker = db.worker("w", done)
-        serving = asyncio.create_task(worker.run())
-        await done.until(1)
-        os.kill(os.getpid(), number)
-        async with asyncio.timeout(10):
-            await done.jobs[0].stopping.wait()
-        await enqueue(db, project)
-        done.may_end.set()
-        await serving
-        assert (await run_of(db, project, run)).status is RunStatus.COMPLETED
-        assert await statuses(db, project) == [RunStatus.COMPLETED, RunStatus.QUEUED]
-        assert heard == []
-        os.kill(os.getpid(), number)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-        assert heard == [number]
-
-    async def test_all_of_a_process_at_one_signal_whichever_ends_first(self, db: Database, done: Done) -> None:
-        heard: list[int] = []
-        before = signal.signal(signal.SIGTERM, lambda got, _: heard.append(got))
-        first, second, third = (db.worker(f"w{number}", done) for number in range(3))
-        serving = []
-        for worker in (first, second, third):
-            serving.append(asyncio.create_task(worker.run()))
-            await asyncio.sleep(0)  # it has set what signals do
-        first.stop()
-        async with asyncio.timeout(10):
-            await serving[0]
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.gather(*serving)
-        assert heard == []
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
-        assert heard == [signal.SIGTERM]
-
-    async def test_in_a_thread_that_hears_no_signals(
-        self, own_database: TestDatabase, db: Database, projects: Projects
-    ) -> None:
-        (project,) = await projects(1)
-        await enqueue(db, project)
-
-        async def serve() -> None:
-            async def work(_job: Job) -> None:
-                worker.stop()
-
-            async with Database(**own_database.urls) as other:
-                worker = other.worker("w", work)
-                await worker.run()
-
-        await asyncio.to_thread(asyncio.run, serve())
-        assert await statuses(db, project) == [RunStatus.COMPLETED]
-
     async def test_and_takes_no_run_of_those_that_it_was_just_told_of(
         self, db: Database, projects: Projects, done: Done, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -71,6 +71,18 @@ class TestLog:
             assert (await repos.project_mode_logs.list(session)).items[0].to_mode is ProjectMode.TRIAGE
 
 
+async def test_a_mode_is_set_also_behind_an_entry_to_come(db: Database, project: Project) -> None:
+    """What a file brings may be up to a day ahead of the clock: it is no entry of this unit."""
+    ahead = ProjectModeLog(project_id=project.id, created_at=datetime.now(UTC) + timedelta(hours=23), actor="a", reason="r")
+    ahead.to_mode = ProjectMode.OBSERVE
+    async with db.admin(reason="a test") as admin:
+        await open_history(admin, project.id)
+    async with db.project(project.id) as session:
+        session.sql.add(ahead)
+        await session.sql.flush()
+        assert (await repos.projects.set_mode(session, ProjectMode.TRIAGE, actor="a", reason="r")).mode is ProjectMode.TRIAGE
+
+
 LEDGER = """
 INSERT INTO spend_ledger (project_id, project_slug, kind, source, amount_usd, idempotency_key, occurred_at, details, created_at)
 SELECT id, slug, 'CHARGE', 'OTHER', 1, 'by-hand', now(), '{}', now() + make_interval(hours => :hours) FROM projects
