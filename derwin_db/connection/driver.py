@@ -160,7 +160,10 @@ class PooledConnection(asyncpg.Connection):
     """Who runs its statements; behind a transaction pooler nobody in particular."""
 
     _config: Any
+    _drop_local_statement_cache: Any
     _protocol: Any
+    _query_loggers: Any
+    _stmt_cache: Any
     time_limit: "TimeLimit | None"
     """What keeps the command timeout of statements that bring no other one, once the pool has set it."""
 
@@ -170,16 +173,39 @@ class PooledConnection(asyncpg.Connection):
         self._without_timer = self._config._replace(command_timeout=None)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
-        call = super().execute(query, *args, timeout=timeout)
-        return await (call if self.time_limit is None or timeout is not None else self.time_limit.over(self, call))
+        if timeout is not None or self.time_limit is None or not self._takes_short_way():
+            return await super().execute(query, *args, timeout=timeout)
+        call = super().execute(query, *args) if args else self._protocol.query(query, None)
+        result: str = await self.time_limit.over(self, call)
+        return result
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None, record_class: Any = None) -> list[Any]:  # noqa: ASYNC109
-        call = super().fetch(query, *args, timeout=timeout, record_class=record_class)
-        return await (call if self.time_limit is None or timeout is not None else self.time_limit.over(self, call))
+        records: list[Any]
+        if timeout is not None or self.time_limit is None or not self._takes_short_way():
+            records = await super().fetch(query, *args, timeout=timeout, record_class=record_class)
+            return records
+        prepared = self._stmt_cache.get((query, record_class or self._protocol.get_record_class(), False))
+        if prepared is None:
+            records = await self.time_limit.over(self, super().fetch(query, *args, record_class=record_class))
+            return records
+        try:
+            records = await self.time_limit.over(self, self._protocol.bind_execute(prepared, args, "", 0, False, None))
+        except asyncpg.InvalidCachedStatementError:  # a table was changed: it has to be prepared anew
+            self._drop_local_statement_cache()
+            if self.is_in_transaction():
+                raise
+            records = await super().fetch(query, *args, record_class=record_class)
+        except asyncpg.OutdatedSchemaCacheError:
+            await self.reload_schema_state()
+            raise
+        return records
 
-    def is_at_rest(self) -> bool:
-        """Tell whether a statement can begin at once: the connection is open, and nothing that was ended is waited for."""
-        return not self.is_closed() and not self._protocol._is_cancelling()
+    def _takes_short_way(self) -> bool:
+        """Tell whether a statement may go to the driver's protocol at once: past its timer, its loggers and its repetitions.
+
+        It can begin there: the connection is open, and nothing that was ended is waited for.
+        """
+        return not self._query_loggers and not self.is_closed() and not self._protocol._is_cancelling()
 
     def begin_without_timer(self, statement: "Coroutine[Any, Any, Any]") -> "asyncio.Future[Any]":
         """Send the statement, with no timer of the driver's own. Returns what it waits for."""

@@ -33,13 +33,10 @@ class TimeLimit:
         Errors:
             TimeoutError; the statement's own.
         """
-        if not connection.is_at_rest():  # an error, or a wait under the driver's timer
-            result: T = yield from statement
-            return result
         try:
             awaited = first = connection.begin_without_timer(statement)
         except StopIteration as end:
-            result = end.value
+            result: T = end.value
             return result
         ends = self._loop.time() + self._seconds
         self._running[first] = (ends, connection)

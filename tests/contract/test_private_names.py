@@ -48,9 +48,11 @@ PRIVATE = {
     (asyncpg.Connection, "_log_listeners"),
     (asyncpg.Connection, "_on_release"),
     (asyncpg.Connection, "_transport"),
-    # asyncpg: one timer for all statements of a pool
+    # asyncpg: one timer for all statements of a pool, and a short way for those that are prepared
     (asyncpg.Connection, "_config"),
     (asyncpg.Connection, "_protocol"),
+    (asyncpg.Connection, "_query_loggers"),
+    (asyncpg.Connection, "_stmt_cache"),
     (asyncpg.protocol.Protocol, "_is_cancelling"),
     (asyncpg.protocol.Protocol, "_request_cancel"),
     # asyncio: a socket whose loop is closed; a coroutine that is stepped by hand
@@ -64,6 +66,9 @@ UNDOCUMENTED = {
     (OnConflictDoUpdate, "update_values_to_set"),
     (PGDialect_asyncpg, "setup_asyncpg_json_codec"),
     (PGDialect_asyncpg, "setup_asyncpg_jsonb_codec"),
+    (asyncpg.protocol.Protocol, "bind_execute"),
+    (asyncpg.protocol.Protocol, "get_record_class"),
+    (asyncpg.protocol.Protocol, "query"),
     (InstanceState, "key"),
     (BaseModel, "__pydantic_fields_set__"),
     (BaseModel, "__pydantic_extra__"),

@@ -15,10 +15,6 @@ class Answering:
 
     def __init__(self) -> None:
         self.ended: list[asyncio.Future[object]] = []
-        self.is_ending = False
-
-    def is_at_rest(self) -> bool:
-        return not self.is_ending
 
     def begin_without_timer(self, statement):
         return statement.send(None)
@@ -130,13 +126,6 @@ class TestOver:
             await task
         assert not limit._running
 
-    async def test_behind_a_statement_that_is_being_ended_the_drivers_timer_holds(self, loop):
-        limit, connection, future = TimeLimit(60, loop), Answering(), loop.create_future()
-        connection.is_ending = True
-        loop.call_soon(future.set_result, 1)
-        assert await limit.over(connection, of(future)) == 1
-        assert limit._timer is None
-
 
 class TestPool:
     async def test_makes_no_timer_for_a_statement(self, make_db, project, monkeypatch):
@@ -175,6 +164,18 @@ class TestPool:
             assert 0.29 <= loop.time() - began < 10
             connection.time_limit = None
             assert await connection.fetchval("SELECT 1") == 1  # the server has ended it: the connection is good
+
+    async def test_behind_a_statement_that_is_being_ended_the_drivers_timer_holds(self, make_db, monkeypatch):
+        async with limited(make_db(), seconds=0.2) as connection:
+            with pytest.raises(TimeoutError):
+                await connection.fetch("SELECT pg_sleep(60)")
+            connection.time_limit, kept, limited_ones = TimeLimit(60, asyncio.get_running_loop()), [], []
+            monkeypatch.setattr(connection.time_limit, "over", lambda _, call: limited_ones.append(call) or call)
+            assert connection._protocol._is_cancelling()
+            kept.append(await connection.fetch("SELECT 1"))
+            assert (len(kept[0]), limited_ones) == (1, [])
+            await connection.fetch("SELECT 1")
+            assert len(limited_ones) == 1
 
     async def test_a_limit_that_is_given_is_the_drivers(self, make_db):
         async with limited(make_db(), seconds=0.1) as connection:
