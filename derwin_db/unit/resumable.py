@@ -5,8 +5,9 @@ answer away. A task for each commit would do the same, at the price of a task fo
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, Generic, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class Resumable(Generic[T]):
         """
         while True:
             if self._awaited is not None:
-                await _done(self._awaited)
+                await _Wait(self._awaited)
             try:
                 awaited = self._work.send(None)
             except StopIteration as stop:
@@ -42,16 +43,46 @@ class Resumable(Generic[T]):
                 await asyncio.sleep(0)
 
 
-async def _done(future: "asyncio.Future[Any]") -> None:
-    """Wait until the future is done, without cancelling it. Its result is for the work, so is its exception."""
-    waiter = asyncio.get_running_loop().create_future()
+class _Wait:
+    """Waits until a future is done. To the task it is the future, but a cancellation of the task does not go through it.
 
-    def wake(_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
+    The future wakes the task by itself: another one of asyncio's in between would cost a turn of the event loop.
 
-    future.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        future.remove_done_callback(wake)
+    Source:
+        What a task asks of a future: `Task.__step` in asyncio/tasks.py.
+    """
+
+    _wake: Callable[[Any], object]
+    _context: Context | None
+
+    def __init__(self, future: "asyncio.Future[Any]") -> None:
+        self._asyncio_future_blocking = True
+        self._future = future
+        self._is_cancelled = False
+
+    def __await__(self) -> Generator["_Wait", None, None]:
+        try:
+            yield self
+        except Exception:  # noqa: S110  # the future's own: the work asks it
+            pass
+        except asyncio.CancelledError:
+            if self._is_cancelled:
+                raise
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._future.get_loop()
+
+    def add_done_callback(self, wake: Callable[[Any], object], *, context: Context | None = None) -> None:
+        self._wake, self._context = wake, context
+        self._future.add_done_callback(wake, context=context)
+
+    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002  # asyncio's signature
+        """Wake the task, unless the future has done so already: then it sees by itself that it was cancelled."""
+        self._is_cancelled = True
+        if not self._future.remove_done_callback(self._wake):
+            return False
+        self.get_loop().call_soon(self._wake, self, context=self._context)
+        return True
+
+    def result(self) -> NoReturn:
+        raise asyncio.CancelledError
