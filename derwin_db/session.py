@@ -5,6 +5,7 @@ A unit commits at the end of its block and rolls back on any exception, cancella
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, final
 from uuid import UUID
@@ -31,6 +32,7 @@ R = TypeVar("R")
 admin_log: logging.Logger = logging.getLogger("derwin_db.admin")
 _STREAM_ROWS = 500
 _READ_ONLY = "25006"
+_NAMES_NO_PROJECT = "A project is named by its slug or its id (a UUID that is not nil)."
 _STANDBY = "This server takes no writes now: it is a standby. After a fail-over, DATABASE_URL has to lead to the new primary."
 
 
@@ -456,15 +458,22 @@ def parse_project(project: object) -> UUID:
     if isinstance(project, UUID) and project != NIL:
         return project if type(project) is UUID else UUID(int=project.int)  # asyncpg has a subclass of its own
     if isinstance(project, str):
-        if is_slug(project):
-            return project_id_of(project)
-        try:
-            parsed = UUID(project)
-        except ValueError:
-            parsed = NIL
-        if parsed != NIL and str(parsed) == project.lower():
-            return parsed
-    raise ScopeError("A project is named by its slug or its id (a UUID that is not nil).")
+        return _parse_text(str.__str__(project))  # of a subclass, which may hash and compare as it likes, the text
+    raise ScopeError(_NAMES_NO_PROJECT)
+
+
+@lru_cache(maxsize=4096)
+def _parse_text(project: str) -> UUID:
+    """Return the id that a slug or the text of an id names. What names none is not kept."""
+    if is_slug(project):
+        return project_id_of(project)
+    try:
+        parsed = UUID(project)
+    except ValueError:
+        parsed = NIL
+    if parsed == NIL or str(parsed) != project.lower():
+        raise ScopeError(_NAMES_NO_PROJECT)
+    return parsed
 
 
 def check_reason(reason: object) -> str:

@@ -128,7 +128,7 @@ class Pool:
         """Remember which task has the connection, and what it starts: whoever waits in there waits for itself."""
         self._ender.look_now_and_then()
         ticket = self._tickets[connection] = object()
-        _held.set((*(held for held in _held.get() if held in self._tickets.values()), ticket))
+        _held.set((*[held for held in _held.get() if held in self._tickets.values()], ticket))
         return connection
 
     def _no_longer_used(self, connection: PooledConnection) -> None:

@@ -91,12 +91,12 @@ class Preamble:
     known_projects: set[UUID] = field(default_factory=set, repr=False)
     """Projects that were seen on this server."""
 
-    @property
+    @cached_property
     def finds_prepared(self) -> bool:
         """Whether what was prepared is there when it is run, also without a transaction around both."""
         return self.keeps_statements or not self.is_pooled
 
-    @property
+    @cached_property
     def allows_alone(self) -> bool:
         """Whether a statement may bring its scope along and run without a transaction around it."""
         return self.seal is not None and self.finds_prepared

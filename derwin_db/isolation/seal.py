@@ -6,7 +6,7 @@ import hashlib
 import struct
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a token is good for: to open a transaction, as the scope of one statement, or to ask over all projects which wait.
 
     Each on one backend, or on any.
@@ -68,7 +68,7 @@ class Seal:
         Shape:
             As in `sql/scope_sealed` and `sql/queue`; its backend is named by the kinds that are good on one backend alone.
         """
-        body = f"{project_id}.{kind.value}{made_at:015x}"
+        body = f"{project_id}.{kind}{made_at:015x}"
         return body + self._mac(body.encode() if backend_pid is None else body.encode() + backend_pid.to_bytes(4, "big"))
 
     def end_of_process(self, pid: int, started_at: datetime) -> str:

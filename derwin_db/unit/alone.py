@@ -54,7 +54,11 @@ class Reader:
             connection = await source.pool.acquire()
             keys.begin()
             try:
-                records = await self._read_on(connection, source, statement, arguments)
+                if not connection.is_read_committed:
+                    raise NeedsTransaction  # by the server's settings a unit sees one moment in all its statements
+                records = await self._fetch(connection, source, statement, arguments)
+                if self._project_id not in source.preamble.known_projects:
+                    await self._know_project(connection, source, is_seen=statement.is_of_rows and bool(records))
             except BaseException as error:
                 await self._end(connection, source, error)
                 if await keys.has_another(error):
@@ -65,30 +69,19 @@ class Reader:
             await source.pool.release(connection)
             return records
 
-    async def _read_on(
-        self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
-    ) -> Sequence[Any]:
-        if not connection.is_read_committed:
-            raise NeedsTransaction  # by the server's settings a unit sees one moment in all its statements
-        records = await self._fetch(connection, source, statement, arguments)
-        known = source.preamble.known_projects
-        if self._project_id not in known:
-            if not (records and statement.is_of_rows):
-                await self._look_for_project(connection, source)
-            known.add(self._project_id)
-        return records
-
-    async def _look_for_project(self, connection: PooledConnection, source: DataSource) -> None:
-        """See that the project is there, once for each server: an empty answer does not say so."""
+    async def _know_project(self, connection: PooledConnection, source: DataSource, *, is_seen: bool) -> None:
+        """See that the project is there, once for each server: an empty answer does not say so, a row of it does."""
         statement = _exists_statement()
         arguments = statement.alone.arguments({"project_id": self._project_id})
-        if not await self._fetch(connection, source, statement, arguments):
+        if not is_seen and not await self._fetch(connection, source, statement, arguments):
             raise ProjectNotFound
+        source.preamble.known_projects.add(self._project_id)
 
     def _fetch(
         self, connection: PooledConnection, source: DataSource, statement: Statement[Any], arguments: list[Any]
     ) -> Awaitable[Sequence[Any]]:
-        form, sql = statement.alone, statement.alone.sql
+        form = statement.alone
+        sql = form.sql
         scope = source.preamble.scope_of_one(connection, self._project_id)
         if source.preamble.is_sharded and form.short is not None and connection.activity_query_size <= LONGEST_PAD:
             sql, scope = form.short, f"{'.' * connection.activity_query_size}{scope}"

@@ -12,7 +12,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from enum import Enum
+from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -60,7 +60,7 @@ TAKES_NO_WRITES = "0A000"
 """What a standby answers to BEGIN READ WRITE."""
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a unit of work stands. `_MOVES` says what may follow."""
 
     NEW = "not entered"
@@ -221,6 +221,8 @@ class Transaction(ABC):
             raise ScopeError(_NOT_ENTERED)
 
     def _check_usable(self) -> None:
+        if self._state is State.OPEN:
+            return
         self._check_open()
         if self._state in (State.FAILED, State.LOST):
             raise ScopeError(UNIT_FAILED)
@@ -240,7 +242,20 @@ class Transaction(ABC):
         self._start()
         try:
             source = await self._choose()
-            return await self._work_alone(source, work) if source.preamble.allows_alone else None
+            if not source.preamble.allows_alone:
+                return None
+            try:
+                result = await work(source)
+            except Exception as error:
+                other = self._stand_in(source, error)
+                if other is None:
+                    raise
+                source = other
+                result = await work(source)
+            if self._state is State.ENDED:  # another task left the unit meanwhile
+                raise ScopeError(_NOT_ENTERED)
+            self._source = source
+            return result
         except NeedsTransaction:
             return None
         except BaseException as error:
@@ -248,23 +263,13 @@ class Transaction(ABC):
         finally:
             self._finish()
 
-    async def _work_alone(self, source: DataSource, work: Callable[[DataSource], Awaitable[T]]) -> T:
-        try:
-            result = await work(source)
-        except Exception as error:
-            state = sqlstate_of(error)
-            has_answered = isinstance(error, NeedsTransaction) or (
-                state is not None and state != SqlState.FOREIGN_SEAL and not is_connection_lost(error)
-            )
-            other = None if has_answered else self._route.stand_in(source.pool, error)
-            if other is None or self._state is State.ENDED:
-                raise
-            source = other
-            result = await work(source)
-        if self._state is State.ENDED:  # another task left the unit meanwhile
-            raise ScopeError(_NOT_ENTERED)
-        self._source = source
-        return result
+    def _stand_in(self, source: DataSource, error: Exception) -> DataSource | None:
+        """Return where work may run that failed on this server, unless the server has answered."""
+        state = sqlstate_of(error)
+        has_answered = isinstance(error, NeedsTransaction) or (
+            state is not None and state != SqlState.FOREIGN_SEAL and not is_connection_lost(error)
+        )
+        return None if has_answered or self._state is State.ENDED else self._route.stand_in(source.pool, error)
 
     async def _begin(self) -> PooledConnection:
         """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""
@@ -327,6 +332,15 @@ class Transaction(ABC):
         except BaseException:
             await self._abandon()
             raise
+        if self._connection is not None or self._sql is not None:
+            await self._end_whatever_comes()
+        else:  # nothing was begun
+            self._move(State.ENDED)
+            self._outcome = "committed"
+        if self._callbacks:
+            await call_all(self._callbacks)
+
+    async def _end_whatever_comes(self) -> None:
         ending = Resumable(self._end_well())
         try:
             await ending.run()
@@ -336,14 +350,13 @@ class Transaction(ABC):
         except BaseException:
             await self._abandon(is_lost=self._outcome == "outcome unknown")
             raise
-        await call_all(self._callbacks)
 
     def _check_may_commit(self) -> None:
         if self._state is State.RUNNING:
             raise ConcurrentUse
         self._check_usable()
-        self._blame_limit(None)
         if self._connection is not None and self._connection.is_closed():
+            self._blame_limit(None)
             raise DatabaseUnavailable("The connection was lost before the commit. Run the unit of work again (`db.run` does).")
 
     async def _flush(self, sql: "AsyncSession") -> None:
