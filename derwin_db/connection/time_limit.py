@@ -2,7 +2,8 @@
 
 The driver makes and cancels a timer for each statement, which is a tenth of what the statement costs the client. All statements
 of a pool have the same limit, so whichever began first reaches it first, and one timer for that one will do. What follows the
-first answer of the server, as when a statement was only prepared by then, is limited by the driver.
+first answer of the server, as when a statement was only prepared by then, is limited by the driver, and so is what begins while
+an earlier statement is being ended.
 """
 
 import asyncio

@@ -269,7 +269,8 @@ class Transaction(ABC):
         has_answered = isinstance(error, NeedsTransaction) or (
             state is not None and state != SqlState.FOREIGN_SEAL and not is_connection_lost(error)
         )
-        return None if has_answered or self._state is State.ENDED else self._route.stand_in(source.pool, error)
+        other = None if has_answered else self._route.stand_in(source.pool, error)
+        return None if self._state is State.ENDED else other
 
     async def _begin(self) -> PooledConnection:
         """Take a connection and open the transaction, on another server where one may stand in: nothing ran yet."""
@@ -341,6 +342,7 @@ class Transaction(ABC):
             await call_all(self._callbacks)
 
     async def _end_whatever_comes(self) -> None:
+        """Send COMMIT and see it through, also past a cancellation of this task."""
         ending = Resumable(self._end_well())
         try:
             await ending.run()
