@@ -4,8 +4,9 @@
     python -m tests.flaky --runs 20 --together 4                # four at a time: they load the machine themselves
     python -m tests.flaky --runs 3 tests/repos tests/faults     # a part of it
 
-Processes that only burn CPU bring the load above 8 on two cores. Each run prints its seed, by which it can be repeated
-(`pytest --random-order-seed=SEED`), and what failed. Ends with 1 if anything did.
+Processes that only burn CPU bring the load above 8 on two cores, and answers of servers come late by chance (`tests/late.py`).
+Each run prints its seed, by which its order can be repeated (`pytest --random-order-seed=SEED`), and what failed. Ends with 1
+if anything did.
 """
 
 import argparse
@@ -41,17 +42,19 @@ def burners(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its number from 1 and its seed."""
+    """One run: its number from 1, its seed, and the plugins of pytest that it takes."""
 
     number: int
     seed: int
+    plugins: tuple[str, ...]
 
     def run(self, tests: list[str], logs: Path) -> list[str]:
         """Run the tests in the order of the seed, and say what came of it. Returns the names of those that failed."""
         began, log = time.monotonic(), logs / f"{self.number}.log"
         order = ["--random-order", "--random-order-bucket=class", f"--random-order-seed={self.seed}"]
         apart = ["-p", "no:cacheprovider", f"--basetemp={logs / f'tmp-{self.number}'}"]  # pytest's own folders keep three runs
-        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-n", "auto", *apart, *order, *tests]
+        plugins = [f"-p{plugin}" for plugin in self.plugins]
+        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-n", "auto", *apart, *order, *plugins, *tests]
         with log.open("w") as file:
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
         said = log.read_text()
@@ -71,11 +74,15 @@ def main() -> int:
     parser.add_argument("--together", type=int, default=1, help="how many at a time")
     parser.add_argument("--burners", type=int, default=3 * (os.cpu_count() or 2), help="processes that burn CPU")
     parser.add_argument(
+        "--late", action=argparse.BooleanOptionalAction, default=True, help="whether answers come late by chance"
+    )
+    parser.add_argument(
         "--seed", type=int, default=random.randrange(2**32), help="of the first run; the next one takes the next"
     )
     given = parser.parse_args()
     logs = Path(tempfile.mkdtemp(prefix="derwin-flaky-"))
-    runs = [Run(number + 1, given.seed + number) for number in range(given.runs)]
+    plugins = ("tests.late",) if given.late else ()
+    runs = [Run(number + 1, given.seed + number, plugins) for number in range(given.runs)]
     with burners(given.burners), ThreadPoolExecutor(given.together) as together:
         outcomes = list(together.map(lambda one: one.run(given.tests, logs), runs))
     green = outcomes.count([])
