@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _PLACE = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@", re.ASCII)
+_MOST_LINES = 5_000
+"""A stored diff may have a hundred times as many: seconds of this server's time, and of the browser's."""
 _KINDS = {"+": "added", "-": "removed", " ": "same", "": "same"}
 _SIGNS = {"+": "added", "-": "removed", "@": "place"}
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a diff. `kind` is `file`, `place`, `same`, `added` or `removed`."""
+    """One line of a diff. `kind` is `file`, `place`, `same`, `added` or `removed`; `cut` says how much is not shown."""
 
     kind: str
     text: str
@@ -20,11 +22,13 @@ class Line:
 
 
 def diff_lines(text: str) -> list[Line]:
-    """Return the lines of a diff as it was stored; a text that is none is told by the first signs of its lines."""
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if not any(_PLACE.match(line) for line in lines):
-        return [Line(_SIGNS.get(line[:1], "same"), line[1:] if line[:1] in "+-" else line) for line in lines]
-    return list(numbered(lines))
+    """Return the first lines of a diff as it was stored; a text that is none is told by the first signs of its lines."""
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n", _MOST_LINES)]
+    left = [Line("cut", f"{rest.count(chr(10)) + 1:,} more lines, which an export has") for rest in lines[_MOST_LINES:]]
+    del lines[_MOST_LINES:]
+    if any(_PLACE.match(line) for line in lines):
+        return [*numbered(lines), *left]
+    return [*(Line(_SIGNS.get(line[:1], "same"), line[1:] if line[:1] in "+-" else line) for line in lines), *left]
 
 
 def numbered(lines: Iterable[str]) -> Iterator[Line]:

@@ -68,6 +68,14 @@ class TestLines:
         ]
         assert diff_lines("+a\x85b\n") == [Line("added", "a\x85b")]
 
+    @pytest.mark.parametrize("head", ["@@ -1,9000 +1 @@", "no diff"])
+    def test_are_shown_up_to_5_000(self, head: str) -> None:
+        whole = diff_lines(f"{head}\n" + "-a\n" * 4_999)
+        assert (len(whole), whole[-1].kind) == (5_000, "removed")
+        cut = diff_lines(f"{head}\n" + "-a\n" * 5_001)
+        assert cut == [*whole, Line("cut", "2 more lines, which an export has")]
+        assert diff_lines(f"{head}\n" + "-a\n" * 500_000)[-1] == Line("cut", "495,001 more lines, which an export has")
+
     def test_have_their_numbers_and_signs_on_a_page(self) -> None:
         template = Renderer("/t", Views())._templates.from_string("{% import 'parts.html' as parts %}{{ parts.diff(lines) }}")
         html = template.render(lines=diff_lines("@@ -3,2 +5,2 @@\n same\n-old\n+new"))
