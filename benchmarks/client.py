@@ -1,6 +1,7 @@
-"""`python -m benchmarks.client`: what the client alone costs, in microseconds, without a server: the best of five.
+"""`python -m benchmarks.client`: what the client alone costs, in microseconds: the best of five.
 
-Units of work run on a connection that answers at once, so that what is left is this package's own time.
+Units of work run on a connection that answers at once, so that what is left is this package's own time. Statements go to a
+server of their own, and what counts is the processor time of this process: the event loop, the driver, and what is around it.
 """
 
 import asyncio
@@ -13,7 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from benchmarks.peers.base import COLUMNS, new_ticket
+from benchmarks.server import bench_database
 from derwin_db import Database, repos
 from derwin_db.connection.pool import DataSource
 from derwin_db.isolation.keys import KeyRing, ServerSeal
@@ -21,6 +25,7 @@ from derwin_db.isolation.preamble import Preamble
 from derwin_db.isolation.seal import Seal
 from derwin_db.models import QATicketCreate, QATicketUpdate
 from derwin_db.settings import Settings
+from derwin_db.testing import TestDatabase
 
 _CALLS = 2000
 
@@ -119,20 +124,44 @@ def _call(work: Callable[[], Any]) -> float:
     return round(min(timeit.repeat(work, number=_CALLS // 4, repeat=5)) / (_CALLS // 4) * 1e6, 1)
 
 
-async def _unit(work: Callable[[], Awaitable[None]]) -> float:
+async def statements(database: TestDatabase) -> dict[str, float]:
+    """Measure one prepared statement, by a connection of this package's pool and by the driver's own, in turns."""
+    settings = Settings()
+    arguments = database.owner.connect_arguments()
+    async with Database(**database.urls, settings=settings) as db:
+        await db.start()
+        pool = db.pools()[0]
+        connections: dict[str, asyncpg.Connection] = {
+            "statement on our connection": await pool.acquire(),
+            "the driver's, with its time limit": await asyncpg.connect(**arguments, command_timeout=settings.command_timeout),
+            "the driver's, without one": await asyncpg.connect(**arguments),
+        }
+        best = dict.fromkeys(connections, float("inf"))
+        for _ in range(10):
+            for name, connection in connections.items():
+                best[name] = min(best[name], await _unit(lambda one=connection: one.fetch("SELECT 1"), 1, time.process_time))
+        ours, *others = connections.values()
+        for other in others:
+            await other.close()
+        await pool.release(ours)
+    return best
+
+
+async def _unit(work: Callable[[], Awaitable[Any]], times: int = 5, clock: Callable[[], float] = time.perf_counter) -> float:
     best = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
+    for _ in range(times):
+        began = clock()
         for _ in range(_CALLS):
             await work()
-        best = min(best, (time.perf_counter() - began) / _CALLS)
+        best = min(best, (clock() - began) / _CALLS)
     return round(best * 1e6, 1)
 
 
 def main() -> int:
     """Print the table."""
-    for name, microseconds in asyncio.run(run()).items():
-        print(f"{name:34} {microseconds:8.1f}")
+    with bench_database() as database:
+        for name, microseconds in {**asyncio.run(run()), **asyncio.run(statements(database))}.items():
+            print(f"{name:34} {microseconds:8.1f}")
     return 0
 
 
