@@ -24,7 +24,7 @@ class Line:
 def diff_lines(text: str) -> list[Line]:
     """Return the first lines of a diff as it was stored; a text that is none is told by the first signs of its lines."""
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n", _MOST_LINES)]
-    left = [Line("cut", f"{rest.count(chr(10)) + 1:,} more lines, which an export has") for rest in lines[_MOST_LINES:]]
+    left = [Line("cut", f"Not shown here: {rest.count(chr(10)) + 1:,} more. An export has all") for rest in lines[_MOST_LINES:]]
     del lines[_MOST_LINES:]
     if any(_PLACE.match(line) for line in lines):
         return [*numbered(lines), *left]

@@ -73,8 +73,8 @@ class TestLines:
         whole = diff_lines(f"{head}\n" + "-a\n" * 4_999)
         assert (len(whole), whole[-1].kind) == (5_000, "removed")
         cut = diff_lines(f"{head}\n" + "-a\n" * 5_001)
-        assert cut == [*whole, Line("cut", "2 more lines, which an export has")]
-        assert diff_lines(f"{head}\n" + "-a\n" * 500_000)[-1] == Line("cut", "495,001 more lines, which an export has")
+        assert cut == [*whole, Line("cut", "Not shown here: 2 more. An export has all")]
+        assert diff_lines(f"{head}\n" + "-a\n" * 500_000)[-1] == Line("cut", "Not shown here: 495,001 more. An export has all")
 
     def test_have_their_numbers_and_signs_on_a_page(self) -> None:
         template = Renderer("/t", Views())._templates.from_string("{% import 'parts.html' as parts %}{{ parts.diff(lines) }}")
