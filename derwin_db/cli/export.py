@@ -32,6 +32,8 @@ def export(project: str, output: Path | None, as_json: bool) -> None:
     """
     if str(output) == "-":
         output = None
+    if output is not None and not output.name:
+        raise click.UsageError("--output wants the name of a file.")
     if output is None and sys.stdout.isatty():
         raise click.UsageError("An export is binary: say --output, or send it into a file or pipe.")
     with contextlib.ExitStack() as stack:  # a pipe is opened here, where Ctrl-C ends the wait for its other end

@@ -52,9 +52,11 @@ async def download(request: Request) -> StreamingResponse:
             name, rule = next(iter(listing.errors.items()))
             raise InvalidInput(f"{name}: {rule}" if name else rule)
         first = await _page(session, listing, None, 0)  # what is refused is answered as a page: no byte has been sent
+    headers = {"Content-Disposition": f'attachment; filename="{request.path_params["project"]}-{view.name}.{form}"'}
+    if request.method == "HEAD":  # the server leaves out a body, but all of it would have been read
+        return StreamingResponse(iter(()), media_type=_TYPES[form], headers=headers)
     write = _csv if form == "csv" else _json
     body = write(("id", *listing.columns), _rows(unit(request), listing, first))
-    headers = {"Content-Disposition": f'attachment; filename="{request.path_params["project"]}-{view.name}.{form}"'}
     return StreamingResponse(body, media_type=_TYPES[form], headers=headers)
 
 

@@ -6,7 +6,8 @@ it is their `__cause__`, for this process: for a machine where the values are no
 
 import os
 
-_TRUE = frozenset({"1", "true", "yes", "on"})
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+"""As the settings read a flag."""
 
 
 class _Switch:

@@ -37,6 +37,10 @@ class TestTransfer:
         result = run("import", str(file), environment=environment_of(server.migrated()))
         assert (result.returncode, "no export" in result.stderr) == (1, True)
 
+    def test_that_has_no_name(self, operate: Operate) -> None:
+        result = operate("export", "lifeline", "--output", "")
+        assert (result.exit_code, "--output wants the name of a file" in result.stderr) == (2, True), result.stderr
+
     def test_that_comes_by_standard_input(self, operate: Operate) -> None:
         result = operate("import", "-", stdin=b"mine")
         assert (result.exit_code, "no export" in result.stderr) == (1, True), result.stderr

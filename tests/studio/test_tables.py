@@ -265,6 +265,18 @@ class TestDownloads:
         monkeypatch.setattr(download, "MOST_ROWS", 3)
         assert (await inside.get(f"{TICKETS}.json", params=query)).json() == answer.json()[:3]
 
+    async def test_are_not_read_where_nobody_takes_them(
+        self, inside: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = await inside.get(f"{TICKETS}.csv")
+
+        def read(*_: object) -> None:
+            raise AssertionError("rows are read")
+
+        monkeypatch.setattr(download, "_rows", read)
+        head = await inside.head(f"{TICKETS}.csv")
+        assert (head.status_code, head.content, head.headers) == (200, b"", whole.headers)
+
     async def test_have_all_pages_up_to_a_bound(self, database, data: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         from derwin_db.studio import create_app
 
