@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from derwin_db import Database, ProjectSession, repos
 from derwin_db.errors import ConcurrentUse, DatabaseUnavailable, DerwinError, ScopeError
-from derwin_db.fields.scalars import NIL
+from derwin_db.fields.scalars import NIL, project_id_of
 from derwin_db.models import Project, ProjectType
 from derwin_db.query.builders import scoped, table_of
 from derwin_db.query.statement import Statement, scalars
@@ -22,6 +22,21 @@ ID = UUID("0198a7f0-0000-7000-8000-0000000000ab")
 
 class OfTheDriver(UUID):
     """As asyncpg has one."""
+
+
+class Twin(str):
+    """A text that passes for "acme", in whatever form it is asked for."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other == "acme"
+
+    def __hash__(self) -> int:
+        return hash("acme")
+
+    def __str__(self) -> str:
+        return "acme"
 
 
 SLUG = table_of(Project).c.slug
@@ -85,6 +100,12 @@ class TestProject:
     async def test_has_no_other_name(self, db: Database, project: Any) -> None:
         with pytest.raises(ScopeError, match="by its slug or its id"):
             db.project(project)
+
+
+    def test_is_told_by_its_text_whatever_a_subclass_says_of_it(self, db: Database) -> None:
+        """Names are kept with the ids that they lead to: what passes for another one would have its id."""
+        ids = [db.project(name).project_id for name in ("acme", Twin("globex"), "acme", Twin("initech"))]
+        assert ids == [project_id_of(name) for name in ("acme", "globex", "acme", "initech")]
 
 
 class TestReason:
