@@ -165,17 +165,18 @@ class TestPool:
             connection.time_limit = None
             assert await connection.fetchval("SELECT 1") == 1  # the server has ended it: the connection is good
 
-    async def test_behind_a_statement_that_is_being_ended_the_drivers_timer_holds(self, make_db, monkeypatch):
-        async with limited(make_db(), seconds=0.2) as connection:
+    async def test_behind_a_statement_that_is_being_ended_the_drivers_timer_holds(self, make_db, loop, monkeypatch):
+        async with limited(make_db(), seconds=0.3) as connection:
+            await connection.fetch("SELECT pg_sleep($1)", 0)
             with pytest.raises(TimeoutError):
-                await connection.fetch("SELECT pg_sleep(60)")
-            connection.time_limit, kept, limited_ones = TimeLimit(60, asyncio.get_running_loop()), [], []
-            monkeypatch.setattr(connection.time_limit, "over", lambda _, call: limited_ones.append(call) or call)
+                await connection.fetch("SELECT pg_sleep($1)", 60)
+            connection.time_limit, under_limit = TimeLimit(60, loop), []
+            monkeypatch.setattr(connection.time_limit, "over", lambda _, call: under_limit.append(call) or call)
             assert connection._protocol._is_cancelling()
-            kept.append(await connection.fetch("SELECT 1"))
-            assert (len(kept[0]), limited_ones) == (1, [])
-            await connection.fetch("SELECT 1")
-            assert len(limited_ones) == 1
+            assert len(await connection.fetch("SELECT 1")) == 1
+            assert not under_limit
+            assert len(await connection.fetch("SELECT 1")) == 1
+            assert len(under_limit) == 1
 
     async def test_a_limit_that_is_given_is_the_drivers(self, make_db):
         async with limited(make_db(), seconds=0.1) as connection:

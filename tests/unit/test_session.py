@@ -101,7 +101,6 @@ class TestProject:
         with pytest.raises(ScopeError, match="by its slug or its id"):
             db.project(project)
 
-
     def test_is_told_by_its_text_whatever_a_subclass_says_of_it(self, db: Database) -> None:
         """Names are kept with the ids that they lead to: what passes for another one would have its id."""
         ids = [db.project(name).project_id for name in ("acme", Twin("globex"), "acme", Twin("initech"))]
