@@ -57,6 +57,10 @@ class TestTable:
         with pytest.raises(ValueError, match="names no table here"):
             type(f"Taken_{name}", (Created, ProjectTable), {"__tablename__": name, "__module__": __name__}, table=True)
 
+    def test_of_a_name_without_end_is_refused_by_its_first_64_signs(self) -> None:
+        with pytest.raises(ValueError, match=f"^'{'x' * 64}' names no table here"):
+            type("Endless", (Created, ProjectTable), {"__tablename__": "x" * 65, "__module__": __name__}, table=True)
+
     def test_without_a_time_has_no_index_of_it_and_keeps_one_of_its_own(self) -> None:
         columns = [sa.Column(name, sa.Uuid) for name in ("project_id", "id")]
         reference = sa.Column("ticket_id", sa.Uuid, info={"references": (QATicket, None)})

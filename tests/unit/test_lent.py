@@ -253,3 +253,12 @@ def filled_by() -> Any:
             return (await repos.projects.create(admin, a_project())).id
 
     return make
+
+
+class TestWhatIsNotLent:
+    @pytest.mark.parametrize("length", [64, 65])
+    async def test_is_named_by_its_first_64_signs(self, db: Database, project: Project, length: int) -> None:
+        async with db.project(project.id) as session:
+            lent = await driver_of(session)
+            with pytest.raises(ScopeError, match=f"^{'x' * 64} of the driver's connection is not lent"):
+                getattr(lent, "x" * length)
