@@ -177,3 +177,12 @@ class TestALargeProfile:
             assert sorted(operation.path for operation in entries[0].patch) == ["/glossary", "/summary"]
             assert (await repos.project_profiles.at_version(session, 1)).glossary == glossary
             assert (await repos.project_profiles.at_version(session, 2)).glossary == changed
+
+
+@pytest.mark.parametrize(
+    ("value", "with_parts"),
+    [("abc", 0), ([], 0), ({}, 0), (["a", "b"], 1), ({"ab": "c", "d": {}}, 1), ([None, True, 1000], 1), ({"a": [[None]]}, 3)],
+    ids=str,
+)
+def test_a_value_is_measured_as_its_json_and_a_sign_for_each_list_and_object_with_parts(value: object, with_parts: int) -> None:
+    assert patching._measure(value, 0) == len(json.dumps(value, separators=(",", ":"))) + with_parts
