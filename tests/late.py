@@ -1,8 +1,8 @@
 """Answers that come late by chance: a plugin of pytest (`-p tests.late`) that `make flaky` loads.
 
 Of two tasks that wait for a server, the one that was asked first mostly has its answer first, on a busy machine too. A test
-that takes this for granted fails once in hundreds of runs. Here every third packet that a socket of asyncio receives is
-looked at some milliseconds later, so any of them may be the first.
+that takes this for granted fails once in hundreds of runs. Here one of three looks at a socket of asyncio waits for
+some milliseconds, so any of them may be the first.
 """
 
 import random

@@ -164,6 +164,7 @@ class PooledConnection(asyncpg.Connection):
     _protocol: Any
     _query_loggers: Any
     _stmt_cache: Any
+    _stmt_exclusive_section: Any
     time_limit: "TimeLimit | None"
     """What keeps the command timeout of statements that bring no other one, once the pool has set it."""
 
@@ -184,7 +185,9 @@ class PooledConnection(asyncpg.Connection):
         if timeout is not None or self.time_limit is None or not self._takes_short_way():
             records = await super().fetch(query, *args, timeout=timeout, record_class=record_class)
             return records
-        prepared = self._stmt_cache.get((query, record_class or self._protocol.get_record_class(), False))
+        prepared = self._stmt_cache.get(
+            (query, self._protocol.get_record_class() if record_class is None else record_class, False)
+        )
         if prepared is None:
             records = await self.time_limit.over(self, super().fetch(query, *args, record_class=record_class))
             return records
@@ -203,9 +206,14 @@ class PooledConnection(asyncpg.Connection):
     def _takes_short_way(self) -> bool:
         """Tell whether a statement may go to the driver's protocol at once: past its timer, its loggers and its repetitions.
 
-        It can begin there: the connection is open, and nothing that was ended is waited for.
+        It can begin there: the connection is open, nothing that was ended is waited for, and nothing is being prepared.
         """
-        return not self._query_loggers and not self.is_closed() and not self._protocol._is_cancelling()
+        return (
+            not self._query_loggers
+            and not self.is_closed()
+            and not self._protocol._is_cancelling()
+            and not self._stmt_exclusive_section._acquired
+        )
 
     def begin_without_timer(self, statement: "Coroutine[Any, Any, Any]") -> "asyncio.Future[Any]":
         """Send the statement, with no timer of the driver's own. Returns what it waits for."""

@@ -53,7 +53,7 @@ async def download(request: Request) -> StreamingResponse:
             raise InvalidInput(f"{name}: {rule}" if name else rule)
         first = await _page(session, listing, None, 0)  # what is refused is answered as a page: no byte has been sent
     headers = {"Content-Disposition": f'attachment; filename="{request.path_params["project"]}-{view.name}.{form}"'}
-    if request.method == "HEAD":  # the server leaves out a body, but all of it would have been read
+    if request.method == "HEAD":  # the server leaves out a body, but all of its pages would have been read
         return StreamingResponse(iter(()), media_type=_TYPES[form], headers=headers)
     write = _csv if form == "csv" else _json
     body = write(("id", *listing.columns), _rows(unit(request), listing, first))

@@ -59,6 +59,7 @@ class _Wait:
         self._asyncio_future_blocking = True
         self._future = future
         self._is_cancelled = False
+        self._message: object = None
 
     def __await__(self) -> Generator["_Wait", None, None]:
         try:
@@ -76,13 +77,14 @@ class _Wait:
         self._wake, self._context = wake, context
         self._future.add_done_callback(wake, context=context)
 
-    def cancel(self, msg: object = None) -> bool:  # noqa: ARG002  # asyncio's signature
+    def cancel(self, msg: object = None) -> bool:
         """Wake the task, unless the future has done so already: then it sees by itself that it was cancelled."""
-        self._is_cancelled = True
+        if not self._is_cancelled:
+            self._is_cancelled, self._message = True, msg
         if not self._future.remove_done_callback(self._wake):
             return False
         self.get_loop().call_soon(self._wake, self, context=self._context)
         return True
 
     def result(self) -> NoReturn:
-        raise asyncio.CancelledError
+        raise asyncio.CancelledError(*(() if self._message is None else (self._message,)))

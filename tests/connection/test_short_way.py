@@ -49,7 +49,7 @@ async def test_within_a_transaction_the_change_is_an_error_once(owner: asyncpg.C
     await owner.execute("ALTER TABLE thing ADD COLUMN more text DEFAULT 'x'")
     with pytest.raises(asyncpg.InvalidCachedStatementError):
         await pooled.fetch(READ)
-    await pooled.execute("ROLLBACK")
+    await pooled.execute("ROLLBACK; BEGIN")
     assert [tuple(row) for row in await pooled.fetch(READ)] == [(1, (2, 3), "x")]
 
 
@@ -69,8 +69,11 @@ async def test_loggers_of_the_driver_see_every_statement(pooled: PooledConnectio
     assert seen == [READ, "SELECT 1"]
 
 
-async def test_a_connection_that_was_closed_says_so(pooled: PooledConnection) -> None:
-    await pooled.close()
+@pytest.mark.parametrize("end", ["close", "terminate"])
+async def test_a_connection_that_was_closed_says_so(pooled: PooledConnection, end: str) -> None:
+    ending = getattr(pooled, end)()
+    if ending is not None:
+        await ending
     for run in (pooled.fetch(READ), pooled.execute("SELECT 1")):
         with pytest.raises(asyncpg.InterfaceError, match="closed"):
             await run
@@ -84,6 +87,32 @@ async def test_two_at_once_are_refused(pooled: PooledConnection) -> None:
         with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
             await second
     assert len(await first) == 1
+
+
+async def test_beside_what_the_driver_is_preparing_it_is_refused(pooled: PooledConnection) -> None:
+    """Its first answer has come, and it has not asked for the second yet."""
+    with pooled._stmt_exclusive_section:
+        for second in (pooled.fetch(READ), pooled.fetch("SELECT 2")):
+            with pytest.raises(asyncpg.InterfaceError, match="another operation is in progress"):
+                await second
+
+
+async def test_records_are_of_the_class_that_was_asked_for(pooled: PooledConnection) -> None:
+    class Row(asyncpg.Record):
+        pass
+
+    for _ in range(2):
+        assert [type(row) for row in await pooled.fetch(READ, record_class=Row)] == [Row]
+        assert [type(row) for row in await pooled.fetch(READ)] == [asyncpg.Record]
+
+
+async def test_an_argument_that_can_not_be_encoded_leaves_the_connection_as_it_is(pooled: PooledConnection) -> None:
+    for argument in (1, "no number", 2):
+        if isinstance(argument, str):
+            with pytest.raises(asyncpg.DataError, match="no number"):
+                await pooled.fetch("SELECT $1::int", argument)
+        else:
+            assert [tuple(row) for row in await pooled.fetch("SELECT $1::int", argument)] == [(argument,)]
 
 
 async def test_what_was_not_prepared_yet_is_prepared_by_the_driver(

@@ -53,6 +53,8 @@ PRIVATE = {
     (asyncpg.Connection, "_protocol"),
     (asyncpg.Connection, "_query_loggers"),
     (asyncpg.Connection, "_stmt_cache"),
+    (asyncpg.Connection, "_stmt_exclusive_section"),
+    (asyncpg.connection._Atomic, "_acquired"),
     (asyncpg.protocol.Protocol, "_is_cancelling"),
     (asyncpg.protocol.Protocol, "_request_cancel"),
     # asyncio: a socket whose loop is closed; a coroutine that is stepped by hand

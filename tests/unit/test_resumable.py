@@ -100,8 +100,9 @@ class TestCancellation:
         await asyncio.sleep(0)
         assert task.cancel("enough")
         assert task.cancel("enough again")
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as cancelled:
             await task
+        assert cancelled.value.args == ("enough",)
 
     async def test_at_the_moment_of_the_answer_it_is_not_lost(self, start, awaited):
         future, resumable = awaited

@@ -15,6 +15,7 @@ from derwin_db.query.builders import scoped, table_of
 from derwin_db.query.statement import Statement, scalars
 from derwin_db.unit.alone import Reader
 from derwin_db.unit.backend import Route
+from derwin_db.unit.transaction import State
 from tests.repos.rows import a_charge
 
 ID = UUID("0198a7f0-0000-7000-8000-0000000000ab")
@@ -140,6 +141,23 @@ class TestAnotherServer:
             for _ in range(2):
                 assert await repos.spend_ledger.count(session) == 0
         assert [one is other for one in asked] == [False, True, True]
+
+    async def test_hears_of_a_failure_also_where_the_unit_was_left_meanwhile(
+        self, db: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heard: list[BaseException] = []
+
+        async def lost(*_: Any) -> Any:
+            session._state = State.ENDED  # another task has left the unit
+            raise DatabaseUnavailable
+
+        session = db.project(project.id, read_only=True)
+        monkeypatch.setattr(Reader, "read", lost)
+        await session.__aenter__()
+        session._route = Route(session._route.choose, lambda _pool, error: heard.append(error) or session._source)
+        with pytest.raises(DatabaseUnavailable):
+            await repos.spend_ledger.count(session)
+        assert [type(error) for error in heard] == [DatabaseUnavailable]
 
 
 class Stop(BaseException):
