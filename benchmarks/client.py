@@ -1,4 +1,4 @@
-"""`python -m benchmarks.client`: what the client alone costs, in microseconds: the best of five.
+"""`python -m benchmarks.client`: what the client alone costs, in microseconds: the best of several rounds.
 
 Units of work run on a connection that answers at once, so that what is left is this package's own time. Statements go to a
 server of their own, and what counts is the processor time of this process: the event loop, the driver, and what is around it.
