@@ -24,6 +24,8 @@ Outcome = Literal["rolled back", "committed", "outcome unknown"]
 
 logger: logging.Logger = logging.getLogger("derwin_db")
 _BUSY_SECONDS = 0.01
+_FAILS = 'ROLLBACK TO SAVEPOINT "a statement of this transaction was cancelled"'
+"""There is no such savepoint. The server's log shows its name."""
 _KEY_ATTEMPTS = 3
 """Of one unit of work: a rotation may be finished, and the next one too, while it opens on a server that is behind."""
 
@@ -107,6 +109,16 @@ async def give_back(
         pool.give_up(connection)
         if not isinstance(error, Exception):
             raise
+
+
+async def aborted(connection: PooledConnection, seconds: float) -> bool:
+    """Have the transaction fail, so that it stores nothing unless it goes back to a savepoint. False where nobody answers."""
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.execute(_FAILS)
+    except Exception as error:
+        return sqlstate_of(error) is not None and not connection.is_closed()
+    return False
 
 
 async def call_all(callbacks: Sequence[Callable[[], object]]) -> None:

@@ -5,9 +5,11 @@ would is refused. A script, several statements in one message, can't be told apa
 looked at after it ran, and where the transaction is another one then, the unit is over.
 """
 
+import asyncio
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -82,6 +84,7 @@ class Lender:
         connection: Connection,
         check: Callable[[], None],
         ended: Callable[[], None],
+        abort: Callable[[], Awaitable[None]],
         activity: Activity,
         *,
         is_pooled: bool,
@@ -92,6 +95,7 @@ class Lender:
         self.check = check
         """Raises unless something may run now."""
         self._ended = ended
+        self._abort = abort
         self._activity = activity
         self._watch = watch
 
@@ -103,11 +107,23 @@ class Lender:
         self.check()
         self._activity.statement_begins()
         try:
-            return await (call() if self._watch is None else self._watch.over(call(), name))
+            return await self.whole(call() if self._watch is None else self._watch.over(call(), name))
         finally:
             if not self.connection.is_closed():
                 self._activity.statement_ended()
             self._see_transaction()
+
+    async def whole(self, call: Awaitable[T]) -> T:
+        """Run it to its end, or let nothing of the transaction be stored.
+
+        A statement that is cancelled, or takes too long, may have run before the server heard of it. Then the server would go
+        on as if nothing had happened, and whoever catches the cancellation would store what he takes for undone.
+        """
+        try:
+            return await call
+        except (asyncio.CancelledError, TimeoutError):
+            await self._abort()
+            raise
 
     async def check_times(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Refuse a time without an offset where the server says that the parameter has one.
@@ -321,8 +337,10 @@ class _LentCursor(_LentStatement):
         await self._check()
         if ends_transaction(self._sql):
             raise ScopeError(ENDS_ITSELF)
-        async for row in self._inner:
-            yield row
+        rows = aiter(self._inner)
+        with suppress(StopAsyncIteration):
+            while True:
+                yield await self._lender.whole(anext(rows))
 
     async def _check(self) -> None:
         self._lender.check()

@@ -41,7 +41,7 @@ from derwin_db.translation.driver_errors import (
 )
 from derwin_db.unit.activity import Activity
 from derwin_db.unit.alone import NeedsTransaction
-from derwin_db.unit.backend import Backend, KeyAttempts, Outcome, Route, call_all, ended, ended_later, give_back
+from derwin_db.unit.backend import Backend, KeyAttempts, Outcome, Route, aborted, call_all, ended, ended_later, give_back
 from derwin_db.unit.lent import Borrowed, Lender
 from derwin_db.unit.resumable import Resumable
 
@@ -198,6 +198,7 @@ class Transaction(ABC):
                 connection,
                 self._check_lent,
                 self._note_taken,
+                self._abort_on_server,
                 self._activity,
                 is_pooled=self._source is not None and self._source.preamble.is_pooled,
                 watch=self._watch,
@@ -215,6 +216,16 @@ class Transaction(ABC):
         if State.TAKEN in _MOVES[self._state]:
             self._state = State.TAKEN
             self._outcome = "outcome unknown"
+
+    async def _abort_on_server(self) -> None:
+        """Have the server refuse what comes next, as after an error, whatever became of the statement before."""
+        connection = self._connection
+        if connection is not None and not connection.is_closed():
+            await self._backend.outlive(self._abort(connection))
+
+    async def _abort(self, connection: PooledConnection) -> None:
+        if not await aborted(connection, self._backend.cleanup_timeout):
+            self._move(State.LOST)
 
     def _check_open(self) -> None:
         if self._state in (State.NEW, State.ENDED):
