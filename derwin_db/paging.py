@@ -38,7 +38,7 @@ class Page(BaseModel, Generic[T]):
     """
 
     # deferred: annotations alone make 14 classes at import
-    model_config: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(defer_build=True)
 
     items: list[T] = Field(description="The rows, in the order that was asked for.")
     next_cursor: str | None = Field(default=None, description="Of the next page; null on the last one.", examples=[_CURSOR])
