@@ -160,6 +160,16 @@ class TestPlanted:
         if through_service is not None:
             assert name in bad(through_service)
 
+    @pytest.mark.parametrize("attribute", ["CREATEROLE", "CREATEDB", "REPLICATION"])
+    async def test_login_that_has_an_attribute_is_told_which(self, own_database, owner, login, attribute):
+        await owner.execute(f"ALTER ROLE {login.user} {attribute}")
+        try:
+            report = await examine(login, owner=own_database.owner)
+        finally:
+            await owner.execute(f"ALTER ROLE {login.user} NO{attribute}")
+        found = next(check for check in report.checks if check.name == "login-attributes")
+        assert (found.ok, found.detail) == (False, f"it has {attribute}")
+
     async def test_login_that_inherits(self, own_database, owner, login):
         await owner.execute(f"ALTER ROLE {login.user} INHERIT")
         version = await owner.fetchval("SELECT current_setting('server_version_num')::int")
