@@ -43,6 +43,7 @@ class TestTaken:
         [
             ("SELECT pg_sleep(1)", {"pg_sleep"}),
             ("SELECT PG_Sleep /* - */ -- -\n (1)", {"pg_sleep"}),
+            ("SELECT f/**/(1), g/*/**/*/(1), h/* * / */(1)", {"f", "g", "h"}),
             ('SELECT "pg_sleep"(1), pg_catalog."Set""x"(1)', {"pg_sleep", 'Set"x'}),
             ("SELECT 'pg_sleep(1)', $$pg_sleep(1)$$, E'\\'pg_sleep(1)' -- pg_sleep(1)", set()),
             ("SELECT 1+1pg_sleep(1)", {"pg_sleep"}),
