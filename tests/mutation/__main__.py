@@ -51,12 +51,12 @@ class Result:
         with self.lock:
             return self.queue.pop() if self.queue and time.monotonic() < self.until else None
 
-    def add(self, mutant: Mutant, outcome: str) -> None:
+    def add(self, mutant: Mutant, outcome: str, root: Path) -> None:
         """Count it, and tell of it if it lives."""
         with self.lock:
             self.counts[outcome] += 1
             if outcome == "survived":
-                before, after = mutant.difference(ROOT)
+                before, after = mutant.difference(root)
                 self.survivors.append(f"{mutant}\n    - {before}\n    + {after}")
                 print(self.survivors[-1], flush=True)
 
@@ -76,20 +76,22 @@ class Copy:
         self._environment = {**os.environ, "PYTHONPATH": str(self.root), "DERWIN_TEST_DATABASE_URL": url}
 
     def outcome(self, mutant: Mutant, tests: list[str]) -> str:
-        """Make the change, run the tests, and take it back."""
-        changed = mutant.changed(ROOT)
+        """Make the change, run the tests, and take it back. The tree itself may be worked on meanwhile."""
+        changed = mutant.changed(self.root)
         if changed is None:
             return "no change"
-        if (str(mutant.file), *mutant.difference(ROOT)) in equivalents():
+        if (str(mutant.file), *mutant.difference(self.root)) in equivalents():
             return "equivalent"
-        (self.root / mutant.file).write_text(changed)
+        file = self.root / mutant.file
+        original = file.read_text()
+        file.write_text(changed)
         try:
             for chosen in (tests[:FIRST], tests[FIRST:ALL]):
                 if chosen and self._fails(chosen):
                     return "killed"
             return "survived"
         finally:
-            shutil.copy2(ROOT / mutant.file, self.root / mutant.file)
+            file.write_text(original)
 
     def _fails(self, tests: list[str]) -> bool:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=60", "-p", "no:random_order", *tests]
@@ -107,7 +109,7 @@ class Copy:
 def work(copy: Copy, result: Result) -> None:
     """Take one mutant after the other."""
     while (mutant := result.next()) is not None:
-        result.add(mutant, copy.outcome(mutant, result.covering.tests_of(mutant.file, mutant.line)))
+        result.add(mutant, copy.outcome(mutant, result.covering.tests_of(mutant.file, mutant.line)), copy.root)
 
 
 def main() -> int:
