@@ -188,3 +188,11 @@ class TestDatabase:
             async with session.savepoint():
                 await session.sql.execute(sa.text(statement))
         assert await repos.audit_artifacts.get(session, artifact.id) == artifact
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_a_project_is_counted_from_the_first_that_may_go_on(db: Database, project: Project, number: int) -> None:
+    async with db.project(project.id) as session:
+        await expired(session, number)
+    async with db.admin(reason="a test") as admin:
+        assert (await repos.audit_artifacts.expired_by_project(admin)).get(project.id) == (number or None)
