@@ -42,19 +42,17 @@ def burners(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its number from 1, its seed, and the plugins of pytest that it takes."""
+    """One run: its number from 1 and its seed."""
 
     number: int
     seed: int
-    plugins: tuple[str, ...]
 
     def run(self, tests: list[str], logs: Path) -> list[str]:
         """Run the tests in the order of the seed, and say what came of it. Returns the names of those that failed."""
         began, log = time.monotonic(), logs / f"{self.number}.log"
         order = ["--random-order", "--random-order-bucket=class", f"--random-order-seed={self.seed}"]
         apart = ["-p", "no:cacheprovider", f"--basetemp={logs / f'tmp-{self.number}'}"]  # pytest's own folders keep three runs
-        plugins = [f"-p{plugin}" for plugin in self.plugins]
-        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-n", "auto", *apart, *order, *plugins, *tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-n", "auto", *apart, *order, *tests]
         with log.open("w") as file:
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
         said = log.read_text()
@@ -81,10 +79,10 @@ def main() -> int:
     )
     given = parser.parse_args()
     logs = Path(tempfile.mkdtemp(prefix="derwin-flaky-"))
-    plugins = ("tests.late",) if given.late else ()
-    runs = [Run(number + 1, given.seed + number, plugins) for number in range(given.runs)]
+    tests = ["-ptests.late", *given.tests] if given.late else given.tests
+    runs = [Run(number + 1, given.seed + number) for number in range(given.runs)]
     with burners(given.burners), ThreadPoolExecutor(given.together) as together:
-        outcomes = list(together.map(lambda one: one.run(given.tests, logs), runs))
+        outcomes = list(together.map(lambda one: one.run(tests, logs), runs))
     green = outcomes.count([])
     print(f"\n{green} of {given.runs} green")
     for name, count in Counter(name for failed in outcomes for name in failed).most_common():

@@ -23,12 +23,15 @@ class Line:
 
 def diff_lines(text: str) -> list[Line]:
     """Return the first lines of a diff as it was stored; a text that is none is told by the first signs of its lines."""
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n", _MOST_LINES)]
-    left = [Line("cut", f"Not shown here: {rest.count(chr(10)) + 1:,} more. An export has all") for rest in lines[_MOST_LINES:]]
-    del lines[_MOST_LINES:]
+    text = text.removesuffix("\n")
+    lines = [line.removesuffix("\r") for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]]
     if any(_PLACE.match(line) for line in lines):
-        return [*numbered(lines), *left]
-    return [*(Line(_SIGNS.get(line[:1], "same"), line[1:] if line[:1] in "+-" else line) for line in lines), *left]
+        shown = list(numbered(lines))
+    else:
+        shown = [Line(_SIGNS.get(line[:1], "same"), line[1:] if line[:1] in "+-" else line) for line in lines]
+    if more := text.count("\n") + 1 - len(lines):
+        shown.append(Line("cut", f"Not shown here: {more:,} more. An export has all"))
+    return shown
 
 
 def numbered(lines: Iterable[str]) -> Iterator[Line]:

@@ -71,10 +71,11 @@ class Reader:
 
     async def _know_project(self, connection: PooledConnection, source: DataSource, *, is_seen: bool) -> None:
         """See that the project is there, once for each server: an empty answer does not say so, a row of it does."""
-        statement = _exists_statement()
-        arguments = statement.alone.arguments({"project_id": self._project_id})
-        if not is_seen and not await self._fetch(connection, source, statement, arguments):
-            raise ProjectNotFound
+        if not is_seen:
+            statement = _exists_statement()
+            arguments = statement.alone.arguments({"project_id": self._project_id})
+            if not await self._fetch(connection, source, statement, arguments):
+                raise ProjectNotFound
         source.preamble.known_projects.add(self._project_id)
 
     def _fetch(

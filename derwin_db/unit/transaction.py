@@ -11,7 +11,7 @@ import inspect
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -90,6 +90,7 @@ class Transaction(ABC):
     _pool: Pool | None = None
     _connection: PooledConnection | None = None
     _source: DataSource | None = None
+    _aborting: "asyncio.Task[None] | None" = None
     _watch: Watch | None = None
 
     def __init__(self, backend: Backend, route: Route) -> None:
@@ -221,7 +222,8 @@ class Transaction(ABC):
         """Have the server refuse what comes next, as after an error, whatever became of the statement before."""
         connection = self._connection
         if connection is not None and not connection.is_closed():
-            await self._backend.outlive(self._abort(connection))
+            self._aborting = self._backend.in_background(self._abort(connection))
+            await asyncio.shield(self._aborting)
 
     async def _abort(self, connection: PooledConnection) -> None:
         if not await aborted(connection, self._backend.cleanup_timeout):
@@ -448,9 +450,11 @@ class Transaction(ABC):
             return
         await self._backend.outlive(self._rollback(pool, connection))
 
-    def _rollback(self, pool: Pool, connection: PooledConnection) -> Coroutine[Any, Any, None]:
+    async def _rollback(self, pool: Pool, connection: PooledConnection) -> None:
+        if self._aborting is not None:  # whoever was cancelled again did not wait for it
+            await asyncio.wait({self._aborting})
         sql = "; ".join(["ROLLBACK", *self._cleaning])
-        return give_back(pool, connection, self._backend.cleanup_timeout, sql=sql, is_dirty=self._is_dirty)
+        await give_back(pool, connection, self._backend.cleanup_timeout, sql=sql, is_dirty=self._is_dirty)
 
     @property
     def _cleaning(self) -> Sequence[str]:

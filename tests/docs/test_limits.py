@@ -45,6 +45,7 @@ LIMITS: dict[str, str | None] = {
     "bytes of a file with a secret": "settings.secrets:_LONGEST",
     "seconds of any setting of time": "settings.settings:_LONGEST_SECONDS",
     "rows of a download": "studio.download:MOST_ROWS",
+    "lines of a stored diff": "studio.diffs:_MOST_LINES",
     "characters of a statement in the SQL box": "studio.statement:LONGEST",
     "its rows": "studio.sql_box:MOST_ROWS",
     "its columns": "studio.sql_box:MOST_COLUMNS",

@@ -164,6 +164,13 @@ class TestThroughTheAdminDoor:
                 assert await repos.audit_artifacts.count(session) == 2
                 assert await repos.audit_artifacts.exists(session, its[0])
 
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    async def test_counts_a_project_from_its_first_that_may_go_on(self, db: Database, project: Project, number: int) -> None:
+        async with db.project(project.id) as session:
+            await expired(session, number)
+        async with db.admin(reason="a test") as admin:
+            assert (await repos.audit_artifacts.expired_by_project(admin)).get(project.id) == (number or None)
+
     async def test_nothing_else_of_evidence(self, admin: AdminSession, project: Project) -> None:
         await repos.audit_artifacts.prune_expired(admin)
         for column in ("legal_hold", "storage_uri", "content_hash"):
@@ -188,11 +195,3 @@ class TestDatabase:
             async with session.savepoint():
                 await session.sql.execute(sa.text(statement))
         assert await repos.audit_artifacts.get(session, artifact.id) == artifact
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-async def test_a_project_is_counted_from_the_first_that_may_go_on(db: Database, project: Project, number: int) -> None:
-    async with db.project(project.id) as session:
-        await expired(session, number)
-    async with db.admin(reason="a test") as admin:
-        assert (await repos.audit_artifacts.expired_by_project(admin)).get(project.id) == (number or None)

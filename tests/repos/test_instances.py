@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from derwin_db import Database, ProjectSession, repos
-from derwin_db.models import QATicketUpdate, RAGCorpus
+from derwin_db.models import Project, QATicketUpdate, RAGCorpus
 from tests.repos.conftest import Filled
 from tests.repos.filling import REPOSITORIES
 from tests.repos.rows import a_fix, a_ticket, axis
@@ -122,6 +122,17 @@ class TestMerge:
         updated = await repos.qa_tickets.update(session, ticket.id, QATicketUpdate(steps_to_reproduce=["wait"]))
         merged = await session.sql.merge(updated)
         assert (merged.version, merged.steps_to_reproduce) == (2, ["wait"])
+
+
+class TestAdd:
+    async def test_lets_go_of_a_row_with_its_unit_though_nothing_was_sent(self, db: Database, project: Project) -> None:
+        async with db.project(project.id) as session:
+            ticket = await repos.qa_tickets.create(session, a_ticket())
+        for _ in range(2):
+            async with db.project(project.id) as session:
+                session.sql.add(ticket)
+            assert session._source is None  # no statement ran
+            assert sa.inspect(ticket).detached
 
 
 class TestMergeWithoutEmbedding:
