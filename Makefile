@@ -14,7 +14,7 @@ MEASURE_STAMP := $(VENV)/installed-measure
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help install migrate seed serve studio screenshots test pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: fuzz help install migrate seed serve studio screenshots test uvloop pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ pythons: $(STAMP) ## run a slice of the tests on each newer Python that is insta
 	done; \
 	if [ -z "$$found" ]; then echo "NOT RUN: Python $$version is not installed"; \
 	else $(MAKE) test PYTHON=$$found TESTS="$(SLICE)" || exit 1; fi; done
+
+uvloop: $(STAMP) ## run the tests on uvloop, which `uvicorn[standard]` brings
+	$(BIN)/python -m pytest -p tests.on_uvloop -n auto --dist worksteal $(TESTS)
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
 	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto --dist worksteal tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi

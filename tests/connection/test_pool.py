@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from derwin_db import Database, repos
@@ -180,7 +181,7 @@ class TestConnection:
             return asyncio.run(use())
 
         assert await asyncio.to_thread(in_two_loops) == 0
-        assert left[0]._connection._transport._sock is None, "its socket was closed"
+        await until_gone(migrated, left[0]._connection.get_server_pid())
         with pytest.warns(ResourceWarning, match="never left"):
             forget(left)
 
@@ -205,7 +206,18 @@ class TestConnection:
             return db.connections_in_use()
 
         assert await asyncio.to_thread(closed) == 0
-        assert seen[0]._transport._sock is None, "its socket was closed"
+        await until_gone(migrated, seen[0].get_server_pid())
+
+
+async def until_gone(database: TestDatabase, pid: int) -> None:
+    """Wait until the server has seen that the socket of this process is closed."""
+    owner = await asyncpg.connect(**database.owner.connect_arguments())
+    try:
+        async with asyncio.timeout(10):
+            while await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+                await asyncio.sleep(0.01)
+    finally:
+        await owner.close()
 
 
 async def stepped(coroutine: Any, seen: list[Any]) -> None:

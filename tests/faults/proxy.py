@@ -106,7 +106,7 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, to_server: bool
     ) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # so uvloop calls a transport that is closed
             while data := await reader.read(65536):
                 if to_server and data.endswith(_COMMIT):
                     self._commit_came.set()

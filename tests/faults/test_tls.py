@@ -86,12 +86,12 @@ async def door(victim: Victim, authority: Authority):
 async def resolver(monkeypatch):
     """Resolves the server's name to this machine."""
     loop = asyncio.get_running_loop()
-    resolve = loop.getaddrinfo
+    connect = loop.create_connection
 
-    async def getaddrinfo(host, *arguments, **options):
-        return await resolve("127.0.0.1" if host == HOST else host, *arguments, **options)
+    async def create_connection(protocol, host, *arguments, **options):
+        return await connect(protocol, "127.0.0.1" if host == HOST else host, *arguments, **options)
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(loop, "create_connection", create_connection)
 
 
 @pytest.fixture
