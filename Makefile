@@ -5,6 +5,7 @@ MERMAID := 12.3.0
 RUNS ?= 20
 SLICE := tests/settings tests/fields tests/unit/test_orm.py tests/unit/test_resumable.py
 VENV := .venv$(if $(filter python3,$(PYTHON)),,-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+LOCK := constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 BENCH_STAMP := $(VENV)/installed-bench
@@ -14,19 +15,19 @@ MEASURE_STAMP := $(VENV)/installed-measure
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: fuzz help install migrate seed serve studio screenshots test uvloop pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
+.PHONY: fuzz help install migrate seed serve studio screenshots test uvloop lowest pythons long test-pooled test-wheel test-previous flaky coverage mutate check lint types format freeze pages docs attack faults soak bench bench-quick up down
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv with the package, the embedded server and the tools
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(LOCK)
 	@echo "Installing into $(VENV): a minute or two, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[embedded,fastapi,studio]" --group dev  # what is used is compiled then
-	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps axe-playwright-python && touch $@  # for its axe-core alone
+	@$(BIN)/python -m pip install -q --no-compile -c $(LOCK) -e ".[embedded,fastapi,studio]" --group dev  # what is used is compiled then
+	@$(BIN)/python -m pip install -q -c $(LOCK) --no-deps axe-playwright-python && touch $@  # for its axe-core alone
 	@echo "Installed."
 
 $(BENCH_STAMP): $(STAMP)
@@ -69,6 +70,9 @@ pythons: $(STAMP) ## run a slice of the tests on each newer Python that is insta
 
 uvloop: $(STAMP) ## run the tests on uvloop, which `uvicorn[standard]` brings
 	$(BIN)/python -m pytest -p tests.on_uvloop -n auto --dist worksteal $(TESTS)
+
+lowest: ## run the tests with the oldest versions that pyproject.toml takes, in an environment of their own
+	@$(MAKE) test VENV=.venv-lowest LOCK=constraints-lowest.txt TESTS="$(TESTS)"
 
 test-pooled: $(STAMP) ## run the tests of units of work through a PgBouncer in transaction mode
 	DERWIN_TEST_POOLER=pgbouncer $(BIN)/python -m pytest -n auto --dist worksteal tests/repos tests/contract tests/fields tests/query tests/unit tests/scale tests/fastapi

@@ -34,7 +34,7 @@ def public_names() -> Iterator[str]:
         yield from (f"{name}.{public}{form(getattr(module, public))}" for public in module.__all__ if hasattr(module, public))
     for name in DEFINING:
         for public, value in vars(importlib.import_module(name)).items():
-            if not public.startswith("_") and is_defined_in(name, public, value):
+            if public.isidentifier() and not public.startswith("_") and is_defined_in(name, public, value):
                 yield f"{name}.{public}{form(value)}"
                 yield from members_of(value, [value], f"{name}.{public}")
     for table in repos.__all__:
