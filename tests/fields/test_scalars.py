@@ -210,12 +210,13 @@ class TestJsonObject:
         value = {"a": [1, 0.5, "x", None, True, {"b": []}]}
         assert take(JsonObject, value) == value
 
-    def test_its_depth(self):
+    @pytest.mark.parametrize("around", [lambda value: {"a": value}, lambda value: [value]], ids=["objects", "lists"])
+    def test_its_depth(self, around):
         def nested(levels: int) -> dict:
-            value: dict = {}
-            for _ in range(levels - 1):
-                value = {"a": value}
-            return value
+            value: object = 1
+            for _ in range(levels - 2):
+                value = around(value)
+            return {"a": value}
 
         assert take(JsonObject, nested(JSON_DEPTH))
         assert refuses(JsonObject, nested(JSON_DEPTH + 1))

@@ -238,6 +238,11 @@ class TestAddresses:
         shown = "&".join(f"with-column={name}" for name in TICKETS.columns)
         assert asked(f"order=-created_at&limit=50&{shown}").query() == []
 
+    @pytest.mark.parametrize(("limit", "is_taken"), [(0, False), (1, True), (500, True), (501, False)])
+    def test_take_pages_of_1_to_500(self, limit: int, is_taken: bool) -> None:
+        listing = asked(f"limit={limit}")
+        assert (not listing.errors, listing.limit == limit) == (is_taken, is_taken)
+
     def test_name_columns_in_the_order_that_they_are_shown_in(self) -> None:
         listing = asked("with-column=external_ref&with-column=classification&with-column=status")
         assert listing.columns == ("status", "classification", "external_ref")
