@@ -6,6 +6,7 @@ import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,12 +60,13 @@ class TestFolder:
 
     @pytest.mark.parametrize(("length", "is_own"), [(103, True), (104, False)])
     def test_holds_the_socket_where_its_path_is_short_enough(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, is_own: bool
+        self, monkeypatch: pytest.MonkeyPatch, length: int, is_own: bool
     ) -> None:
         """The shortest of the systems that it runs on takes 103 bytes."""
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         pgdata = Path("/" + "d" * (length - len("//.s.PGSQL.5432")))
-        assert (folder.socket_folder(pgdata, ME) == pgdata) is is_own
+        with tempfile.TemporaryDirectory(prefix="s-") as short:
+            monkeypatch.setattr("tempfile.tempdir", short)
+            assert (folder.socket_folder(pgdata, ME) == pgdata) is is_own
 
 
 class TestData:
