@@ -90,7 +90,8 @@ class TestCursors:
     async def test_of_another_query_are_refused(self, client: httpx.AsyncClient, ours: Filled) -> None:
         link = next_page((await client.get(f"p/{ours.slug}/tables/qa_tickets?limit=2")).text)
         assert link is not None
-        assert (await client.get(f"{link}&status=OPEN")).status_code == 400
+        refused = await client.get(f"{link}&status=OPEN")
+        assert (refused.status_code, "This page has moved on" in refused.text) == (400, True)
         assert (await client.get(link.replace("qa_tickets", "raw_signals"))).status_code == 400
 
 
