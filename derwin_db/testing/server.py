@@ -12,8 +12,8 @@ import gc
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -172,10 +172,7 @@ class TestCluster(TestServer):
 
     def migrated(self) -> TestDatabase:
         """Make a database at the newest revision, its tables distributed by project."""
-        database = self.empty()
-        migrations.upgrade(migrations.MigrationSettings(database.owner))
-        asyncio.run(_distribute(database.owner))
-        return database
+        return asyncio.run(self._migrated())
 
     def drop(self, database: TestDatabase) -> None:
         """Remove a database from all nodes, whoever is connected."""
@@ -183,9 +180,7 @@ class TestCluster(TestServer):
 
     def close(self) -> None:
         """Remove all that was made."""
-        for name in self._made:
-            asyncio.run(self._drop(name))
-        asyncio.run(self._administer(*(f"DROP ROLE IF EXISTS {login}" for login in self._logins)))
+        asyncio.run(self._close())
 
     async def workers(self) -> list[ConnectionInfo]:
         """Return the administrator's login on each worker, in the maintenance database."""
@@ -212,6 +207,31 @@ class TestCluster(TestServer):
         place = f"SELECT citus_set_coordinator_host('{self._owner.host}', {self._owner.port})"
         added = [f"SELECT citus_add_node('{worker.host}', {worker.port})" for worker in workers]
         await _run_on(replace(self._owner, database=name), place, *added)
+
+    async def _migrated(self) -> TestDatabase:
+        name = self._new_name()
+        database = self._described(name)
+        async with self._alone():
+            await self._create(name, None)
+            await asyncio.to_thread(migrations.upgrade, migrations.MigrationSettings(database.owner))
+            await _distribute(database.owner)
+        return database
+
+    async def _close(self) -> None:
+        async with self._alone():
+            for name in self._made:
+                await self._drop(name)
+            await self._administer(*(f"DROP ROLE IF EXISTS {login}" for login in self._logins))
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Keep others that test on this cluster waiting: Citus fails where two change roles, which all databases share."""
+        connection = await self._connect()
+        try:
+            await connection.execute("SELECT pg_advisory_lock(hashtext('derwin_db.testing'))")
+            yield
+        finally:
+            await connection.close()
 
     async def _drop(self, name: str) -> None:
         for node in (self._owner, *await self.workers()):

@@ -46,6 +46,8 @@ class TestSchemas:
         assert ticket["title"]["maxLength"] == 500
         assert ticket["description"]["maxLength"] == 1_000_000
         assert re.fullmatch(ticket["classification"]["pattern"], ticket["classification"]["examples"][0])
+        slug = models.ProjectCreate.model_json_schema()["properties"]["slug"]
+        assert (slug["minLength"], slug["maxLength"]) == (1, 63)
         entry = SpendLedgerCreate.model_json_schema()["properties"]
         assert entry["amount_usd"]["type"] == "string"
         for amount in ("0.42", "-7", "99999999.999999"):

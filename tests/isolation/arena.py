@@ -20,10 +20,10 @@ from derwin_db.models import ProjectCreate
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import Filled, create_filled, models_by_table
-from derwin_db.testing.server import url_of
 from derwin_db.testing.traces import Traces, digest_query
 from tests.isolation import distributed
 from tests.isolation.distributed import Place, copy_rows, marker_beside, twin
+from tests.urls import of_few
 
 DIGEST = f"""
 CREATE SCHEMA attack;
@@ -97,7 +97,7 @@ class Arena:
 
 def one_connection(database: TestDatabase) -> dict[str, str]:
     """Return the URLs of a `Database` whose pool holds one connection: every unit of work has the same backend."""
-    return {**database.urls, "url": url_of(database.service) + "&connection_limit=1"}
+    return {**database.urls, "url": of_few(database.service)}
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,8 @@ class TestPlanted:
         await owner.execute("CREATE VIEW public.shown AS SELECT * FROM public.qa_tickets")
         await owner.execute("CREATE MATERIALIZED VIEW public.copied AS SELECT * FROM public.qa_tickets")
 
-        assert found(await examine(own_database.service), "views").detail == "the materialized view public.copied; the view public.shown"
+        views = found(await examine(own_database.service), "views")
+        assert views.detail == "the materialized view public.copied; the view public.shown"
 
     async def test_view_that_asks_as_the_caller_is_no_finding(self, own_database, owner):
         await owner.execute("CREATE VIEW public.mine WITH (security_invoker = true) AS SELECT * FROM public.qa_tickets")

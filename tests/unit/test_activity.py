@@ -1,6 +1,7 @@
 """Which of the server's limits explains that a connection is gone, by the clock alone."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -115,3 +116,13 @@ async def test_a_connection_that_is_lost_in_a_long_statement_was_not_idle(
             await long
     assert lost.value.sqlstate != "25P03"
     assert lost.value.may_run_again
+
+
+@pytest.mark.parametrize(("version", "seconds"), [(160000, None), (170000, 7.0), (180000, 7.0)])
+async def test_the_limit_of_a_transaction_is_kept_by_servers_of_17_and_newer(
+    migrated: TestDatabase, monkeypatch: pytest.MonkeyPatch, version: int, seconds: float | None
+) -> None:
+    async with Database(**migrated.urls, settings=Settings(_env_file=None, transaction_timeout=7)) as db:
+        app = await db.app_pool(read_only=False)
+        monkeypatch.setattr(db, "_app", app._replace(preamble=replace(app.preamble, server_version=version)))
+        assert db._session_limits()["transaction_timeout"] == seconds
