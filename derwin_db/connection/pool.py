@@ -12,6 +12,7 @@ import contextlib
 import logging
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import ContextVar
@@ -251,7 +252,7 @@ class Pool:
         if self._is_closed:
             raise DatabaseUnavailable("The Database was closed.")
         is_nested = any(held in self._tickets.values() for held in _held.get())
-        waiter = _Waiter(self._loop.create_future(), self._loop.time(), is_nested)
+        waiter = _Waiter(self._loop.create_future(), time.monotonic(), is_nested)
         self._waiters.append(waiter)
         if is_nested:
             self._nested_at = waiter.since
@@ -333,7 +334,7 @@ class Pool:
 
     async def _connect(self) -> None:
         """Make one connection, for whoever is first when it is there."""
-        begin = self._loop.time()
+        begin = time.monotonic()  # uvloop's own clock stands still for a turn, and counts milliseconds
         try:
             connection = await self._new_connection()
         except DerwinError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -106,7 +107,7 @@ class TestWhoWaits:
             raise ConnectionRefusedError
 
         monkeypatch.setattr(pooling, "connect_pooled", refuse)
-        begin = asyncio.get_running_loop().time()
+        begin = time.monotonic()
         waiting += [asyncio.create_task(pool.acquire()) for _ in range(2)]
         while pool.load()["pending"] < 2:
             await asyncio.sleep(0)
