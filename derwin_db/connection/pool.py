@@ -9,10 +9,10 @@ behind. The first of those who wait gets the first connection that is made or gi
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import random
-import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import ContextVar
@@ -94,6 +94,7 @@ class Pool:
         self._tickets: dict[PooledConnection, object] = {}
         self._waiters: deque[_Waiter] = deque()
         self._nested_at = -math.inf
+        self._turns = itertools.count()
         self._reaper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._drained = asyncio.Event()
@@ -252,7 +253,7 @@ class Pool:
         if self._is_closed:
             raise DatabaseUnavailable("The Database was closed.")
         is_nested = any(held in self._tickets.values() for held in _held.get())
-        waiter = _Waiter(self._loop.create_future(), time.monotonic(), is_nested)
+        waiter = _Waiter(self._loop.create_future(), next(self._turns), self._loop.time(), is_nested)
         self._waiters.append(waiter)
         if is_nested:
             self._nested_at = waiter.since
@@ -334,12 +335,12 @@ class Pool:
 
     async def _connect(self) -> None:
         """Make one connection, for whoever is first when it is there."""
-        begin = time.monotonic()  # uvloop's own clock stands still for a turn, and counts milliseconds
+        turn = next(self._turns)
         try:
             connection = await self._new_connection()
         except DerwinError as error:
             self._settle()
-            self._refuse(error, begin)
+            self._refuse(error, turn)
             self._grow()
             return
         self._settle()
@@ -404,9 +405,9 @@ class Pool:
             raise
         return True
 
-    def _refuse(self, error: DerwinError, begin: float) -> None:
+    def _refuse(self, error: DerwinError, turn: int) -> None:
         """Tell the first who waits what came of an attempt that began after it came; whoever came later has another one."""
-        while self._waiters and self._waiters[0].since <= begin:
+        while self._waiters and self._waiters[0].turn < turn:
             waiter = self._waiters.popleft().future
             if not waiter.done():
                 waiter.set_exception(error)
@@ -415,9 +416,13 @@ class Pool:
 
 @dataclass(eq=False)
 class _Waiter:
-    """One who waits for a connection: since when, and whether it holds one already. `refusal` is the server's last word."""
+    """One who waits for a connection: since when, and whether it holds one already. `refusal` is the server's last word.
+
+    `turn` orders those who wait and the attempts; a clock may say the same for several, as uvloop's does.
+    """
 
     future: "asyncio.Future[PooledConnection]"
+    turn: int
     since: float
     is_nested: bool
     refusal: DatabaseUnavailable | None = None

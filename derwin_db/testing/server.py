@@ -172,7 +172,9 @@ class TestCluster(TestServer):
 
     def migrated(self) -> TestDatabase:
         """Make a database at the newest revision, its tables distributed by project."""
-        return asyncio.run(self._migrated())
+        database = self.empty()
+        asyncio.run(self._migrate(database.owner))
+        return database
 
     def drop(self, database: TestDatabase) -> None:
         """Remove a database from all nodes, whoever is connected."""
@@ -193,29 +195,26 @@ class TestCluster(TestServer):
 
     async def _create(self, name: str, template: str | None) -> None:
         assert template is None, "a distributed database can't be cloned"
-        coordinator = await self._connect()
-        try:
+        async with self._alone() as coordinator:
             await self._create_logins(coordinator)
-        finally:
-            await coordinator.close()
-        workers = await self.workers()
-        prepare = [f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC', "CREATE EXTENSION citus", "CREATE EXTENSION vector"]
-        for node in (self._owner, *workers):
-            await _run_on(node, "SET citus.enable_create_database_propagation = off", f'CREATE DATABASE "{name}"')
-            await _run_on(replace(node, database=name), *prepare)
-        await _run_on(self._owner, *(f'ALTER DATABASE "{name}" SET {setting}' for setting in _FEW))
-        place = f"SELECT citus_set_coordinator_host('{self._owner.host}', {self._owner.port})"
-        added = [f"SELECT citus_add_node('{worker.host}', {worker.port})" for worker in workers]
-        await _run_on(replace(self._owner, database=name), place, *added)
+            workers = await self.workers()
+            prepare = [
+                f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC',
+                "CREATE EXTENSION citus",
+                "CREATE EXTENSION vector",
+            ]
+            for node in (self._owner, *workers):
+                await _run_on(node, "SET citus.enable_create_database_propagation = off", f'CREATE DATABASE "{name}"')
+                await _run_on(replace(node, database=name), *prepare)
+            await _run_on(self._owner, *(f'ALTER DATABASE "{name}" SET {setting}' for setting in _FEW))
+            place = f"SELECT citus_set_coordinator_host('{self._owner.host}', {self._owner.port})"
+            added = [f"SELECT citus_add_node('{worker.host}', {worker.port})" for worker in workers]
+            await _run_on(replace(self._owner, database=name), place, *added)
 
-    async def _migrated(self) -> TestDatabase:
-        name = self._new_name()
-        database = self._described(name)
+    async def _migrate(self, owner: ConnectionInfo) -> None:
         async with self._alone():
-            await self._create(name, None)
-            await asyncio.to_thread(migrations.upgrade, migrations.MigrationSettings(database.owner))
-            await _distribute(database.owner)
-        return database
+            await asyncio.to_thread(migrations.upgrade, migrations.MigrationSettings(owner))
+            await _distribute(owner)
 
     async def _close(self) -> None:
         async with self._alone():
@@ -224,12 +223,12 @@ class TestCluster(TestServer):
             await self._administer(*(f"DROP ROLE IF EXISTS {login}" for login in self._logins))
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
+    async def _alone(self) -> AsyncIterator[Connection]:
         """Keep others that test on this cluster waiting: Citus fails where two change roles, which all databases share."""
         connection = await self._connect()
         try:
             await connection.execute("SELECT pg_advisory_lock(hashtext('derwin_db.testing'))")
-            yield
+            yield connection
         finally:
             await connection.close()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -107,12 +106,11 @@ class TestWhoWaits:
             raise ConnectionRefusedError
 
         monkeypatch.setattr(pooling, "connect_pooled", refuse)
-        begin = time.monotonic()
         waiting += [asyncio.create_task(pool.acquire()) for _ in range(2)]
         while pool.load()["pending"] < 2:
             await asyncio.sleep(0)
         for waiter in pool._waiters:
-            waiter.since = begin  # both came before the attempt began
+            waiter.turn = -1  # both came before the attempt began
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(result) for result in results] == [asyncio.CancelledError, DatabaseUnavailable]
 

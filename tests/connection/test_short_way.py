@@ -121,7 +121,8 @@ async def test_what_was_not_prepared_yet_is_prepared_by_the_driver(
     ordinary, by_the_driver = asyncpg.Connection.fetch, list[str]()
 
     def noted(connection: PooledConnection, query: str, *args: Any, **named: Any) -> Any:
-        by_the_driver.append(query)
+        if connection is pooled:  # others look after the pool meanwhile
+            by_the_driver.append(query)
         return ordinary(connection, query, *args, **named)
 
     monkeypatch.setattr(asyncpg.Connection, "fetch", noted)

@@ -34,6 +34,7 @@ def public_names() -> Iterator[str]:
         yield from (f"{name}.{public}{form(getattr(module, public))}" for public in module.__all__ if hasattr(module, public))
     for name in DEFINING:
         for public, value in vars(importlib.import_module(name)).items():
+            # Pydantic 2.12 leaves models with parameters in their module, by names such as `Page[Any]`
             if public.isidentifier() and not public.startswith("_") and is_defined_in(name, public, value):
                 yield f"{name}.{public}{form(value)}"
                 yield from members_of(value, [value], f"{name}.{public}")

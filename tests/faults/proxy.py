@@ -106,7 +106,7 @@ class Proxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, to_server: bool
     ) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # so uvloop calls a transport that is closed
+        with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if to_server and data.endswith(_COMMIT):
                     self._commit_came.set()
@@ -117,6 +117,8 @@ class Proxy:
                     await asyncio.sleep(self.delay)
                 while self.mode == "blackhole":  # arrives late, or never
                     await asyncio.sleep(0.02)
+                if writer.is_closing():  # uvloop's would raise
+                    return
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -17,13 +17,13 @@ import asyncpg
 from derwin_db import Database, repos
 from derwin_db.deploy import citus
 from derwin_db.models import ProjectCreate
+from derwin_db.settings import Settings
 from derwin_db.testing import TestDatabase, TestServer
 from derwin_db.testing.examples import example
 from derwin_db.testing.filling import Filled, create_filled, models_by_table
 from derwin_db.testing.traces import Traces, digest_query
 from tests.isolation import distributed
 from tests.isolation.distributed import Place, copy_rows, marker_beside, twin
-from tests.urls import of_few
 
 DIGEST = f"""
 CREATE SCHEMA attack;
@@ -95,9 +95,9 @@ class Arena:
         return self.of_a.ids | self.of_a.times | self.of_b.ids | self.of_b.times
 
 
-def one_connection(database: TestDatabase) -> dict[str, str]:
-    """Return the URLs of a `Database` whose pool holds one connection: every unit of work has the same backend."""
-    return {**database.urls, "url": of_few(database.service)}
+def one_connection(database: TestDatabase) -> dict[str, Any]:
+    """Return what makes a `Database` whose pool holds one connection: every unit of work has the same backend."""
+    return {**database.urls, "settings": Settings(pool_size=1)}
 
 
 @dataclass(frozen=True)

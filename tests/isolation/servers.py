@@ -12,7 +12,6 @@ from derwin_db.settings import Settings
 from derwin_db.testing.server import url_of
 from tests.isolation.pooler import pooled
 from tests.isolation.units import only, outliving, reading, refused, script
-from tests.urls import of_few
 
 # --- family 20: two clients on one server connection ------------------------------------------------------------------
 
@@ -43,7 +42,7 @@ async def behind_a_pooler_in_transaction_mode(arena, repository):
 async def a_task_that_outlives_its_block_behind_a_pooler(arena, repository):
     async with pooled(arena.shared.database.service) as (_, info):
         rest = {name: url for name, url in arena.shared.database.urls.items() if name != "url"}
-        async with Database(of_few(info), **rest) as database:
+        async with Database(url_of(info), settings=Settings(pool_size=1), **rest) as database:
             await outliving(arena, repository, database)
 
 
@@ -82,12 +81,8 @@ async def idle_backends_that_are_killed(arena, repository):
 @script(21)
 async def a_pool_that_is_exhausted(arena, repository):
     world = arena.shared
-    rest = {name: value for name, value in world.database.urls.items() if name != "url"}
-    settings = Settings(pool_timeout=1.0)
-    async with (
-        Database(of_few(world.database.service), settings=settings, **rest) as database,
-        database.project(arena.a.project_id) as session,
-    ):
+    settings = Settings(pool_size=1, pool_timeout=1.0)
+    async with Database(**world.database.urls, settings=settings) as database, database.project(arena.a.project_id) as session:
         await only(session, repository, arena.a)
         await session._connected()  # what it only reads would hold no connection
         await refused(lambda: reading(database, arena.b.project_id, repository), DatabaseUnavailable)

@@ -167,8 +167,8 @@ class TestPlanted:
             report = await examine(login, owner=own_database.owner)
         finally:
             await owner.execute(f"ALTER ROLE {login.user} NO{attribute}")
-        found = next(check for check in report.checks if check.name == "login-attributes")
-        assert (found.ok, found.detail) == (False, f"it has {attribute}")
+        check = found(report, "login-attributes")
+        assert (check.ok, check.detail) == (False, f"it has {attribute}")
 
     async def test_login_that_inherits(self, own_database, owner, login):
         await owner.execute(f"ALTER ROLE {login.user} INHERIT")

@@ -29,7 +29,6 @@ from tests.repos.rows import a_ticket
 from tests.scale.keeping import KeepingPooler
 from tests.scale.test_pooled_verbs import Clients, new_project
 from tests.unit.test_alone import sleeping
-from tests.urls import of_few
 
 POOLERS = ["a stand-in", *(["PgBouncer"] if KEEPS_STATEMENTS else [])]
 
@@ -50,8 +49,8 @@ async def kept(request: pytest.FixtureRequest, migrated: TestDatabase) -> AsyncI
     """Two services on one server connection, each with one connection of its own."""
     async with AsyncExitStack() as stack:
         login = await through(request.param, migrated, stack)
-        urls = {"url": of_few(login), "admin_url": url_of(migrated.operator)}
-        one, two = [await stack.enter_async_context(Database(**urls)) for _ in range(2)]
+        urls = {"url": url_of(login), "admin_url": url_of(migrated.operator)}
+        one, two = [await stack.enter_async_context(Database(**urls, settings=Settings(pool_size=1))) for _ in range(2)]
         assert (await one.app_pool(read_only=False)).preamble.allows_alone
         project = await new_project(one)
         costs = [await round_trips(one, read(one, project, project)) for _ in range(3)]

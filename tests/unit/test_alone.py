@@ -23,14 +23,12 @@ from derwin_db.unit.alone import Reader
 from tests.conftest import PATIENT
 from tests.repos.rows import a_charge, a_ticket
 from tests.repos.test_projects import a_project
-from tests.urls import of_few
 
 
 @pytest.fixture
 async def small(migrated: TestDatabase) -> AsyncIterator[Database]:
     """A `Database` of two connections."""
-    urls = {**migrated.urls, "url": of_few(migrated.service, 2)}
-    async with Database(**urls, settings=PATIENT) as db:
+    async with Database(**migrated.urls, settings=PATIENT.model_copy(update={"pool_size": 2})) as db:
         if not (await db.app_pool(read_only=False)).preamble.allows_alone:
             pytest.skip("behind a transaction pooler each unit is a transaction")
         yield db

@@ -33,7 +33,7 @@ MOST_SECONDS = 10.0
 
 FINEST_NODES = 4000
 """From how many values on a field that changed is replaced as a whole: the finest patch takes the square of their number.
-Source: jsonpatch, measured: 4,000 values take 0.3 to 0.8 s, 1,000 take 0.05 to 0.1 s."""
+Source: jsonpatch 1.35 to 1.47, measured: 4,000 values take 0.04 to 0.15 s, 1,000 take 0.01 to 0.03 s."""
 
 _PATCH: TypeAdapter[list[PatchOperation]] = TypeAdapter(list[PatchOperation])
 
